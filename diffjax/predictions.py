@@ -1,0 +1,115 @@
+"""What the network is told and what it answers: inputs, prediction kinds and the one conversion.
+
+A prediction kind is one row (a, b), a function of (schedule, t): the network estimates
+
+    out = a x0 + b eps                                                                                (1)
+
+With x_t = alpha x0 + sigma eps and det = alpha b - sigma a one inverse serves every kind:
+
+    x0 = (b x_t - sigma out) / det,     eps = (alpha out - a x_t) / det                               (2)
+    |out - out'|^2 = (det / sigma)^2 |x0 - x0'|^2                                                     (3)
+
+The network's other inputs, its time and the scale of x_t, are explicit choices as well.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from diffjax.gaussian import expand
+from diffjax.schedules import Schedule
+from diffjax.types import Batch, Times
+
+Row = Callable[[Schedule, Times], tuple[Times, Times]]
+
+
+def eps(schedule: Schedule, t: Times):
+  """The noise (Ho et al. 2020)."""
+  return jnp.zeros_like(t), jnp.ones_like(t)
+
+
+def x0(schedule: Schedule, t: Times):
+  """The data; the network's output is returned as it is."""
+  return jnp.ones_like(t), jnp.zeros_like(t)
+
+
+def v(schedule: Schedule, t: Times):
+  """v = alpha eps - sigma x0 (Salimans & Ho 2022, section 4)."""
+  alpha, sigma = schedule.alpha_sigma(t)
+  return -sigma, alpha
+
+
+def score(schedule: Schedule, t: Times):
+  """The score of q(x_t | x0), -eps / sigma (Song et al. 2021, eq. 7)."""
+  return jnp.zeros_like(t), -1 / schedule.alpha_sigma(t)[1]
+
+
+def flow(schedule: Schedule, t: Times):
+  """The velocity dx_t / dt (Lipman et al. 2023, eq. 9); continuous schedules only."""
+  return schedule.derivatives(t)
+
+
+def edm(schedule: Schedule, t: Times, sigma_data: float = 0.5):
+  """EDM's effective training target (Karras et al. 2022, table 1 and eq. 8), for any alpha."""
+  alpha, sigma = schedule.alpha_sigma(t)
+  q = jnp.sqrt(sigma**2 + (sigma_data * alpha) ** 2)
+  return sigma / (sigma_data * q), -sigma_data * alpha / q
+
+
+ROWS: dict[str, Callable] = {"eps": eps, "x0": x0, "v": v, "score": score, "flow": flow, "edm": edm}
+
+
+def target(row: Row, schedule: Schedule, x0: Batch, eps: Batch, t: Times) -> Batch:
+  """What the network should answer, equation (1)."""
+  a, b = row(schedule, t)
+  return expand(a, x0) * x0 + expand(b, x0) * eps
+
+
+def to_x0_eps(row: Row, schedule: Schedule, xt: Batch, out: Batch, t: Times) -> tuple[Batch, Batch]:
+  """The data and the noise that an answer implies, equation (2)."""
+  alpha, sigma = schedule.alpha_sigma(t)
+  a, b = row(schedule, t)
+  det = alpha * b - sigma * a
+  x0 = expand(b / det, xt) * xt - expand(sigma / det, xt) * out
+  eps = expand(alpha / det, xt) * out - expand(a / det, xt) * xt
+  return x0, eps
+
+
+def error_scale(row: Row, schedule: Schedule, t: Times) -> Times:
+  """(det / sigma)^2 of equation (3): squared error in this kind per squared error in x0."""
+  alpha, sigma = schedule.alpha_sigma(t)
+  a, b = row(schedule, t)
+  return (alpha * b / sigma - a) ** 2
+
+
+def _index(schedule: Schedule, t: Times) -> Times:
+  position = t * schedule.steps - 1
+  nearest = jnp.round(position)
+  return jnp.where(jnp.abs(position - nearest) < 1e-3, nearest, position)
+
+
+TIME_INPUTS: dict[str, Callable[[Schedule, Times], Times]] = {
+  "index": _index,  # DDPM's integer row, fractional between rows; tables only
+  "t": lambda schedule, t: t,
+  "logsnr": lambda schedule, t: schedule.logsnr(t),
+  "log_sigma": lambda schedule, t: -schedule.logsnr(t) / 8,  # EDM's ln(sigma / alpha) / 4
+}
+
+
+def _unit(schedule: Schedule, t: Times, sigma_data: float = 0.5) -> Times:
+  alpha, sigma = schedule.alpha_sigma(t)
+  return 1 / jnp.sqrt(sigma**2 + (sigma_data * alpha) ** 2)
+
+
+INPUT_SCALES: dict[str, Callable] = {
+  "none": lambda schedule, t: jnp.ones_like(t),
+  "unit": _unit,  # EDM's c_in: variance 1 for data of standard deviation sigma_data
+}
+
+
+def network_inputs(
+  schedule: Schedule, xt: Batch, t: Times, input_scale: Callable, time_input: Callable
+) -> tuple[Batch, Times]:
+  """The scaled x_t [B, ...] and the time [B] that a network is called with."""
+  t = jnp.broadcast_to(jnp.asarray(t, xt.dtype), xt.shape[:1])
+  return expand(input_scale(schedule, t), xt) * xt, time_input(schedule, t)
