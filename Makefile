@@ -1,0 +1,53 @@
+# make test [PYTHON=python3.12]: everything a new machine needs is installed into a virtual environment here.
+ifeq ($(origin PYTHON), undefined)
+PYTHON := python3
+VENV := .venv
+else
+VENV := .venv-$(notdir $(PYTHON))
+endif
+
+.PHONY: help install test test-torch lint lock clean
+
+help:
+	@echo "make test        install into $(VENV) and run the tests   [PYTHON=python3.12]"
+	@echo "make test-torch  compare the U-Net with diffusers' (PyTorch, large download)"
+	@echo "make lint        ruff"
+	@echo "make lock        resolve the lock files again"
+	@echo "make clean       remove the virtual environments"
+
+# The stamp holds the interpreter's version and the lock's checksum, and is written last: an interrupted
+# install is done again, and one for another interpreter or lock is made anew.
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "diffjax needs Python 3.11 or newer; choose one with PYTHON=..." >&2; exit 1; }
+	@set -e; \
+	minor=$$($(PYTHON) -c 'import sys; print(min(sys.version_info[1], 12))'); \
+	lock=requirements/py3$$minor.lock; \
+	want="$$($(PYTHON) -V) $$(cat $$lock setup.py pyproject.toml | cksum)"; \
+	if [ "$$(cat $(VENV)/installed 2>/dev/null)" != "$$want" ]; then \
+	  echo "installing into $(VENV) (about a minute, once)"; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	  $(VENV)/bin/python -m pip install -q --require-hashes -r $$lock; \
+	  $(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .; \
+	  echo "$$want" > $(VENV)/installed; \
+	fi
+
+test: install
+	$(VENV)/bin/python -m pytest -q
+
+test-torch: install
+	$(VENV)/bin/python -m pip install -q -e .[parity]
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -q -m torch
+
+lint: install
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+lock: install
+	$(VENV)/bin/python -m pip install -q uv
+	for v in 3.11 3.12; do $(VENV)/bin/uv pip compile -q --universal --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version $$v \
+	  --extra test setup.py requirements/build.in \
+	  -o requirements/py$$(echo $$v | tr -d .).lock; done
+
+clean:
+	rm -rf .venv .venv-*

@@ -1,0 +1,18 @@
+"""Eight fake CPU devices for every test, and shapes checked in the pure core."""
+
+import os
+
+os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can deadlock in a collective
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import hypothesis  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+hypothesis.settings.register_profile("diffjax", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.load_profile("diffjax")
+
+CHECKED = ("keys", "schedules", "gaussian", "predictions", "denoisers", "objectives", "samplers")
+install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")
