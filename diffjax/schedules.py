@@ -18,16 +18,18 @@ log-SNR between its rows. Everything follows the dtype of t.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffjax.types import ConfigError, Times
 
 
+@runtime_checkable
 class Curve(Protocol):
   """A strictly decreasing log-SNR curve on [t_min, 1] and its inverse; a pytree."""
 
@@ -121,7 +123,7 @@ class Schedule:
 class Table:
   """log-SNR at t_i = (i + 1) / T, linear in between."""
 
-  rows: np.ndarray  # [T], float64 and decreasing
+  rows: Float[ArrayLike, "rows"]  # float64 and decreasing
 
   def logsnr(self, t: Times) -> Times:
     """Interpolates between the rows; exact on them."""
@@ -139,7 +141,7 @@ class Table:
     return (i + 1 + share) / len(rows)
 
 
-@_pytree()
+@_pytree("beta_min", "beta_max")
 @dataclasses.dataclass(frozen=True)
 class VpLinear:
   """B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 and alpha^2 = exp(-B)."""
