@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffjax.gaussian import expand
@@ -78,7 +79,7 @@ def clipped(denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoise
 
 
 def classifier_free(
-  conditional: Callable[[Array], Denoiser], cond: Array, null: Array, w: float
+  conditional: Callable[[Array], Denoiser], cond: Array, null: Array, w: ArrayLike
 ) -> Denoiser:
   """Classifier-free guidance, D_c + w (D_c - D_u) (Ho & Salimans 2022, eq. 6), in one doubled batch.
 
@@ -104,7 +105,7 @@ def classifier_free(
   return denoise
 
 
-def gaussian_denoiser(schedule: Schedule, mean: Array, var: Array) -> Denoiser:
+def gaussian_denoiser(schedule: Schedule, mean: ArrayLike, var: ArrayLike) -> Denoiser:
   """The exact denoiser of x0 ~ N(mean, var), independent dimensions, equation (1).
 
   Args:

@@ -46,9 +46,7 @@ def uniform(keys: Keys, dtype=float) -> PerExample:
   return jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys)
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass, data_fields=["key", "index"], meta_fields=["size"]
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["key", "index"], meta_fields=["size"])
 @dataclasses.dataclass(frozen=True)
 class Draws:
   """The randomness of one training step.

@@ -4,7 +4,7 @@ The regular objective is a triple, how t is drawn x a weight x a prediction kind
 
     L(x0) = w(t) / n |x0 - x0_hat|^2 = w(t) (sigma / det)^2 / n |target - out|^2                      (1)
 
-in nats per dimension for the likelihood weights (n dimensions; det as in predictions.py). The loss is computed
+in nats per dimension for the likelihood weights (n dimensions; det as in predictions.py). It is computed
 in the network's own kind. Weights, stated for |x0 - x0_hat|^2:
 
     simple     (det / sigma)^2, so that the loss is the plain squared error of the kind

@@ -243,9 +243,7 @@ def continuous_cosine(
   Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing.
   """
   if not logsnr_min < logsnr_max:
-    raise ConfigError(
-      f"schedule.logsnr_min is {logsnr_min}, which is not below logsnr_max {logsnr_max}."
-    )
+    raise ConfigError(f"schedule.logsnr_min is {logsnr_min}, which is not below logsnr_max {logsnr_max}.")
   return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start(t_min))
 
 

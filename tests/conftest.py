@@ -4,9 +4,7 @@ import os
 
 os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can deadlock in a collective
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import hypothesis  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402

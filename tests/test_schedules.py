@@ -90,9 +90,7 @@ def test_prior_is_sigma_one_under_ve_alone():
     np.testing.assert_allclose(schedule.prior_std, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-  "betas", [[0.1], [0.1, 1.0], [0.0, 0.1]]
-)
+@pytest.mark.parametrize("betas", [[0.1], [0.1, 1.0], [0.0, 0.1]])
 def test_bad_betas_are_refused(betas):
   with pytest.raises(ConfigError, match="schedule"):
     from_betas(np.array(betas))

@@ -43,7 +43,7 @@ class Sampler:
   """
 
   step: Callable[[Denoiser, Schedule, Carry, Times, Times, Keys], Carry]
-  order: float | None
+  order: int | None
   deterministic: bool
   start: Callable[[Batch], Carry] = Carry
 
@@ -73,9 +73,7 @@ def walk(
   step_keys = keys.purpose(sample_keys, "step")
 
   def body(k, carry):
-    return sampler.step(
-      denoiser, schedule, carry, grid[k], grid[k + 1], keys.fold(step_keys, k)
-    )
+    return sampler.step(denoiser, schedule, carry, grid[k], grid[k + 1], keys.fold(step_keys, k))
 
   return jax.lax.fori_loop(start, stop, body, carry)
 
