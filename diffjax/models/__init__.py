@@ -1,0 +1,7 @@
+"""The networks, by the name that a config gives them."""
+
+from diffjax.models.unet import UNet
+
+MODELS = {
+  "unet": UNet,
+}

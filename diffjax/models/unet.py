@@ -1,0 +1,264 @@
+"""The U-Net of DDPM (Ho et al. 2020, appendix B), in NHWC.
+
+At level i the feature maps have 1/2^i of the image's size and channels * multipliers[i] channels:
+
+  in      3x3 convolution.
+  down    each level: `blocks` residual blocks, each followed by attention at the sizes named; then,
+          but for the last level, a 3x3 convolution of stride 2. Each of these, and `in`, leaves a
+          skip.
+  middle  residual block, attention, residual block.
+  up      each level, in reverse: `blocks` + 1 residual blocks, each on [h, newest skip], with
+          attention as on the way down; then, but for level 0, nearest upsampling and a 3x3
+          convolution.
+  out     group norm, swish, 3x3 convolution.
+
+The last convolution of every residual branch and of the network starts at zero (the authors' code
+has 1e-10 of the usual variance), so that at first every branch adds nothing and the output is 0.
+
+For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 parameters.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffjax.models.layers import Conv, Dense, Dropout, GroupNorm, sinusoids, upsample
+from diffjax.types import ConfigError, Keys, Labels, PerExample
+
+DTYPES = ("float32", "bfloat16")
+
+
+class Embedding(nn.Module):
+  """Time, and the class where there is one, as a vector of 4 * channels.
+
+  Attributes:
+    channels: of the sinusoids.
+    num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
+    time_scale: factor on the time.
+  """
+
+  channels: int
+  num_classes: int
+  time_scale: float
+
+  @nn.compact
+  def __call__(self, time: PerExample, cond: Labels | None) -> Float[Array, "b d"]:
+    width = 4 * self.channels
+    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, self.channels)
+    emb = Dense(width, name="dense_0")(emb)
+    emb = Dense(width, name="dense_1")(nn.swish(emb))
+    if self.num_classes:
+      # Rows from N(0, 1), as in Dhariwal & Nichol 2021. A label beyond the table gives NaN.
+      rows = nn.initializers.normal(1.0)
+      emb += nn.Embed(self.num_classes + 1, width, embedding_init=rows, name="classes")(cond)
+    return emb
+
+
+class ResBlock(nn.Module):
+  """norm, swish, conv, + embedding, norm, swish, dropout, conv; added to the input.
+
+  Where the number of channels changes, the input passes a 1x1 convolution first.
+
+  Attributes:
+    channels: of the output.
+    dropout: rate in [0, 1).
+    dtype: of the computation and the output.
+  """
+
+  channels: int
+  dropout: float
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], emb: Float[Array, "b e"], keys: Keys | None
+  ) -> Float[Array, "b h w d"]:
+    """x [B, H, W, C] and emb [B, E], which is swish of the embedding, to [B, H, W, channels]."""
+    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_0")(x)
+    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h)
+    h += Dense(self.channels, dtype=self.dtype, name="embedding")(emb)[:, None, None]
+    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_1")(h)
+    h = Dropout(self.dropout, name="dropout")(h, keys)
+    h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
+    if x.shape[-1] != self.channels:
+      x = Conv(self.channels, size=1, dtype=self.dtype, name="shortcut")(x)
+    return x + h
+
+
+class Attention(nn.Module):
+  """Self-attention between all pixels, added to the input; softmax in float32.
+
+  Attributes:
+    heads: a divisor of the channels.
+    dtype: of the computation and the output.
+  """
+
+  heads: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    b, h, w, c = x.shape
+    y = GroupNorm(dtype=self.dtype, name="norm")(x)
+    # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
+    y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
+    query, key, value = jnp.moveaxis(y.reshape(b, h * w, 3, self.heads, c // self.heads), 2, 0)
+    y = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
+    return x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)
+
+
+class UNet(nn.Module):
+  """The network; `apply({"params": p}, x, time, cond, keys)`.
+
+  Attributes:
+    channels: at level 0; even and at least 4.
+    multipliers: of the channels, one a level.
+    blocks: residual blocks a level on the way down; one more on the way up.
+    attention: sizes of the feature maps (heights, if images are not square) that get attention; the
+      middle always does.
+    heads: of every attention; a divisor of the channels where attention is.
+    dropout: rate in [0, 1), in every residual block.
+    out_channels: 3 for RGB; 6 where a variance is learned too.
+    num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
+      num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
+    dtype: one of DTYPES, of convolutions, dense layers and the tensors between them. Parameters,
+      the statistics of norms, softmax, the time embedding, the last convolution and the output are
+      float32.
+    remat: whether the inside of a block is computed again in the backward pass rather than kept:
+      less memory, a third more work, the same numbers and the same parameter tree.
+    time_scale: factor on the time before the sinusoids. They were made for DDPM's index 0..999: the
+      periods run from 6 to 63,000 units. Over t in [0, 1] all of them would be nearly constant
+      (1000 gives DDPM's range), and over a log-SNR in [-20, 20] most (25 gives the same span).
+  """
+
+  channels: int = 128
+  multipliers: tuple[int, ...] = (1, 2, 2, 2)
+  blocks: int = 2
+  attention: tuple[int, ...] = (16,)
+  heads: int = 1
+  dropout: float = 0.1
+  out_channels: int = 3
+  num_classes: int = 0
+  dtype: str = "float32"
+  remat: bool = False
+  time_scale: float = 1.0
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b h w c"],
+    time: PerExample,
+    cond: Labels | None = None,
+    keys: Keys | None = None,
+  ) -> Float[Array, "b h w d"]:
+    """The network's output for noisy images.
+
+    Args:
+      x: [B, H, W, C]; H and W divisible by 2^(levels - 1).
+      time: [B], any real numbers: what the network is told of the time; see `time_scale`.
+      cond: class labels [B], given if and only if num_classes > 0.
+      keys: [B] keys of the examples' dropout masks; None for no dropout.
+
+    Returns:
+      float32 [B, H, W, out_channels].
+
+    Raises:
+      ConfigError: if an attribute is out of range or does not fit the image, or if cond does not
+        fit num_classes.
+    """
+    check(self, x.shape[1], x.shape[2], cond is not None)
+    make_block = nn.remat(ResBlock) if self.remat else ResBlock
+    make_attention = nn.remat(Attention) if self.remat else Attention
+    emb = nn.swish(Embedding(self.channels, self.num_classes, self.time_scale, name="embedding")(time, cond))
+
+    def block(h, channels, name):
+      return make_block(channels, self.dropout, self.dtype, name=name)(h, emb, keys)
+
+    def attend(h, name):
+      return make_attention(self.heads, self.dtype, name=name)(h)
+
+    def stage(h, level, name):
+      h = block(h, self.channels * self.multipliers[level], f"{name}_block")
+      return attend(h, f"{name}_attention") if h.shape[1] in self.attention else h
+
+    last = len(self.multipliers) - 1
+    h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
+    skips = [h]
+    for level in range(last + 1):
+      for i in range(self.blocks):
+        h = stage(h, level, f"down_{level}_{i}")
+        skips.append(h)
+      if level < last:
+        h = Conv(h.shape[-1], stride=2, dtype=self.dtype, name=f"down_{level}_sample")(h)
+        skips.append(h)
+
+    h = block(h, h.shape[-1], "middle_0_block")
+    h = attend(h, "middle_attention")
+    h = block(h, h.shape[-1], "middle_1_block")
+
+    for level in reversed(range(last + 1)):
+      for i in range(self.blocks + 1):
+        h = stage(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{i}")
+      if level > 0:
+        h = Conv(h.shape[-1], dtype=self.dtype, name=f"up_{level}_sample")(upsample(h))
+
+    h = GroupNorm(swish=True, name="norm_out")(h)
+    return Conv(self.out_channels, init_scale=0.0, name="conv_out")(h)
+
+
+def check(net: UNet, height: int, width: int, labelled: bool) -> None:
+  """Raises ConfigError if an attribute is out of range or does not fit the images or the labels."""
+  _check_attributes(net)
+  _check_image(net, height, width)
+  if labelled and not net.num_classes:
+    raise ConfigError(
+      "num_classes=0 makes an unconditional model, but cond was given: leave it out, or set num_classes."
+    )
+  if net.num_classes and not labelled:
+    raise ConfigError(
+      f"num_classes={net.num_classes} makes a conditional model, but cond is missing: give the"
+      f" label of every example ({net.num_classes} for none)."
+    )
+
+
+def _check_attributes(net: UNet) -> None:
+  if net.channels < 4 or net.channels % 2:
+    raise ConfigError(
+      f"channels={net.channels} must be even and at least 4: the time embedding has as many sines as cosines."
+    )
+  if not net.multipliers or min(net.multipliers) < 1:
+    raise ConfigError(
+      f"multipliers={net.multipliers} must be one positive integer for each level, at least one."
+    )
+  if net.blocks < 1:
+    raise ConfigError(f"blocks={net.blocks} must be at least 1.")
+  if not 0 <= net.dropout < 1:
+    raise ConfigError(f"dropout={net.dropout} must be at least 0 and less than 1.")
+  if net.num_classes < 0:
+    raise ConfigError(f"num_classes={net.num_classes} must be 0 (unconditional) or the number of classes.")
+  if net.dtype not in DTYPES:
+    raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
+
+
+def _check_image(net: UNet, height: int, width: int) -> None:
+  levels = len(net.multipliers)
+  step = 2 ** (levels - 1)
+  if height % step or width % step:
+    raise ConfigError(
+      f"multipliers={net.multipliers} halves the image {levels - 1} times, so its sides must be"
+      f" divisible by {step}, but it is {height}x{width}."
+    )
+  sizes = [height // 2**level for level in range(levels)]
+  if missing := [size for size in net.attention if size not in sizes]:
+    raise ConfigError(
+      f"attention={net.attention} names the size {missing[0]}, which no feature map of a"
+      f" {height}x{width} image has; the sizes are {', '.join(map(str, sizes))}."
+    )
+  widths = {net.multipliers[level] for level in range(levels) if sizes[level] in net.attention}
+  for multiplier in sorted({*widths, net.multipliers[-1]}):
+    if net.heads < 1 or net.channels * multiplier % net.heads:
+      raise ConfigError(
+        f"heads={net.heads} must divide the channels wherever attention is, but one attention has"
+        f" {net.channels * multiplier}."
+      )
