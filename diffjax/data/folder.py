@@ -1,0 +1,106 @@
+"""A folder of images, optionally with one sub-folder a class."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from diffjax.data.crop import square
+from diffjax.data.source import ArraySource, Source, fingerprint
+from diffjax.types import ConfigError
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+MEMORY = 2 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSource:
+  """A folder read image by image; see image_folder for the fields."""
+
+  files: tuple[Path, ...]
+  labels: np.ndarray
+  num_classes: int
+  image_shape: tuple[int, int, int]
+  fingerprint: str
+  in_memory: bool = False
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return len(self.files)
+
+  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Decodes the images of these indices; a file that cannot be read is named."""
+    images = [load(self.files[i], self.image_shape[0], self.image_shape[2]) for i in indices]
+    return {"image": np.stack(images), "label": self.labels[indices]}
+
+
+def load(path: Path, size: int, channels: int) -> np.ndarray:
+  """One file as uint8 [size, size, channels].
+
+  Raises:
+    ConfigError: the file is not a whole image.
+  """
+  try:
+    with Image.open(path) as image:
+      return square(image, size, channels)
+  except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    raise ConfigError(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
+
+
+def held_out(name: str, fraction: float) -> bool:
+  """Whether a file belongs to the test split: by a hash of its name, so that new files move no other."""
+  number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+  return number < fraction * 2**64
+
+
+def image_folder(
+  split: str,
+  path: str = "",
+  size: int = 32,
+  channels: int = 3,
+  test_fraction: float = 0.05,
+  memory: int = MEMORY,
+) -> Source:
+  """The images of a folder, or of its sub-folders, which then are the classes in sorted order.
+
+  Args:
+    split: "train" or "test".
+    path: the folder.
+    size: images are cropped to the central square and resized to size x size.
+    channels: 3 or 1.
+    test_fraction: share of the files that are held out.
+    memory: sets of at most this many decoded bytes are read once and kept in memory.
+
+  Raises:
+    ConfigError: no such folder, no images, images beside class folders, or a file that is no image.
+  """
+  root = Path(path).expanduser()
+  if not path or not root.is_dir():
+    raise ConfigError(f"data.kwargs.path is {path!r}, which is not a folder; name a folder of images.")
+  if channels not in (1, 3):
+    raise ConfigError(f"data.kwargs.channels is {channels}; it must be 1 or 3.")
+  files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
+  if not files:
+    raise ConfigError(f"data.kwargs.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))}).")
+  depths = {len(f.relative_to(root).parts) for f in files}
+  if depths not in ({1}, {2}):
+    raise ConfigError(
+      f"data.kwargs.path is {path!r}, which mixes images at different depths; put them all directly in it, or "
+      "all in one sub-folder a class."
+    )
+  names = sorted({f.parent.name for f in files}) if depths == {2} else []
+  files = [f for f in files if held_out(str(f.relative_to(root)), test_fraction) == (split == "test")]
+  if not files:
+    raise ConfigError(
+      f"data.kwargs.path is {path!r}, whose {split} split is empty with data.kwargs.test_fraction "
+      f"{test_fraction}; choose another fraction or add images."
+    )
+  labels = np.asarray([names.index(f.parent.name) if names else 0 for f in files], np.int32)
+  stamps = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+  key = fingerprint("image_folder", split, size, channels, stamps)
+  source = FolderSource(tuple(files), labels, len(names), (size, size, channels), key)
+  if len(files) * size * size * channels > memory:
+    return source
+  return ArraySource(source.read(np.arange(len(files)))["image"], labels, len(names), key)

@@ -1,0 +1,134 @@
+"""Batches of a run, read ahead of the device.
+
+Images stay uint8 until the device; flips and scaling happen inside the training step. What fits in memory is
+gathered by one background thread; grain reads what does not, whole batches at a time. The order is order.py's.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from diffjax.data import order
+from diffjax.data.source import Source
+from diffjax.types import ConfigError
+
+WORKERS = 4  # threads that decode, for sets that do not fit in memory
+
+
+def chunk_reader(
+  source: Source, seed: int, batch_size: int, process_index: int, process_count: int, chunk: int
+) -> Callable[[int], dict[str, np.ndarray]]:
+  """A function from a chunk's first step to this process's share of its batches.
+
+  Returns:
+    step -> {"image": uint8 [chunk, B_local, H, W, C], "label": int32 [chunk, B_local], "index": int32 [chunk,
+    B_local]}, `index` being the place in the global batch.
+
+  Raises:
+    ConfigError: the processes do not divide the batch.
+  """
+  if batch_size % process_count:
+    raise ConfigError(
+      f"train.batch_size is {batch_size}, which {process_count} processes do not divide; choose a "
+      f"multiple of {process_count}."
+    )
+  local = batch_size // process_count
+  index = np.arange(process_index * local, (process_index + 1) * local, dtype=np.int32)
+
+  def read(step):
+    rows = [order.indices(seed, step + k, batch_size, len(source))[index] for k in range(chunk)]
+    batch = source.read(np.concatenate(rows))
+    batch = {name: value.reshape(chunk, local, *value.shape[1:]) for name, value in batch.items()}
+    return batch | {"index": np.broadcast_to(index, (chunk, local))}
+
+  return read
+
+
+@contextlib.contextmanager
+def batches(
+  source: Source,
+  *,
+  seed: int,
+  start_step: int,
+  batch_size: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  chunk: int = 1,
+  prefetch: int = 2,
+) -> Iterator[Iterator[dict[str, np.ndarray]]]:
+  """A context whose value is the endless iterator of chunks from `start_step` on.
+
+  Args:
+    source: the data.
+    seed: of the order.
+    start_step: the first step; nothing else is needed to resume.
+    batch_size: the global batch.
+    process_index: this process.
+    process_count: all of them; each reads its contiguous share of every batch.
+    chunk: steps per item.
+    prefetch: items read ahead.
+  """
+  read = chunk_reader(source, seed, batch_size, process_index, process_count, chunk)
+  ahead = _in_thread if source.in_memory else _by_grain
+  with ahead(read, start_step, chunk, prefetch) as iterator:
+    yield iterator
+
+
+@contextlib.contextmanager
+def _in_thread(read, start_step, chunk, prefetch):
+  ready, stopped = queue.Queue(maxsize=prefetch), threading.Event()
+
+  def put(item):
+    while not stopped.is_set():
+      with contextlib.suppress(queue.Full):
+        return ready.put(item, timeout=0.1)
+
+  def work():
+    step = start_step
+    while not stopped.is_set():
+      try:
+        item = read(step)
+      except BaseException as error:  # carried to the consumer, who raises it
+        return put(error)
+      put(item)
+      step += chunk
+
+  def items():
+    while True:
+      item = ready.get()
+      if isinstance(item, BaseException):
+        raise item
+      yield item
+
+  thread = threading.Thread(target=work, daemon=True)
+  thread.start()
+  try:
+    yield items()
+  finally:
+    stopped.set()
+    thread.join()
+
+
+@contextlib.contextmanager
+def _by_grain(read, start_step, chunk, prefetch):
+  import grain
+
+  dataset = grain.MapDataset.range(start_step, start_step + chunk * 2**40, chunk).map(read)
+  options = grain.ReadOptions(num_threads=WORKERS, prefetch_buffer_size=max(prefetch, WORKERS))
+  iterator = iter(dataset.to_iter_dataset(options))
+  try:
+    yield iterator
+  finally:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+      close()
+
+
+def in_order(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+  """The whole set once, in its own order; the last batch may be smaller."""
+  for start in range(0, len(source), batch_size):
+    rows = np.arange(start, min(start + batch_size, len(source)))
+    yield source.read(rows) | {"index": rows.astype(np.int32)}

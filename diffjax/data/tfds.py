@@ -1,0 +1,104 @@
+"""TensorFlow Datasets by name, read by random access and without TensorFlow.
+
+Only TFDS's own download-and-prepare step needs TensorFlow; prepared array_record files do not.
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+from PIL import Image
+
+from diffjax.data import cache
+from diffjax.data.crop import square
+from diffjax.data.source import ArraySource, Source, fingerprint
+from diffjax.types import ConfigError
+
+MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+  """A set read from disk image by image; see tfds for the fields."""
+
+  records: object
+  decode: object
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  fingerprint: str
+  in_memory: bool = False
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return len(self.records)
+
+  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Decodes the images of these indices."""
+    images, labels = zip(*(self.decode(int(i)) for i in indices), strict=True)
+    return {"image": np.stack(images), "label": np.asarray(labels, np.int32)}
+
+
+def tfds(
+  split: str,
+  name: str = "cifar10",
+  data_dir: str | None = None,
+  size: int | None = None,
+  test_split: str = "test",
+  cache_dir: str | None = None,
+  memory: int = MEMORY,
+) -> Source:
+  """A TFDS set.
+
+  Args:
+    split: "train" or "test".
+    name: the set's name, with config and version if wanted ("cifar10", "imagenet_resized/32x32").
+    data_dir: where prepared sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    size: crop to the central square and resize to this; needed where images differ in shape.
+    test_split: the set's name for its held-out split.
+    cache_dir: see cache.folder.
+    memory: sets of at most this many decoded bytes are decoded once and kept in memory.
+
+  Raises:
+    ConfigError: unknown set or split, files that are not there, or images of many shapes and no size.
+  """
+  import tensorflow_datasets
+
+  data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+  wanted = test_split if split == "test" else split
+  try:
+    builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+    records = builder.as_data_source(split=wanted)
+  except tensorflow_datasets.core.DatasetNotFoundError:
+    raise ConfigError(f"data.kwargs.name is {name!r}, which TFDS does not know.") from None
+  except (ValueError, KeyError) as error:
+    raise ConfigError(f"data.kwargs: TFDS refuses split {wanted!r} of {name!r}: {error}") from None
+  except (AssertionError, FileNotFoundError, NotImplementedError, ImportError):
+    where = data_dir or "~/tensorflow_datasets"
+    raise ConfigError(
+      f"TFDS set {name!r} is not prepared as array_record under {where}. Put the prepared files there (or "
+      "name their folder by data.kwargs.data_dir or TFDS_DATA_DIR), or prepare it with TensorFlow "
+      f"installed: pip install tensorflow && tfds build {name} --file_format=array_record"
+    ) from None
+  features = builder.info.features
+  if "image" not in features:
+    raise ConfigError(f"data.kwargs.name is {name!r}, which has no feature 'image': {list(features)}.")
+  shape = (size, size, features["image"].shape[-1] or 3) if size else features["image"].shape
+  if None in shape:
+    raise ConfigError(f"data.kwargs.size is unset, but the images of {name!r} differ in shape; set it.")
+  labelled = "label" in features
+  classes = features["label"].num_classes if labelled else 0
+
+  def decode(i):
+    record = records[i]
+    image = np.asarray(record["image"], np.uint8)
+    if size:
+      image = square(Image.fromarray(image.squeeze()), size, shape[-1])
+    return image, int(record["label"]) if labelled else 0
+
+  version = str(builder.version)
+  key = fingerprint(name, version, wanted, size, len(records))
+  if len(records) * int(np.prod(shape)) > memory:
+    return TfdsSource(records, decode, tuple(shape), classes, key)
+  safe = name.replace("/", "-")
+  images, labels = cache.decoded(f"{safe}-{wanted}", key, len(records), decode, cache_dir)
+  return ArraySource(images, labels, classes, key)

@@ -1,0 +1,168 @@
+"""Order, sources and the pipeline."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from diffjax.data import SOURCES, cache
+from diffjax.data.order import indices
+from diffjax.data.pipeline import batches, in_order
+from diffjax.types import ConfigError
+
+
+@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 30))
+def test_every_epoch_visits_each_row_once_whatever_the_batch(seed, size, batch_size):
+  steps = -(-3 * size // batch_size)
+  stream = np.concatenate([indices(seed, s, batch_size, size) for s in range(steps)])
+  for epoch in range(3):
+    assert sorted(stream[epoch * size : (epoch + 1) * size]) == list(range(size))
+  one_by_one = np.concatenate([indices(seed, s, 1, size) for s in range(len(stream))])
+  np.testing.assert_array_equal(stream, one_by_one)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+  orders = [indices(seed, step, 100, 100).tolist() for seed in (0, 1) for step in (0, 1)]
+  assert len({tuple(order) for order in orders}) == 4
+
+
+def test_digits_are_scikit_learns_and_split_by_class():
+  train, test = SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
+  images, labels = load_digits(return_X_y=True)
+  assert len(train) + len(test) == len(images) == 1797
+  both = np.concatenate([train.images, test.images]).reshape(-1, 64)
+  expected = np.round(images * 255 / 16).astype(np.uint8)
+  assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
+  for label in range(10):
+    assert np.sum(test.labels == label) == np.sum(labels == label) // 5
+
+
+def take(source, count, **kwargs):
+  with batches(source, seed=0, batch_size=8, **kwargs) as iterator:
+    return [next(iterator) for _ in range(count)]
+
+
+def test_resume_chunks_and_processes_cut_one_stream():
+  source = SOURCES["digits"](split="train")
+  whole = take(source, 6, start_step=0)
+  later = take(source, 3, start_step=3)
+  chunked = take(source, 2, start_step=0, chunk=3)
+  for k in range(3):
+    np.testing.assert_array_equal(later[k]["image"], whole[3 + k]["image"])
+  for name in ("image", "label", "index"):
+    stacked = np.concatenate([item[name] for item in chunked])
+    np.testing.assert_array_equal(stacked, np.concatenate([item[name] for item in whole]))
+  parts = [take(source, 1, start_step=2, process_index=p, process_count=2)[0] for p in (0, 1)]
+  for name in ("image", "label", "index"):
+    joined = np.concatenate([part[name] for part in parts], axis=1)
+    np.testing.assert_array_equal(joined, whole[2][name])
+
+
+def test_processes_must_divide_the_batch():
+  with pytest.raises(ConfigError, match="train.batch_size is 8"):
+    take(SOURCES["digits"](split="test"), 1, start_step=0, process_count=3)
+
+
+def test_threads_end_and_errors_arrive():
+  class Broken:
+    in_memory = True
+
+    def __len__(self):
+      return 10
+
+    def read(self, rows):
+      raise OSError("disk on fire")
+
+  before = threading.active_count()
+  take(SOURCES["digits"](split="test"), 2, start_step=0)
+  with pytest.raises(OSError, match="disk on fire"):
+    take(Broken(), 1, start_step=0)
+  assert threading.active_count() == before
+
+
+def test_in_order_reads_everything_once():
+  source = SOURCES["digits"](split="test")
+  parts = list(in_order(source, 100))
+  np.testing.assert_array_equal(np.concatenate([p["image"] for p in parts]), source.images)
+
+
+def write(path, value, size=(12, 10)):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new("RGB", size, value).save(path)
+
+
+def test_image_folder_with_classes(tmp_path):
+  for i in range(3):
+    write(tmp_path / "cat" / f"{i}.png", (10, 20, 30))
+    write(tmp_path / "dog" / f"{i}.png", (40, 50, 60))
+  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0.0}
+  source = SOURCES["image_folder"](split="train", **kwargs)
+  assert source.num_classes == 2 and source.image_shape == (4, 4, 3)
+  np.testing.assert_array_equal(source.labels, [0, 0, 0, 1, 1, 1])
+  np.testing.assert_array_equal(source.images[5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
+  lazy = SOURCES["image_folder"](split="train", memory=0, **kwargs)
+  assert not lazy.in_memory
+  for one, other in zip(take(source, 3, start_step=1), take(lazy, 3, start_step=1), strict=True):
+    np.testing.assert_array_equal(one["image"], other["image"])
+    np.testing.assert_array_equal(one["index"], other["index"])
+
+
+def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
+  for i in range(40):
+    write(tmp_path / f"{i}.png", (i, i, i))
+  kwargs = {"path": str(tmp_path), "size": 2, "test_fraction": 0.3}
+  before = SOURCES["image_folder"](split="test", **kwargs)
+  train = SOURCES["image_folder"](split="train", **kwargs)
+  values = lambda source: set(source.images[:, 0, 0, 0].tolist())  # noqa: E731
+  assert values(before) | values(train) == set(range(40)) and not values(before) & values(train)
+  for i in range(40, 80):
+    write(tmp_path / f"{i}.png", (i, i, i))
+  after = SOURCES["image_folder"](split="test", **kwargs)
+  assert {v for v in values(after) if v < 40} == values(before)
+
+
+def test_bad_folders_are_named(tmp_path):
+  def refuse(match, **kwargs):
+    with pytest.raises(ConfigError, match=match):
+      SOURCES["image_folder"](split="train", **kwargs)
+
+  refuse("not a folder", path=str(tmp_path / "missing"))
+  refuse("holds no images", path=str(tmp_path))
+  write(tmp_path / "a" / "1.png", (1, 1, 1))
+  refuse("channels is 2", path=str(tmp_path), channels=2)
+  write(tmp_path / "2.png", (1, 1, 1))
+  refuse("different depths", path=str(tmp_path))
+  (tmp_path / "2.png").unlink()
+  whole = (tmp_path / "a" / "1.png").read_bytes()
+  (tmp_path / "a" / "3.png").write_bytes(whole[: len(whole) // 2])
+  refuse("3.png cannot be read", path=str(tmp_path), test_fraction=0.0)
+
+
+def test_cache_decodes_once_and_rebuilds_what_is_not_whole(tmp_path):
+  calls = []
+
+  def decode(i):
+    calls.append(i)
+    return np.full((2, 2, 1), i, np.uint8), i
+
+  def run():
+    return cache.decoded("set", "key", 5, decode, str(tmp_path))
+
+  first = run()
+  count = len(calls)
+  again = run()
+  assert len(calls) == count
+  np.testing.assert_array_equal(first[0], again[0])
+  path = tmp_path / "set-key-images.npy"
+  path.write_bytes(path.read_bytes()[:-3])
+  np.testing.assert_array_equal(run()[0], first[0])
+  assert len(calls) == 2 * count
+
+
+def test_a_tfds_set_that_is_not_there_says_what_to_do(tmp_path):
+  with pytest.raises(ConfigError, match="tfds build mnist"):
+    SOURCES["tfds"](split="train", name="mnist", data_dir=str(tmp_path))
