@@ -87,7 +87,7 @@ def image_folder(
   depths = {len(f.relative_to(root).parts) for f in files}
   if depths not in ({1}, {2}):
     raise ConfigError(
-      f"data.kwargs.path is {path!r}, which mixes images at different depths; put them all directly in it, or "
+      f"data.kwargs.path is {path!r}, which mixes images at different depths; put them all in it, or "
       "all in one sub-folder a class."
     )
   names = sorted({f.parent.name for f in files}) if depths == {2} else []

@@ -1,7 +1,7 @@
 """Batches of a run, read ahead of the device.
 
 Images stay uint8 until the device; flips and scaling happen inside the training step. What fits in memory is
-gathered by one background thread; grain reads what does not, whole batches at a time. The order is order.py's.
+gathered by a background thread; grain reads what does not, whole batches at a time. The order is order.py's.
 """
 
 import contextlib
