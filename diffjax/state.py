@@ -1,0 +1,81 @@
+"""What a run is at one moment, and nothing else: saved and restored whole."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+from diffjax.types import Params
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=["step", "params", "ema", "opt_state", "key"],
+  meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """The state of training.
+
+  Attributes:
+    step: number of steps taken.
+    params: the parameters.
+    ema: exponential moving averages of the parameters, one a rate, by the rate's name.
+    opt_state: optax's state.
+    key: the seed's key, constant; the key of a step is fold_in(key, step).
+  """
+
+  step: Int[Array, ""]
+  params: Params
+  ema: dict[str, Params]
+  opt_state: optax.OptState
+  key: Key[Array, ""]
+
+
+def create(
+  params: Params, optimizer: optax.GradientTransformation, ema_rates: tuple[float, ...], key: Key[Array, ""]
+) -> TrainState:
+  """The state before the first step; every average starts at the parameters themselves."""
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    # Copies: a donated buffer must not stand twice in one state.
+    ema={str(rate): jax.tree.map(jnp.copy, params) for rate in ema_rates},
+    opt_state=optimizer.init(params),
+    key=key,
+  )
+
+
+def constant_rate(step: Int[Array, ""], rate: float) -> float:
+  """No warm-up: the rate itself from step 0 (Ho et al. 2020)."""
+  return rate
+
+
+def warmed_rate(step: Int[Array, ""], rate: float) -> Array:
+  """min(rate, (1 + step) / (10 + step)): short averages early in training (TensorFlow's num_updates)."""
+  return jnp.minimum(rate, (1 + step) / (10 + step))
+
+
+EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate}
+
+
+def fingerprint(tree) -> dict[str, Array]:
+  """A uint32 checksum per leaf that any flipped bit changes, computed where the leaf lives.
+
+  sum of (2 i + 1) * word_i modulo 2^32: odd factors keep every single change visible, and integer sums do
+  not depend on the order, so any sharding of the same numbers gives the same checksum.
+  """
+
+  def checksum(leaf):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
+    words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")).ravel()
+    place = jax.lax.iota(jnp.uint32, words.size)
+    return jnp.sum((2 * place + 1) * words.astype(jnp.uint32), dtype=jnp.uint32)
+
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): checksum(leaf) for path, leaf in leaves}
