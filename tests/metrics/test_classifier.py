@@ -157,7 +157,7 @@ def test_images_of_any_size(shape):
 @pytest.mark.parametrize(
   "images, labels, message",
   [
-    (np.zeros((4, 8, 8, 1), np.float32), np.zeros(4, int), r"float32 .* must be uint8 \[N, H, W, C\]"),
+    (np.zeros((4, 8, 8, 1), np.float32), np.zeros(4, int), r"float32 \[4, 8, 8, 1\]; they must be uint8"),
     (np.zeros((4, 8, 8), np.uint8), np.zeros(4, int), r"\[4, 8, 8\]; they must be uint8 \[N, H, W, C\]"),
     (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(3, int), r"must be integers \[4\]"),
     (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4), r"float64 .* must be integers"),
