@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -60,6 +59,16 @@ class Parallel:
     """Replicated, or sharded along one array axis."""
     return NamedSharding(self.mesh, P() if axis is None else P(*(None,) * axis, AXIS))
 
+  def init(self, make: Callable[[], Any]) -> Any:
+    """The result of a function without arguments, computed where it will live."""
+    return jax.jit(make, out_shardings=self.sharding())()
+
+  def abstract(self, make: Callable[[], Any]) -> Any:
+    """Shapes, types and shardings of what `init` returns."""
+    place = self.sharding()
+    leaf = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)  # noqa: E731
+    return jax.tree.map(leaf, jax.eval_shape(make))
+
   def replicate(self, tree: Any) -> Any:
     """Puts the same value on every device."""
     return jax.device_put(tree, self.sharding())
@@ -77,7 +86,8 @@ class Parallel:
         is cut into.
     """
     if self.mode == "jit":
-      return jax.jit(lambda state, batches: chunk(state, batches, lambda tree: tree), donate_argnums=0)
+      whole = lambda state, batches: chunk(state, batches, lambda tree: tree)  # noqa: E731
+      return jax.jit(whole, out_shardings=self.sharding(), donate_argnums=0)
 
     def share(state, batches):
       return chunk(state, batches, lambda tree: jax.lax.pmean(tree, AXIS))
@@ -89,6 +99,20 @@ class Parallel:
     def run(state, batches):
       cut = lambda x: x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])  # noqa: E731
       return mapped(state, jax.tree.map(cut, batches))
+
+    return run
+
+  def batched(self, function: Callable) -> Callable:
+    """Compiles (shared, batch) -> batch: pytrees whose leaves are the same everywhere, and cut along axis 0."""
+    if self.mode == "jit":
+      cut = self.sharding(0)
+      return jax.jit(function, in_shardings=(self.sharding(), cut), out_shardings=cut)
+    devices = list(self.mesh.devices.flat)
+    mapped = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=0, devices=devices)
+
+    def run(shared, batch):
+      parts = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+      return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped(shared, parts))
 
     return run
 
@@ -111,7 +135,7 @@ class Parallel:
 def create(mode: str = "jit") -> Parallel:
   """All devices of all processes on one mesh axis."""
   if mode not in MODES:
-    raise ConfigError(f"parallel.mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+    raise ConfigError(f"config.parallel.mode is {mode!r}; it must be one of {', '.join(MODES)}.")
   return Parallel(mode, Mesh(np.asarray(jax.devices()), (AXIS,)))
 
 
@@ -125,12 +149,3 @@ def check_batch(parallel: Parallel, name: str, batch_size: int, parts: int = 1) 
       f"multiple of {needed}."
     )
 
-
-def block(tree: Any) -> Any:
-  """Waits until every array is computed."""
-  return jax.block_until_ready(tree)
-
-
-def copy(tree: Any) -> Any:
-  """A copy that shares no buffer with the original."""
-  return jax.tree.map(jnp.copy, tree)

@@ -1,4 +1,4 @@
-"""Array aliases and the one error that stands for a user's mistake."""
+"""Array aliases and the two errors whose text is all that a user needs to see."""
 
 from typing import Any
 
@@ -16,3 +16,7 @@ Params = Any  # a pytree of arrays
 
 class ConfigError(ValueError):
   """A mistake in what the user asked for; its text is the whole message that they see."""
+
+
+class RunError(RuntimeError):
+  """A run that cannot go on, through no mistake in the config; its text is the whole message."""

@@ -32,7 +32,7 @@ def chunk_reader(
   """
   if batch_size % process_count:
     raise ConfigError(
-      f"train.batch_size is {batch_size}, which {process_count} processes do not divide; choose a "
+      f"config.train.batch_size is {batch_size}, which {process_count} processes do not divide; choose a "
       f"multiple of {process_count}."
     )
   local = batch_size // process_count

@@ -69,22 +69,22 @@ def tfds(
     builder = tensorflow_datasets.builder(name, data_dir=data_dir)
     records = builder.as_data_source(split=wanted)
   except tensorflow_datasets.core.DatasetNotFoundError:
-    raise ConfigError(f"data.kwargs.name is {name!r}, which TFDS does not know.") from None
+    raise ConfigError(f"config.data.tfds.name is {name!r}, which TFDS does not know.") from None
   except (ValueError, KeyError) as error:
-    raise ConfigError(f"data.kwargs: TFDS refuses split {wanted!r} of {name!r}: {error}") from None
+    raise ConfigError(f"config.data.tfds: TFDS refuses split {wanted!r} of {name!r}: {error}") from None
   except (AssertionError, FileNotFoundError, NotImplementedError, ImportError):
     where = data_dir or "~/tensorflow_datasets"
     raise ConfigError(
       f"TFDS set {name!r} is not prepared as array_record under {where}. Put the prepared files there (or "
-      "name their folder by data.kwargs.data_dir or TFDS_DATA_DIR), or prepare it with TensorFlow "
+      "name their folder by config.data.tfds.data_dir or TFDS_DATA_DIR), or prepare it with TensorFlow "
       f"installed: pip install tensorflow && tfds build {name} --file_format=array_record"
     ) from None
   features = builder.info.features
   if "image" not in features:
-    raise ConfigError(f"data.kwargs.name is {name!r}, which has no feature 'image': {list(features)}.")
+    raise ConfigError(f"config.data.tfds.name is {name!r}, which has no feature 'image': {list(features)}.")
   shape = (size, size, features["image"].shape[-1] or 3) if size else features["image"].shape
   if None in shape:
-    raise ConfigError(f"data.kwargs.size is unset, but the images of {name!r} differ in shape; set it.")
+    raise ConfigError(f"config.data.tfds.size is unset, but the images of {name!r} differ in shape; set it.")
   labelled = "label" in features
   classes = features["label"].num_classes if labelled else 0
 

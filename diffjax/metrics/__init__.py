@@ -1,1 +1,10 @@
-"""Metrics of samples."""
+"""Metrics of samples by name, called as METRICS[name](train source, test source, **options)."""
+
+from collections.abc import Callable
+
+from diffjax.metrics.agreement import classifier_agreement
+from diffjax.metrics.metric import Metric
+
+METRICS: dict[str, Callable[..., Metric]] = {
+  "classifier": classifier_agreement,
+}

@@ -19,12 +19,12 @@ def _of_rows(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
 def _need_table(schedule: Schedule, name: str, steps: int) -> int:
   if schedule.steps is None:
     raise ConfigError(
-      f"sample.grid is {name!r}, which walks the rows of a table, but the schedule is continuous; "
+      f"config.sample.grid is {name!r}, which walks the rows of a table, but the schedule is continuous; "
       "choose 'uniform' or 'logsnr'."
     )
   if not 1 <= steps <= schedule.steps:
     raise ConfigError(
-      f"sample.steps is {steps}; with the grid {name!r} it must lie between 1 and the schedule's "
+      f"config.sample.steps is {steps}; with the grid {name!r} it must lie between 1 and the schedule's "
       f"{schedule.steps} steps."
     )
   return schedule.steps
@@ -32,7 +32,7 @@ def _need_table(schedule: Schedule, name: str, steps: int) -> int:
 
 def _need_two(name: str, steps: int) -> None:
   if steps < 2:
-    raise ConfigError(f"sample.steps is {steps}; the grid {name!r} needs at least 2.")
+    raise ConfigError(f"config.sample.steps is {steps}; the grid {name!r} needs at least 2.")
 
 
 def leading(schedule: Schedule, steps: int) -> np.ndarray:

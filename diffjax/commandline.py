@@ -1,0 +1,138 @@
+"""main.py's command line: --config with its overrides, and every mistake told in one paragraph.
+
+    --config=configs/digits.py --config.objective.predict=v --workdir=runs/digits --mode=train
+
+Where the workdir holds a run, --config may be left out: the run's own is taken.
+"""
+
+import difflib
+import importlib.util
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from diffjax import workdir
+from diffjax.config import require_path
+from diffjax.types import ConfigError, RunError
+
+CACHE = "~/.cache/diffjax/compiled"
+SAVED = Path(__file__).with_name("saved_config.py")
+MODES = ("train", "sample", "eval")
+
+config_flags.DEFINE_config_file("config", None, "The config, a file; --config.FIELD=VALUE changes a field of it.")
+flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
+flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+  """The last value given as --flag=value or --flag value."""
+  found = None
+  for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == flag:
+      found = value if equals else following
+  return found
+
+
+def load(place: str) -> ConfigDict:
+  """The config of a file's get_config; `place` is its path, with ":argument" where it takes one.
+
+  Raises:
+    ConfigError: there is no such file, or it fails.
+  """
+  name, _, argument = place.partition(":")
+  if not Path(name).is_file():
+    known = sorted(str(path) for path in Path("configs").glob("*.py"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
+    raise ConfigError(f"--config={name} is no file.{hint}")
+  spec = importlib.util.spec_from_file_location("config_file", name)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if argument else module.get_config()
+  except ConfigError:
+    raise
+  except Exception as error:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    raise ConfigError(
+      f"--config={place} fails at {where.filename}:{where.lineno}: {type(error).__name__}: {error}"
+    ) from None
+
+
+def parse(argv: list[str]) -> tuple[ConfigDict, Path, str]:
+  """The config with its overrides, the workdir and the mode.
+
+  Raises:
+    ConfigError: a flag, a field or a value that cannot be right.
+  """
+  folder, place = value_of(argv, "workdir"), value_of(argv, "config")
+  if place is None and folder and workdir.has_run(Path(folder)):
+    place = f"{SAVED}:{folder}"
+  argv = [a for a in argv if not re.match("--?config(=|$)", a)] if place else argv
+  overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
+  if place is None:
+    raise ConfigError("No config is named; add --config=configs/digits.py, say.")
+  config = load(place)
+  for name, *_ in overrides:
+    require_path(config, name.removeprefix("config."))
+  try:
+    rest = flags.FLAGS([argv[0], f"--config={place}", *argv[1:]])
+  except flags.Error as error:
+    raise ConfigError(_said(error, config)) from None
+  if rest[1:]:
+    raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
+  if not flags.FLAGS.workdir:
+    raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
+  return flags.FLAGS.config, Path(flags.FLAGS.workdir), flags.FLAGS.mode
+
+
+def _said(error: Exception, config: ConfigDict) -> str:
+  """absl's message; for a field of the config with the type that would be right."""
+  text = str(error).rstrip(".")
+  found = re.match(r"flag --config\.([\w.]+)=", text)
+  if found:
+    *sections, field = found[1].split(".")
+    for section in sections:
+      config = config[section]
+    return f"{text}; config.{found[1]} is of type {config.get_type(field).__name__}, for instance {config[field]!r}."
+  return f"{text}. See python main.py --help."
+
+
+def _prepare(config: ConfigDict) -> None:
+  """What JAX must know before it looks for devices."""
+  import jax
+
+  if config.deterministic:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+  if config.compile_cache:
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def run(jobs: dict[str, Callable[[ConfigDict, Path], None]], argv: list[str], about: str) -> int:
+  """Does the job that the arguments name; returns the exit status: 2 for a mistake, 1 for a run that cannot go on.
+
+  Args:
+    jobs: by mode.
+    argv: the program's arguments, its name first.
+    about: what --help says first.
+  """
+  if {"--help", "-h", "-help", "--helpshort"} & set(argv):
+    print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}")
+    return 0
+  try:
+    config, folder, mode = parse(argv)
+    _prepare(config)
+    jobs[mode](config, folder)
+    return 0
+  except (ConfigError, RunError) as error:
+    print(f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError) else 1

@@ -1,0 +1,195 @@
+"""From a config to the objects of a run: the only file that knows what is called by which name."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from diffjax import objectives
+from diffjax.config import check, chosen
+from diffjax.data.source import Source
+from diffjax.denoisers import Denoiser, classifier_free, clipped, network_denoiser
+from diffjax.objectives import Apply, Objective
+from diffjax.optimization import learning_rate, optimizer
+from diffjax.samplers.base import Sampler
+from diffjax.schedules import Schedule
+from diffjax.state import TrainState
+from diffjax.types import ConfigError, Params, PerExample
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """The objects of a run.
+
+  Attributes:
+    config: the config.
+    image_shape: (H, W, C) of the data.
+    num_classes: of a conditional model, else 0; it is also the null class's label.
+    schedule: the noise schedule.
+    objective: how the network is trained.
+    model: the network.
+    row, input_scale, time_input: what the network answers and is told.
+    learning_rate: step -> learning rate.
+    optimizer: the gradient transformation.
+    ema_rate: (step, rate) -> the rate of the moving averages at that step.
+    sampler: the sampler.
+    grid: [S] its decreasing times, float64.
+  """
+
+  config: FrozenConfigDict
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  schedule: Schedule
+  objective: Objective
+  model: nn.Module
+  row: Callable
+  input_scale: Callable
+  time_input: Callable
+  learning_rate: optax.Schedule
+  optimizer: optax.GradientTransformation
+  ema_rate: Callable
+  sampler: Sampler
+  grid: np.ndarray
+
+  def init(self, key: Key[Array, ""]) -> Params:
+    """The parameters before training: {"model": those of the network}."""
+    images = jnp.zeros((1, *self.image_shape))
+    cond = jnp.zeros(1, jnp.int32) if self.num_classes else None
+    return {"model": self.model.init(key, images, jnp.zeros(1), cond)["params"]}
+
+  def schedule_of(self, params: Params) -> Schedule:
+    """The schedule; a learned one is rebuilt from the parameters here."""
+    return self.schedule
+
+  def apply(self, params: Params) -> Apply:
+    """The network: (scaled x_t [B, ...], time [B], cond, dropout keys) -> output."""
+    return lambda *inputs: self.model.apply({"params": params["model"]}, *inputs)
+
+  def denoiser(self, params: Params, cond: Array | None) -> Denoiser:
+    """The network's denoiser without guidance or clipping, for labels [B] or None."""
+    apply = self.apply(params)
+    bound = lambda x, time: apply(x, time, cond, None)  # noqa: E731
+    return network_denoiser(bound, self.schedule_of(params), self.row, self.input_scale, self.time_input)
+
+  def sampling_denoiser(self, params: Params, cond: Array | None) -> Denoiser:
+    """The same as config.sample has it: guided and clipped."""
+    settings = self.config.sample
+    if self.num_classes and settings.guidance:
+      conditional = functools.partial(self.denoiser, params)
+      denoiser = classifier_free(conditional, cond, jnp.full_like(cond, self.num_classes), settings.guidance)
+    else:
+      denoiser = self.denoiser(params, cond)
+    return clipped(denoiser) if settings.clip else denoiser
+
+  def sampling_weights(self, state: TrainState) -> tuple[str, Params]:
+    """The weights that config.sample names, and what they are called in reports."""
+    name = self.config.sample.weights
+    if name == "raw":
+      return "raw", state.params
+    rate = str(self.config.train.ema[0]) if name == "ema" else name
+    return f"ema {rate}", state.ema[rate]
+
+  def objective_at(self, t: PerExample) -> Objective:
+    """The objective with its weight and kind, at the times t [B] in place of drawn ones."""
+    times = lambda schedule, draws: (t, jnp.ones_like(t))  # noqa: E731
+    return _objective(self.config, times, self.row, self.input_scale, self.time_input)
+
+
+def _objective(config, times, row, input_scale, time_input) -> Objective:
+  (weight,) = chosen(config, "objective", "weight")
+  return objectives.regular(times, weight(), row, input_scale, time_input)
+
+
+def source(config: ConfigDict, split: str) -> Source:
+  """The data of a split, "train" or "test"."""
+  (make,) = chosen(config, "data", "source")
+  return make(split=split)
+
+
+def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int) -> Experiment:
+  """All objects of a config.
+
+  Args:
+    config: the config.
+    image_shape: (H, W, C) of the data.
+    num_classes: of the data's labels, 0 for none.
+
+  Raises:
+    ConfigError: a field that cannot be right, by itself, beside another or with these data.
+  """
+  check(config)
+  config = FrozenConfigDict(config)
+  conditional = config.model.conditional
+  if conditional and not num_classes:
+    raise ConfigError("config.model.conditional is True, but the data carry no labels; set it to False.")
+  label = config.sample.label
+  if conditional and label is not None and not 0 <= label < num_classes:
+    raise ConfigError(f"config.sample.label is {label}; the data's classes are 0 to {num_classes - 1}.")
+  classes = num_classes if conditional else 0
+  ((schedule,), (row,), (times,), (input_scale,), (time_input,)) = (
+    chosen(config, section, field)
+    for section, field in (
+      ("schedule", "name"),
+      ("objective", "predict"),
+      ("objective", "times"),
+      ("objective", "input_scale"),
+      ("objective", "time_input"),
+    )
+  )
+  schedule = schedule()
+  _check_schedule(config, schedule)
+  (model,) = chosen(config, "model", "name")
+  model = model(out_channels=image_shape[-1], num_classes=classes, dtype=config.model.dtype)
+  (decay,), (scale,) = chosen(config, "train", "decay"), chosen(config, "train", "optimizer")
+  train = config.train
+  rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
+  (ema_rate,) = chosen(config, "train", "ema_warmup")
+  (sampler,), (grid,) = chosen(config, "sample", "sampler"), chosen(config, "sample", "grid")
+  experiment = Experiment(
+    config=config,
+    image_shape=image_shape,
+    num_classes=classes,
+    schedule=schedule,
+    objective=_objective(config, times, row, input_scale, time_input),
+    model=model,
+    row=row,
+    input_scale=input_scale,
+    time_input=time_input,
+    learning_rate=rate,
+    optimizer=optimizer(scale(), rate, train.clip),
+    ema_rate=ema_rate,
+    sampler=sampler(),
+    grid=grid(schedule, config.sample.steps),
+  )
+  jax.eval_shape(experiment.init, jax.random.key(0))  # the model's own checks, before anything is compiled
+  return experiment
+
+
+def _check_schedule(config, schedule: Schedule) -> None:
+  """What a table alone, or a continuous schedule alone, can do."""
+  name, objective = config.schedule.name, config.objective
+  if schedule.steps is None:
+    for field, value in (("times", "discrete"), ("time_input", "index")):
+      if objective[field] == value:
+        raise ConfigError(
+          f"config.objective.{field} is {value!r}, which needs the rows of a table, but config.schedule.name "
+          f"is {name!r}, which is continuous; choose another, such as "
+          f"{'uniform' if field == 'times' else 'logsnr'!r}."
+        )
+  elif objective.predict == "flow":
+    raise ConfigError(
+      f"config.objective.predict is 'flow', the derivative of a continuous schedule, but config.schedule.name is "
+      f"{name!r}, a table; choose a continuous schedule."
+    )
+  elif objective.weight == "vlb" and objective.times == "uniform":
+    raise ConfigError(
+      "config.objective.weight is 'vlb' and config.objective.times 'uniform', but the bound of a table is a "
+      "sum over its rows; set config.objective.times to 'discrete'."
+    )

@@ -1,0 +1,61 @@
+"""How a small classifier sees class-conditional samples of a labelled set.
+
+    agreement   share of the samples that the classifier reads as the class that was asked for
+    frechet     Fréchet distance between the samples and the held-out images in its 64 features
+
+The classifier is trained on the training split. Beside each value stands what real images get: its accuracy
+on the held-out split, and the distance between the two splits.
+"""
+
+import numpy as np
+
+from diffjax.data.source import Source
+from diffjax.metrics.classifier import Classifier, train_classifier
+from diffjax.metrics.frechet import frechet_distance
+from diffjax.metrics.metric import Metric
+from diffjax.metrics.moments import Moments
+from diffjax.types import ConfigError
+
+LARGEST = 100_000
+
+
+def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
+  rows = source.read(np.arange(len(source)))
+  return rows["image"], rows["label"]
+
+
+def classifier_agreement(train: Source, test: Source) -> Metric:
+  """The metric "classifier".
+
+  Raises:
+    ConfigError: the set carries no labels, or is too large for a classifier trained in seconds.
+  """
+  if not train.num_classes:
+    raise ConfigError("config.eval.metrics names 'classifier', but the data carry no labels; leave it out.")
+  if len(train) > LARGEST:
+    raise ConfigError(
+      f"config.eval.metrics names 'classifier', which is for sets of at most {LARGEST} images, and this one "
+      f"has {len(train)}; leave it out."
+    )
+  images, labels = _all(train)
+  held_out, held_out_labels = _all(test)
+  judge = train_classifier(images, labels, train.num_classes)
+  reference = _moments(judge, held_out)
+
+  def score(samples, asked):
+    if len(samples) < 2:
+      raise ConfigError(f"a Fréchet distance needs at least 2 samples, and there are {len(samples)}.")
+    values = {"frechet": frechet_distance(_moments(judge, samples), reference)}
+    return values | {"agreement": judge.accuracy(samples, asked)}
+
+  floor = {
+    "frechet": frechet_distance(_moments(judge, images), reference),
+    "agreement": judge.accuracy(held_out, held_out_labels),
+  }
+  settings = {"features": "classifier", "reference": f"test split, {test.fingerprint}", "trained_on": train.fingerprint}
+  return Metric(score, floor, settings)
+
+
+def _moments(judge: Classifier, images: np.ndarray) -> Moments:
+  features = judge.features(images)
+  return Moments.empty(features.shape[1]).add(features)

@@ -1,0 +1,88 @@
+"""What training, sampling and evaluation share: devices, data, objects and the checkpoints of a workdir."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from diffjax import experiment, keys, parallel, state, workdir
+from diffjax.checkpoint import Checkpoints
+from diffjax.data.source import Source
+from diffjax.experiment import Experiment
+from diffjax.parallel import Parallel
+from diffjax.state import TrainState
+from diffjax.types import ConfigError, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A config on these devices in this workdir.
+
+  Attributes:
+    config: the config.
+    folder: the workdir.
+    parallel: the devices.
+    experiment: the objects of the config.
+    train, test: the two splits of the data.
+  """
+
+  config: ConfigDict
+  folder: Path
+  parallel: Parallel
+  experiment: Experiment
+  train: Source
+  test: Source
+
+  @property
+  def writes(self) -> bool:
+    """Whether this process writes files."""
+    return self.parallel.process_index == 0
+
+  def checkpoints(self) -> Checkpoints:
+    """The workdir's checkpoints."""
+    settings = self.config.checkpoint
+    return Checkpoints(self.folder / "checkpoints", settings.keep, settings.keep_every)
+
+  def _make(self) -> TrainState:
+    key = keys.seed(self.config.seed)
+    params = self.experiment.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
+    return state.create(params, self.experiment.optimizer, self.config.train.ema, key)
+
+  def new_state(self) -> TrainState:
+    """The state before the first step."""
+    return self.parallel.init(self._make)
+
+  def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
+    """The state of a checkpoint, where this run computes."""
+    return checkpoints.restore(self.parallel.abstract(self._make), step)
+
+  def trained(self) -> tuple[int, str, Params]:
+    """The newest checkpoint's step and the weights that config.sample names, with their name.
+
+    Raises:
+      ConfigError: nothing is trained yet.
+    """
+    with self.checkpoints() as checkpoints:
+      step = checkpoints.latest()
+      if step is None:
+        raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
+      name, params = self.experiment.sampling_weights(self.restore(checkpoints, step))
+    return step, name, params
+
+
+def start(config: ConfigDict, folder: Path) -> Run:
+  """Checks everything that can be checked before a compile.
+
+  Raises:
+    ConfigError: a field that cannot be right, data that are not there, or a workdir of another config.
+  """
+  if workdir.has_run(folder):
+    workdir.require_same(folder, config)
+  elif folder.exists() and not folder.is_dir():
+    raise ConfigError(f"--workdir={folder} is a file; name a folder.")
+  devices = parallel.create(config.parallel.mode)
+  train = experiment.source(config, "train")
+  made = experiment.create(config, tuple(train.image_shape), train.num_classes)
+  parallel.check_batch(devices, "config.train.batch_size", config.train.batch_size, config.train.accumulate)
+  return Run(config, folder, devices, made, train, experiment.source(config, "test"))

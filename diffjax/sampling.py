@@ -1,0 +1,135 @@
+"""Sampling from a run: batches over all devices, the walk in pieces, and main.py's --mode=sample.
+
+Sample i draws from fold_in(key, i) and nothing else, so it is the same in every batch, on every device.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
+
+from diffjax import atomic, keys, pictures, reporting
+from diffjax import run as runs
+from diffjax.experiment import Experiment
+from diffjax.parallel import Parallel
+from diffjax.samplers import base
+from diffjax.types import Params
+
+COLUMNS = 10  # of the denoising strip, besides x_T
+STRIPS = 8
+GRID = 256  # samples in a grid
+
+
+def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
+  """The classes int32 [n] asked of samples [n]: config.sample.label, or all in turn; 0 where there are none."""
+  label = experiment.config.sample.label
+  if label is not None:
+    return np.full(len(index), label, np.int32)
+  return (index % max(experiment.num_classes, 1)).astype(np.int32)
+
+
+class Sampling:
+  """Draws samples with an experiment's sampler; one compile serves every number of steps and key."""
+
+  def __init__(self, experiment: Experiment, parallel: Parallel):
+    """Compiles nothing yet."""
+    self._parallel = parallel
+    self._grid, length = base.padded(experiment.grid)
+    self._last = int(length) - 1
+    self._batch_size = parallel.padded(experiment.config.sample.batch_size)
+    shape, sampler, final = experiment.image_shape, experiment.sampler, experiment.config.sample.final
+
+    def begin(shared, batch):
+      params, key = shared
+      sample_keys = keys.of_examples(key, batch["index"])
+      return sampler.start(base.prior(experiment.schedule_of(params), sample_keys, shape))
+
+    def advance(shared, batch):
+      params, key, grid, start, stop = shared
+      carry, schedule = batch["carry"], experiment.schedule_of(params)
+      denoiser = experiment.sampling_denoiser(params, batch["label"] if experiment.num_classes else None)
+      sample_keys = keys.of_examples(key, batch["index"])
+      carry = base.walk(denoiser, schedule, sampler, carry, grid, start, stop, sample_keys)
+      return carry, base.FINALS[final](denoiser, carry.x, grid[stop])
+
+    self._begin, self._advance = parallel.batched(begin), parallel.batched(advance)
+
+  def walk(
+    self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray, stops: np.ndarray
+  ) -> Iterator[tuple[Array, Array]]:
+    """Walks one batch and stops at places of the grid.
+
+    Args:
+      params: the weights.
+      key: of the whole draw.
+      index: [B] numbers of the samples.
+      labels: [B] their classes.
+      stops: ascending places in the grid.
+
+    Yields:
+      x_t at the stop, and what `final` makes of it, both [B, H, W, C].
+    """
+    batch = {"index": jnp.asarray(index), "label": jnp.asarray(labels)}
+    carry, here = self._begin((params, key), batch), 0
+    for stop in stops:
+      shared = (params, key, self._grid, jnp.asarray(here), jnp.asarray(stop))
+      carry, final = self._advance(shared, batch | {"carry": carry})
+      here = stop
+      yield carry.x, final
+
+  def draw(
+    self,
+    params: Params,
+    key: Key[Array, ""],
+    index: np.ndarray,
+    labels: np.ndarray,
+    done: Callable[[int], Any] = lambda count: None,
+  ) -> np.ndarray:
+    """The samples `index` [n] of the classes `labels` [n], uint8 [n, H, W, C]; `done` hears their number."""
+    parts = []
+    for start in range(0, len(index), self._batch_size):
+      rows = np.minimum(np.arange(start, start + self._batch_size), len(index) - 1)
+      ((_, images),) = self.walk(params, key, index[rows], labels[rows], [self._last])
+      parts.append(pictures.to_uint8(self._parallel.fetch(images)))
+      done(min(start + self._batch_size, len(index)))
+    return np.concatenate(parts)[: len(index)]
+
+  def strip(self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """x_T ... x_0 of the first samples of `index`: uint8 [S, n, H, W, C], clipped for viewing."""
+    stops = np.unique(np.linspace(0, self._last, COLUMNS).round().astype(int))
+    rows = np.minimum(np.arange(self._batch_size), len(index) - 1)
+    walked = list(self.walk(params, key, index[rows], labels[rows], stops))
+    steps = [x for x, _ in walked] + [walked[-1][1]]
+    return np.stack([pictures.to_uint8(self._parallel.fetch(x))[:STRIPS] for x in steps])[:, : len(index)]
+
+
+def sample(config: ConfigDict, folder: Path) -> None:
+  """main.py's --mode=sample: images, a grid and a denoising strip in <workdir>/samples.
+
+  Raises:
+    ConfigError: see run.start, and where nothing is trained yet.
+  """
+  run = runs.start(config, folder)
+  step, weights, params = run.trained()
+  settings = config.sample
+  sampling, key = Sampling(run.experiment, run.parallel), keys.seed(settings.seed)
+  index = np.arange(settings.count)
+  labels = labels_of(run.experiment, index)
+  with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
+    show = lambda count: reporter.progress(count, settings.count, {})  # noqa: E731
+    images = sampling.draw(params, key, index, labels, show)
+    strip = sampling.strip(params, key, index, labels)
+    if not run.writes:
+      return
+    place = folder / "samples"
+    name = f"{step:08d}_{settings.sampler}_{len(run.experiment.grid)}_seed{settings.seed}"
+    with atomic.writing(place / f"{name}.npz") as file:
+      np.savez(file, images=images, labels=labels)
+    pictures.save_png(place / f"{name}_grid.png", pictures.grid(images[:GRID]))
+    pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
+    reporter.line(f"{len(images)} samples of step {step}, {weights} weights: {place / name}*.png, .npz")

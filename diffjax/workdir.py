@@ -1,0 +1,85 @@
+"""A workdir and what it says of its run: config.json with the resolved config, commit and packages.
+
+    config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/
+"""
+
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffjax import atomic
+from diffjax.config import from_resolved, leaves, resolved
+from diffjax.types import ConfigError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
+# What a run may change while it goes on; all else decides its numbers.
+FREE = ("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache")
+MAY_GROW = "train.steps"
+
+
+def about(config: ConfigDict) -> dict[str, Any]:
+  """The resolved config with the commit and the versions of the packages that run it."""
+  return {
+    "config": resolved(config),
+    "commit": commit(),
+    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+  }
+
+
+def commit() -> str | None:
+  """The git commit of the code, "+changes" where the tree differs from it; None outside a repository."""
+  root = Path(__file__).resolve().parents[1]
+  git = ["git", "-C", str(root)]
+  try:
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    status = [*git, "status", "--porcelain", "--untracked-files=no"]
+    changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return f"{head}+changes" if changed else head
+
+
+def save(workdir: Path, config: ConfigDict) -> None:
+  """Writes config.json."""
+  with atomic.writing(workdir / "config.json") as file:
+    file.write(json.dumps(about(config), indent=2).encode() + b"\n")
+
+
+def load(workdir: Path) -> ConfigDict:
+  """The config of a workdir's run.
+
+  Raises:
+    ConfigError: there is none, or it is damaged.
+  """
+  path = Path(workdir) / "config.json"
+  try:
+    return from_resolved(json.loads(path.read_text())["config"])
+  except FileNotFoundError:
+    raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise ConfigError(f"{path} is damaged ({error}); it is the JSON that training wrote.") from None
+
+
+def has_run(workdir: Path) -> bool:
+  """Whether a run was started there."""
+  return (Path(workdir) / "config.json").is_file()
+
+
+def require_same(workdir: Path, config: ConfigDict) -> None:
+  """Raises ConfigError, naming what differs, if the run of a workdir was made by another config."""
+  old, new = dict(leaves(resolved(load(workdir)))), dict(leaves(resolved(config)))
+  if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":
+    old[MAY_GROW] = new[MAY_GROW]
+  paths = [path for path in sorted({*old, *new}) if not path.startswith(FREE)]
+  changes = [path for path in paths if old.get(path) != new.get(path)]
+  if changes:
+    listed = "; ".join(f"config.{p} is {new.get(p)!r} here and {old.get(p)!r} there" for p in changes[:5])
+    more = f"; and {len(changes) - 5} more" if len(changes) > 5 else ""
+    raise ConfigError(
+      f"--workdir={workdir} holds the run of another config: {listed}{more}. Name another workdir, or leave "
+      "these fields as they were."
+    )
