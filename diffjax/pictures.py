@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -16,7 +16,7 @@ TILE = 32  # smaller images are enlarged to at least this many pixels a side
 BACKGROUND = 128  # between tiles: neither the black nor the white that images end in
 
 
-def to_uint8(x: Float[ArrayLike, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def to_uint8(x: ArrayLike) -> UInt8[np.ndarray, "..."]:
   """Images in [-1, 1], of any shape, as round((x + 1) 127.5) clipped to 0..255; ties go to the even number.
 
   Raises:
