@@ -1,6 +1,6 @@
 """scikit-learn's digits: 1,797 scanned 8x8 images, class-conditional, a few minutes on 2 CPU cores.
 
-    python main.py --config=configs/digits.py --workdir=runs/digits
+python main.py --config=configs/digits.py --workdir=runs/digits
 """
 
 from diffjax import config

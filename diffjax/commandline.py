@@ -26,7 +26,9 @@ CACHE = "~/.cache/diffjax/compiled"
 SAVED = Path(__file__).with_name("saved_config.py")
 MODES = ("train", "sample", "eval")
 
-config_flags.DEFINE_config_file("config", None, "The config, a file; --config.FIELD=VALUE changes a field of it.")
+config_flags.DEFINE_config_file(
+  "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
+)
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
@@ -113,7 +115,10 @@ def _prepare(config: ConfigDict) -> None:
   if config.deterministic:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
   if config.compile_cache:
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()))
+    jax.config.update(
+      "jax_compilation_cache_dir",
+      os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()),
+    )
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
@@ -134,5 +139,8 @@ def run(jobs: dict[str, Callable[[ConfigDict, Path], None]], argv: list[str], ab
     jobs[mode](config, folder)
     return 0
   except (ConfigError, RunError) as error:
-    print(f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}", file=sys.stderr)
+    print(
+      f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}",
+      file=sys.stderr,
+    )
     return 2 if isinstance(error, ConfigError) else 1

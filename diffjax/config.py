@@ -174,7 +174,9 @@ def base() -> ConfigDict:
 def chosen(config: ConfigDict, section: str, field: str) -> list[Callable]:
   """What config.<section>.<field> names (one entry, or several), with its options bound."""
   choice = next(c for c in CHOICES if (c.section, c.field) == (section, field))
-  return [functools.partial(choice.entries[name], **_set(config, choice, name)) for name in choice.names(config)]
+  return [
+    functools.partial(choice.entries[name], **_set(config, choice, name)) for name in choice.names(config)
+  ]
 
 
 def _set(config: ConfigDict, choice: Choice, name: str) -> dict[str, Any]:

@@ -32,13 +32,14 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
   sampling = Sampling(run.experiment, run.parallel)
   index = np.arange(len(run.train))
   labels = run.train.read(index)["label"]
+  asked = labels if run.experiment.num_classes else None
   total = len(index) * config.eval.seeds
   begun, found = time.monotonic(), []
   with reporting.create(folder, run.writes, log_every=total) as reporter:
     for k in range(config.eval.seeds):
       show = lambda count, k=k: reporter.progress(k * len(index) + count, total, {})  # noqa: E731
       images = sampling.draw(params, keys.seed(config.sample.seed + k), index, labels, show)
-      found.append({name: metric.score(images, labels) for name, metric in metrics.items()})
+      found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
     seconds = time.monotonic() - begun
     if not run.writes:
       return

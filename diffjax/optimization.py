@@ -1,6 +1,6 @@
 """Optimizers and learning rates, from optax.
 
-    learning rate(step) = peak * min(1, (step + 1) / warmup) * decay(step)                            (1)
+learning rate(step) = peak * min(1, (step + 1) / warmup) * decay(step)                            (1)
 """
 
 from collections.abc import Callable

@@ -148,4 +148,3 @@ def check_batch(parallel: Parallel, name: str, batch_size: int, parts: int = 1) 
       f"{name} is {batch_size}, which {parallel.device_count} devices{accumulated} do not divide; choose a "
       f"multiple of {needed}."
     )
-

@@ -93,7 +93,9 @@ class Interval:
     finite = np.isfinite(steps["loss"]) & np.isfinite(steps["grad_norm"])
     if not finite.all():
       at = int(np.argmin(finite))
-      good = f"step {last_good} is the last checkpoint from before" if last_good else "there is no checkpoint yet"
+      good = (
+        f"step {last_good} is the last checkpoint from before" if last_good else "there is no checkpoint yet"
+      )
       raise RunError(
         f"At step {self.first + at} the loss was {steps['loss'][at]:g} and the gradient's norm "
         f"{steps['grad_norm'][at]:g}. The run in {run.folder} (see its config.json) has stopped; {good}. Lower "
@@ -128,7 +130,9 @@ class Pictures:
       pictures.save_png(folder / f"grid_{step:08d}.png", samples)
       pictures.save_png(folder / f"strip_{step:08d}.png", strip)
     reporter.images(step, "samples", samples)
-    reporter.line(f"samples of the {weights} weights: {self._run.folder / 'samples' / f'grid_{step:08d}.png'}")
+    reporter.line(
+      f"samples of the {weights} weights: {self._run.folder / 'samples' / f'grid_{step:08d}.png'}"
+    )
 
 
 def train(config: ConfigDict, folder: Path) -> None:
@@ -186,9 +190,11 @@ def _loop(
   def report():
     nonlocal due, latest
     if due:
-      values = due[1].values(run, checkpoints.latest())
-      reporter.metrics(due[0], values)
-      latest, due = {"loss": values["loss"]}, None
+      (at, finished), due = due, None
+      values = finished.values(run, checkpoints.latest())
+      latest = {"loss": values["loss"]}
+      reporter.metrics(at, values)
+      reporter.progress(at, total, latest)
 
   reading = batches(
     run.train,
@@ -209,9 +215,10 @@ def _loop(
       shows = step == total or (config.log.sample_every and step % config.log.sample_every == 0)
       if step % config.log.every == 0 or saves or shows:
         due, interval = (step, interval), Interval(step)
+      else:
+        reporter.progress(step, total, latest)
       if saves or shows:
         report()
-      reporter.progress(step, total, latest)
       with reporter.paused():
         if saves:
           checkpoints.save(state, about)

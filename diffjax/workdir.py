@@ -1,6 +1,6 @@
 """A workdir and what it says of its run: config.json with the resolved config, commit and packages.
 
-    config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/
+config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/
 """
 
 import importlib.metadata
@@ -35,7 +35,9 @@ def commit() -> str | None:
   root = Path(__file__).resolve().parents[1]
   git = ["git", "-C", str(root)]
   try:
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+      [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     status = [*git, "status", "--porcelain", "--untracked-files=no"]
     changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):

@@ -78,12 +78,16 @@ def image_folder(
   """
   root = Path(path).expanduser()
   if not path or not root.is_dir():
-    raise ConfigError(f"config.data.image_folder.path is {path!r}, which is not a folder; name a folder of images.")
+    raise ConfigError(
+      f"config.data.image_folder.path is {path!r}, which is not a folder; name a folder of images."
+    )
   if channels not in (1, 3):
     raise ConfigError(f"config.data.image_folder.channels is {channels}; it must be 1 or 3.")
   files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
   if not files:
-    raise ConfigError(f"config.data.image_folder.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))}).")
+    raise ConfigError(
+      f"config.data.image_folder.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))})."
+    )
   depths = {len(f.relative_to(root).parts) for f in files}
   if depths not in ({1}, {2}):
     raise ConfigError(

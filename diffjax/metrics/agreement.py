@@ -46,13 +46,17 @@ def classifier_agreement(train: Source, test: Source) -> Metric:
     if len(samples) < 2:
       raise ConfigError(f"a Fréchet distance needs at least 2 samples, and there are {len(samples)}.")
     values = {"frechet": frechet_distance(_moments(judge, samples), reference)}
-    return values | {"agreement": judge.accuracy(samples, asked)}
+    return values if asked is None else values | {"agreement": judge.accuracy(samples, asked)}
 
   floor = {
     "frechet": frechet_distance(_moments(judge, images), reference),
     "agreement": judge.accuracy(held_out, held_out_labels),
   }
-  settings = {"features": "classifier", "reference": f"test split, {test.fingerprint}", "trained_on": train.fingerprint}
+  settings = {
+    "features": "classifier",
+    "reference": f"test split, {test.fingerprint}",
+    "trained_on": train.fingerprint,
+  }
   return Metric(score, floor, settings)
 
 
