@@ -30,8 +30,8 @@ def get_config():
   c.checkpoint.every = 400
   c.sample.sampler = "ddim"
   c.sample.grid = "trailing"
-  c.sample.steps = 25
-  c.sample.guidance = 0.5
+  c.sample.steps = 20
+  c.sample.guidance = 0.1
   c.sample.batch_size = 256
   c.sample.count = 100
   return c

@@ -1,6 +1,7 @@
-"""A folder of your own images, cropped to squares of 64 pixels; sub-folders are classes.
+r"""A folder of your own images, cropped to squares of 64 pixels; sub-folders are classes.
 
-    python main.py --config=configs/image_folder.py --config.data.image_folder.path=PHOTOS --workdir=runs/photos
+    python main.py --config=configs/image_folder.py --workdir=runs/photos \
+      --config.data.image_folder.path=PHOTOS
 
 Every twentieth image or so (config.data.image_folder.test_fraction) is held out. With class sub-folders add
 --config.model.conditional=True --config.objective.label_dropout=0.1.

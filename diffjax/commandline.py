@@ -104,7 +104,8 @@ def _said(error: Exception, config: ConfigDict) -> str:
     *sections, field = found[1].split(".")
     for section in sections:
       config = config[section]
-    return f"{text}; config.{found[1]} is of type {config.get_type(field).__name__}, for instance {config[field]!r}."
+    kind = config.get_type(field).__name__
+    return f"{text}; config.{found[1]} is of type {kind}, for instance {config[field]!r}."
   return f"{text}. See python main.py --help."
 
 
@@ -123,7 +124,10 @@ def _prepare(config: ConfigDict) -> None:
 
 
 def run(jobs: dict[str, Callable[[ConfigDict, Path], None]], argv: list[str], about: str) -> int:
-  """Does the job that the arguments name; returns the exit status: 2 for a mistake, 1 for a run that cannot go on.
+  """Does the job that the arguments name.
+
+  Returns:
+    The exit status: 2 for a mistake in the arguments, 1 for a run that cannot go on, else 0.
 
   Args:
     jobs: by mode.

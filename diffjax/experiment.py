@@ -185,8 +185,8 @@ def _check_schedule(config, schedule: Schedule) -> None:
         )
   elif objective.predict == "flow":
     raise ConfigError(
-      f"config.objective.predict is 'flow', the derivative of a continuous schedule, but config.schedule.name is "
-      f"{name!r}, a table; choose a continuous schedule."
+      "config.objective.predict is 'flow', the derivative of a continuous schedule, but "
+      f"config.schedule.name is {name!r}, a table; choose a continuous schedule."
     )
   elif objective.weight == "vlb" and objective.times == "uniform":
     raise ConfigError(

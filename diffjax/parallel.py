@@ -103,7 +103,7 @@ class Parallel:
     return run
 
   def batched(self, function: Callable) -> Callable:
-    """Compiles (shared, batch) -> batch: pytrees whose leaves are the same everywhere, and cut along axis 0."""
+    """Compiles (shared, batch) -> batch: pytrees that are the same everywhere, and cut along axis 0."""
     if self.mode == "jit":
       cut = self.sharding(0)
       return jax.jit(function, in_shardings=(self.sharding(), cut), out_shardings=cut)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
@@ -26,7 +25,7 @@ GRID = 256  # samples in a grid
 
 
 def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
-  """The classes int32 [n] asked of samples [n]: config.sample.label, or all in turn; 0 where there are none."""
+  """The classes int32 [n] of samples [n]: config.sample.label, or all in turn; 0 where there are none."""
   label = experiment.config.sample.label
   if label is not None:
     return np.full(len(index), label, np.int32)

@@ -49,7 +49,7 @@ def losses(experiment: Experiment, params: Params, batch: dict, draws: keys.Draw
 
 
 def _in_parts(batch: dict, parts: int) -> dict:
-  """[B, ...] to [parts, B / parts, ...]; a part takes every parts-th example, so that no device's share moves."""
+  """[B, ...] to [parts, B / parts, ...]: every parts-th example, so that no device's share moves."""
   return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 

@@ -98,7 +98,7 @@ class Interval:
       )
       raise RunError(
         f"At step {self.first + at} the loss was {steps['loss'][at]:g} and the gradient's norm "
-        f"{steps['grad_norm'][at]:g}. The run in {run.folder} (see its config.json) has stopped; {good}. Lower "
+        f"{steps['grad_norm'][at]:g}. The run has stopped; {good} (config: {run.folder}/config.json). Lower "
         "config.train.learning_rate or add config.train.warmup, or look for bad data."
       )
     return {name: float(v[-1] if name == "learning_rate" else v.mean()) for name, v in steps.items()}
@@ -129,10 +129,8 @@ class Pictures:
       folder = self._run.folder / "samples"
       pictures.save_png(folder / f"grid_{step:08d}.png", samples)
       pictures.save_png(folder / f"strip_{step:08d}.png", strip)
-    reporter.images(step, "samples", samples)
-    reporter.line(
-      f"samples of the {weights} weights: {self._run.folder / 'samples' / f'grid_{step:08d}.png'}"
-    )
+      reporter.images(step, "samples", samples)
+      reporter.line(f"samples of the {weights} weights: {folder}/grid_{step:08d}.png")
 
 
 def train(config: ConfigDict, folder: Path) -> None:

@@ -13,6 +13,7 @@ from diffjax.types import ConfigError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MEMORY = 2 << 30
+FIELDS = "config.data.image_folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,27 +79,23 @@ def image_folder(
   """
   root = Path(path).expanduser()
   if not path or not root.is_dir():
-    raise ConfigError(
-      f"config.data.image_folder.path is {path!r}, which is not a folder; name a folder of images."
-    )
+    raise ConfigError(f"{FIELDS}.path is {path!r}, which is not a folder; name a folder of images.")
   if channels not in (1, 3):
-    raise ConfigError(f"config.data.image_folder.channels is {channels}; it must be 1 or 3.")
+    raise ConfigError(f"{FIELDS}.channels is {channels}; it must be 1 or 3.")
   files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
   if not files:
-    raise ConfigError(
-      f"config.data.image_folder.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))})."
-    )
+    raise ConfigError(f"{FIELDS}.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))}).")
   depths = {len(f.relative_to(root).parts) for f in files}
   if depths not in ({1}, {2}):
     raise ConfigError(
-      f"config.data.image_folder.path is {path!r}, which mixes images at different depths; put them all in it, or "
-      "all in one sub-folder a class."
+      f"{FIELDS}.path is {path!r}, which mixes images at different depths; put them all in it, or all in "
+      " one sub-folder a class."
     )
   names = sorted({f.parent.name for f in files}) if depths == {2} else []
   files = [f for f in files if held_out(str(f.relative_to(root)), test_fraction) == (split == "test")]
   if not files:
     raise ConfigError(
-      f"config.data.image_folder.path is {path!r}, whose {split} split is empty with config.data.image_folder.test_fraction "
+      f"{FIELDS}.path is {path!r}, whose {split} split is empty with {FIELDS}.test_fraction = "
       f"{test_fraction}; choose another fraction or add images."
     )
   labels = np.asarray([names.index(f.parent.name) if names else 0 for f in files], np.int32)
