@@ -1,4 +1,5 @@
-# make test [PYTHON=python3.12]: everything a new machine needs is installed into a virtual environment here.
+# make demo, make test [PYTHON=python3.12]: everything a new machine needs is installed into a virtual
+# environment here.
 ifeq ($(origin PYTHON), undefined)
 PYTHON := python3
 VENV := .venv
@@ -6,9 +7,10 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 
-.PHONY: help install test test-torch lint lock clean
+.PHONY: help install demo test test-torch lint lock clean
 
 help:
+	@echo "make demo        install into $(VENV), train on scikit-learn's digits, sample, evaluate"
 	@echo "make test        install into $(VENV) and run the tests   [PYTHON=python3.12]"
 	@echo "make test-torch  compare the U-Net with diffusers' (PyTorch, large download)"
 	@echo "make lint        ruff"
@@ -31,6 +33,11 @@ install:
 	  $(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .; \
 	  echo "$$want" > $(VENV)/installed; \
 	fi
+
+demo: install
+	$(VENV)/bin/python main.py --config=configs/digits.py --workdir=runs/digits
+	$(VENV)/bin/python main.py --workdir=runs/digits --mode=sample
+	$(VENV)/bin/python main.py --workdir=runs/digits --mode=eval
 
 test: install
 	$(VENV)/bin/python -m pytest -q

@@ -87,7 +87,7 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
     ema = {name: averaged(old, float(name)) for name, old in state.ema.items()}
     metrics = {
       "loss": value,
-      "grad_norm": optax.global_norm(gradient),
+      "grad_norm": optax.tree.norm(gradient),
       "learning_rate": experiment.learning_rate(state.step),
     }
     return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
