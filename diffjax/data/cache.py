@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffjax import atomic
+
 DEFAULT = "~/.cache/diffjax"
 
 
@@ -21,16 +23,8 @@ def folder(path: str | None = None) -> Path:
 
 def save(path: Path, array: np.ndarray) -> None:
   """Writes an array; a reader sees the whole file or none."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with temporary.open("wb") as file:
-      np.save(file, array, allow_pickle=False)
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with atomic.writing(path) as file:
+    np.save(file, array, allow_pickle=False)
 
 
 def load(path: Path, count: int) -> np.ndarray | None:

@@ -1,0 +1,89 @@
+"""The sampling job: the same samples in every batch and on every device, and as the library's own walk."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax import config as configs
+from diffjax import experiment, keys, pictures
+from diffjax.parallel import Parallel
+from diffjax.samplers import base
+from diffjax.sampling import STRIPS, Sampling, labels_of
+
+SHAPE = (4, 4, 1)
+
+
+class Affine(nn.Module):
+  """A network whose answer depends on the image, the time and the class."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    gain = self.param("gain", nn.initializers.constant(0.3), ())
+    return jnp.tanh(gain * x + time[:, None, None, None] / 2000 + 0.1 * cond[:, None, None, None])
+
+
+def make(**changes):
+  config = configs.base()
+  config.model.conditional, config.objective.label_dropout = True, 0.1
+  config.model.unet.attention, config.model.unet.multipliers = (), (1,)
+  config.sample.steps, config.sample.batch_size, config.sample.guidance = 8, 16, 0.7
+  for field, value in changes.items():
+    config.sample[field] = value
+  return dataclasses.replace(experiment.create(config, SHAPE, 10), model=Affine())
+
+
+def draw(made, mode, count, total=20):
+  parallel = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  index = np.arange(total)
+  return Sampling(made, parallel).draw(made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index))
+
+
+@pytest.fixture(scope="module")
+def alone():
+  return draw(make(), "jit", 1)
+
+
+@pytest.mark.parametrize(
+  "mode, count, batch_size", [("jit", 8, 16), ("pmap", 8, 16), ("jit", 1, 3), ("pmap", 2, 5)]
+)
+def test_samples_do_not_depend_on_devices_or_batches(alone, mode, count, batch_size):
+  got = draw(make(batch_size=batch_size), mode, count).astype(int)
+  assert got.shape == (20, *SHAPE)
+  np.testing.assert_allclose(got, alone, atol=1)  # a rounding of 255 levels
+
+
+def test_the_job_walks_as_the_library_does(alone):
+  made, index = make(), np.arange(20)
+  params, labels = made.init(keys.seed(1)), jnp.asarray(index % 10)
+  grid, length = base.padded(made.grid)
+  denoiser = made.sampling_denoiser(params, labels)
+  x = base.sample(
+    denoiser, made.schedule, made.sampler, grid, length, keys.seed(5), jnp.asarray(index), SHAPE
+  )
+  np.testing.assert_allclose(alone.astype(int), pictures.to_uint8(x), atol=1)
+
+
+def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
+  made, index = make(), np.arange(20)
+  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))))
+  params, labels = made.init(keys.seed(1)), labels_of(made, index)
+  strip = sampling.strip(params, keys.seed(5), index, labels)
+  assert strip.shape[1:] == (STRIPS, *SHAPE)
+  noise = base.prior(made.schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE)
+  np.testing.assert_array_equal(strip[0], pictures.to_uint8(noise))
+  np.testing.assert_allclose(strip[-1].astype(int), alone[:STRIPS], atol=1)
+
+
+def test_guidance_and_labels_are_those_of_the_config(alone):
+  assert not np.array_equal(draw(make(guidance=0.0), "jit", 1), alone)
+  index = np.arange(12)
+  np.testing.assert_array_equal(labels_of(make(), index), index % 10)
+  np.testing.assert_array_equal(labels_of(make(label=3), index), 3)
+  same = draw(make(label=3), "jit", 1)
+  np.testing.assert_array_equal(same[3], alone[3])
+  assert not np.array_equal(same[4], alone[4])
