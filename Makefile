@@ -7,12 +7,13 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 
-.PHONY: help install demo test test-torch lint lock clean
+.PHONY: help install demo test test-torch test-assets lint lock clean
 
 help:
 	@echo "make demo        install into $(VENV), train on scikit-learn's digits, sample, evaluate"
 	@echo "make test        install into $(VENV) and run the tests   [PYTHON=python3.12]"
 	@echo "make test-torch  compare the U-Net with diffusers' (PyTorch, large download)"
+	@echo "make test-assets  what needs DIFFJAX_INCEPTION, TFDS_DATA_DIR and DIFFJAX_GOLDEN (see tests/metrics)"
 	@echo "make lint        ruff"
 	@echo "make lock        resolve the lock files again"
 	@echo "make clean       remove the virtual environments"
@@ -45,6 +46,9 @@ test: install
 test-torch: install
 	$(VENV)/bin/python -m pip install -q -e .[parity]
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -q -m torch
+
+test-assets: install
+	$(VENV)/bin/python -m pytest -q -rs -s -m assets
 
 lint: install
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

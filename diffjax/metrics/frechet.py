@@ -14,6 +14,8 @@ square is formed the error stays near 1e-15 Tr C, where the root of an eigenvalu
 that should be zero adds 1e-8.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,6 +23,14 @@ from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
 
 Gaussian = Moments | tuple[ArrayLike, ArrayLike]
+FULL = 50_000  # the sample count that "FID" without more means
+
+
+def fid_name(count: int, base: str = "fid") -> str:
+  """What a Fréchet distance of `count` samples may be called: "fid", or "fid_5k", "fid_500" for fewer."""
+  if count >= FULL:
+    return base
+  return f"{base}_{count // 1000}k" if count and count % 1000 == 0 else f"{base}_{count}"
 
 
 def frechet_distance(p: Gaussian, q: Gaussian) -> float:
@@ -31,24 +41,35 @@ def frechet_distance(p: Gaussian, q: Gaussian) -> float:
     q: the same, of the same dimension.
 
   Returns:
-    d^2 >= 0, in squared units of the features. Where round-off makes it negative it is 0.
+    d^2 >= 0, in squared units of the features. Where round-off makes it negative it is 0. Singular
+    covariances are right as they stand; `Moments.rank_deficient` says where they come from too few samples.
 
   Raises:
     ConfigError: the dimensions differ, or a covariance is not finite, not symmetric, or has an
       eigenvalue below zero by more than the round-off of its type.
   """
-  mean_p, cov_p = _mean_and_covariance(p, "first")
+  return distance_to(q)(p)
+
+
+def distance_to(q: Gaussian) -> Callable[[Gaussian], float]:
+  """p -> frechet_distance(p, q), with the work on q done once; q is the second in what is raised."""
   mean_q, cov_q = _mean_and_covariance(q, "second")
-  if mean_p.size != mean_q.size:
-    raise ConfigError(
-      f"the first Gaussian has {mean_p.size} features and the second {mean_q.size}; "
-      "both must come from the same feature network"
-    )
-  root_p, root_q = _root(cov_p, "first"), _root(cov_q, "second")
-  overlap = np.linalg.svd(root_p.T @ root_q, compute_uv=False).sum()
-  delta = mean_p - mean_q
-  traces = np.sum(root_p**2) + np.sum(root_q**2)
-  return max(0.0, float(delta @ delta + traces - 2 * overlap))
+  root_q = _root(cov_q, "second")
+
+  def distance(p: Gaussian) -> float:
+    mean_p, cov_p = _mean_and_covariance(p, "first")
+    if mean_p.size != mean_q.size:
+      raise ConfigError(
+        f"the first Gaussian has {mean_p.size} features and the second {mean_q.size}; "
+        "both must come from the same feature network"
+      )
+    root_p = _root(cov_p, "first")
+    overlap = np.linalg.svd(root_p.T @ root_q, compute_uv=False).sum()
+    delta = mean_p - mean_q
+    traces = np.sum(root_p**2) + np.sum(root_q**2)
+    return max(0.0, float(delta @ delta + traces - 2 * overlap))
+
+  return distance
 
 
 def _mean_and_covariance(gaussian: Gaussian, which: str):

@@ -78,12 +78,21 @@ class Moments:
       raise ConfigError(f"a covariance needs at least 2 feature vectors, and there are {self.count}")
     return self.scatter / (self.count - 1)
 
+  @property
+  def rank_deficient(self) -> bool:
+    """Whether there are too few feature vectors for a covariance of full rank: N span N - 1 dimensions."""
+    return self.count <= self.mean.size
 
-def _of_batch(features: ArrayLike, dim: int) -> Moments:
-  """Equation (1) for one batch."""
+
+def as_features(features: ArrayLike, dim: int | None = None) -> Float64[np.ndarray, "n d"]:
+  """Features [n, D] of any real type as float64.
+
+  Raises:
+    ConfigError: the shape is not [n, D] (with D = `dim` where given), or a feature is not finite or complex.
+  """
   features = np.asarray(features)
-  if features.ndim != 2 or features.shape[1] != dim:
-    raise ConfigError(f"features have shape {features.shape}; they must be [n, {dim}]")
+  if features.ndim != 2 or dim not in (None, features.shape[1]):
+    raise ConfigError(f"features have shape {features.shape}; they must be [n, {dim or 'D'}]")
   if np.iscomplexobj(features):
     raise ConfigError(f"features have type {features.dtype}; they must be real")
   features = features.astype(np.float64)
@@ -93,6 +102,12 @@ def _of_batch(features: ArrayLike, dim: int) -> Moments:
       f"{bad.sum()} of {len(features)} feature vectors are not finite, the first at row {bad.argmax()}; "
       "the images or the feature network are broken"
     )
+  return features
+
+
+def _of_batch(features: ArrayLike, dim: int) -> Moments:
+  """Equation (1) for one batch."""
+  features = as_features(features, dim)
   if len(features) == 0:
     return Moments.empty(dim)
   mean = features.mean(axis=0)

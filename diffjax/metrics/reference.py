@@ -1,0 +1,157 @@
+"""Reference statistics of a data set: kept with what they were computed from, or imported.
+
+    settings = Settings(data=source.fingerprint, split="train", resize="pytorch", weights=weights.digest)
+    reference = load_or_none(place(settings)) or of_moments(moments, settings)
+    save(place(settings), reference)
+    frechet_distance(samples, reference.gaussian)
+
+Files are npz with `mu` [D] and `sigma` [D, D], as everywhere, and a JSON text `settings`. Files of others
+carry no settings; where they hold statistics of the spatial features too, these are `mu_s` and `sigma_s`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from diffjax.data import cache
+from diffjax.metrics.moments import Moments
+from diffjax.types import ConfigError
+
+KINDS = {"pool3": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What statistics were computed from; None where it is not known.
+
+  Attributes:
+    data: the data source's fingerprint.
+    split: its split.
+    resize: one of inception.RESIZES.
+    weights: digest of the feature network's weights.
+    features: "pool3" or "spatial".
+    count: number of images, which is no part of the cache key.
+  """
+
+  data: str | None = None
+  split: str | None = None
+  resize: str | None = None
+  weights: str | None = None
+  features: str = "pool3"
+  count: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+  """A Gaussian and where it comes from.
+
+  Attributes:
+    mean: [D].
+    covariance: [D, D], unbiased, in the type that it was stored in.
+    settings: what is known of its origin.
+  """
+
+  mean: Float64[np.ndarray, "d"]
+  covariance: np.ndarray
+  settings: Settings
+
+  @property
+  def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
+    """As frechet_distance takes it."""
+    return self.mean, self.covariance
+
+  @property
+  def digest(self) -> str:
+    """A hash of the numbers themselves, 16 hexadecimal digits."""
+    return hashlib.sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:16]
+
+  @property
+  def rank_deficient(self) -> bool | None:
+    """Whether the images were too few for a covariance of full rank; None where their number is unknown."""
+    return None if self.settings.count is None else self.settings.count <= self.mean.size
+
+
+def of_moments(moments: Moments, settings: Settings) -> Reference:
+  """The reference of a data set's moments; the count is theirs."""
+  return Reference(moments.mean, moments.covariance, dataclasses.replace(settings, count=moments.count))
+
+
+def place(settings: Settings, folder: str | None = None) -> Path:
+  """Where the cache keeps the statistics of these settings; see data.cache.folder."""
+  key = dataclasses.asdict(dataclasses.replace(settings, count=None))
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+  return cache.folder(folder) / f"statistics-{settings.features}-{digest}.npz"
+
+
+def save(path: str | Path, reference: Reference) -> None:
+  """Writes a reference; a reader sees the whole file or none."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  text = json.dumps(dataclasses.asdict(reference.settings))
+  try:
+    with temporary.open("wb") as file:
+      np.savez(file, mu=reference.mean, sigma=reference.covariance, settings=np.array(text))
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def load_or_none(path: str | Path) -> Reference | None:
+  """The reference in a cache file, or None where there is none that is whole."""
+  try:
+    return load(path)
+  except ConfigError:
+    return None
+
+
+def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> Reference:
+  """Reads a file of ours, or one with `mu` and `sigma` made by anything else.
+
+  Args:
+    path: the npz.
+    features: one of KINDS; in files of others, which of the statistics.
+    dim: the number of features that is wanted.
+
+  Raises:
+    ConfigError: the file is missing or no npz of plain arrays, or lacks what is asked for, or its shapes
+      do not fit.
+  """
+  arrays = _read(Path(path))
+  own = "settings" in arrays
+  names = KINDS["pool3"] if own else KINDS[features]
+  settings = Settings(**json.loads(str(arrays["settings"]))) if own else Settings(features=features)
+  if settings.features != features:
+    raise ConfigError(f"{path} holds statistics of {settings.features} features, not of {features}.")
+  if not set(names) <= arrays.keys():
+    raise ConfigError(
+      f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; statistics of {features} features are the "
+      f"arrays {' and '.join(names)}."
+    )
+  mean, covariance = np.asarray(arrays[names[0]], np.float64), np.asarray(arrays[names[1]])
+  if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or dim not in (None, mean.size):
+    raise ConfigError(
+      f"{path}: {names[0]} has shape {list(mean.shape)} and {names[1]} {list(covariance.shape)}; they must "
+      f"be [{dim or 'D'}] and [{dim or 'D'}, {dim or 'D'}]."
+    )
+  return Reference(mean, covariance, settings)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+  """What is wanted of an npz; other arrays, which may be large, are not read."""
+  wanted = {"settings", *(name for names in KINDS.values() for name in names)}
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      return {name: archive[name] for name in archive.files if name in wanted}
+  except FileNotFoundError:
+    raise ConfigError(f"the statistics file {path} is not there.") from None
+  except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    raise ConfigError(f"{path} is not an npz file of plain arrays: {error}.") from None
