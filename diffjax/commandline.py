@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffjax import workdir
@@ -30,6 +30,7 @@ config_flags.DEFINE_config_file(
   "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
 )
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
+flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
 
@@ -41,6 +42,16 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
     if argument.startswith("-") and name == flag:
       found = value if equals else following
   return found
+
+
+def without(argv: Sequence[str], flag: str) -> list[str]:
+  """The arguments but for --flag=value and --flag value."""
+  kept, skip = [], False
+  for argument in argv:
+    if not skip and not re.match(f"--?{flag}(=|$)", argument):
+      kept.append(argument)
+    skip = not skip and argument.lstrip("-") == flag and argument.startswith("-")
+  return kept
 
 
 def load(place: str) -> ConfigDict:
@@ -69,8 +80,8 @@ def load(place: str) -> ConfigDict:
     ) from None
 
 
-def parse(argv: list[str]) -> tuple[ConfigDict, Path, str]:
-  """The config with its overrides, the workdir and the mode.
+def parse(argv: list[str]) -> tuple[str, tuple]:
+  """The job's name and its arguments: the config with its overrides, the workdir, and a folder of images.
 
   Raises:
     ConfigError: a flag, a field or a value that cannot be right.
@@ -78,7 +89,6 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path, str]:
   folder, place = value_of(argv, "workdir"), value_of(argv, "config")
   if place is None and folder and workdir.has_run(Path(folder)):
     place = f"{SAVED}:{folder}"
-  argv = [a for a in argv if not re.match("--?config(=|$)", a)] if place else argv
   overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
   if place is None:
     raise ConfigError("No config is named; add --config=configs/digits.py, say.")
@@ -86,14 +96,24 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path, str]:
   for name, *_ in overrides:
     require_path(config, name.removeprefix("config."))
   try:
-    rest = flags.FLAGS([argv[0], f"--config={place}", *argv[1:]])
+    # A config must stand before its overrides.
+    rest = flags.FLAGS([argv[0], f"--config={place}", *without(argv[1:], "config")])
   except flags.Error as error:
     raise ConfigError(_said(error, config)) from None
   if rest[1:]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
-  return flags.FLAGS.config, Path(flags.FLAGS.workdir), flags.FLAGS.mode
+  mode, images, arguments = (
+    flags.FLAGS.mode,
+    flags.FLAGS.images,
+    (flags.FLAGS.config, Path(flags.FLAGS.workdir)),
+  )
+  if not images:
+    return mode, arguments
+  if mode != "eval":
+    raise ConfigError(f"--images={images} is judged by --mode=eval, but --mode is {mode}.")
+  return "score", (*arguments, Path(images))
 
 
 def _said(error: Exception, config: ConfigDict) -> str:
@@ -113,6 +133,7 @@ def _prepare(config: ConfigDict) -> None:
   """What JAX must know before it looks for devices."""
   import jax
 
+  logging.set_verbosity(logging.ERROR)  # libraries' advice
   if config.deterministic:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
   if config.compile_cache:
@@ -123,14 +144,14 @@ def _prepare(config: ConfigDict) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def run(jobs: dict[str, Callable[[ConfigDict, Path], None]], argv: list[str], about: str) -> int:
+def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> int:
   """Does the job that the arguments name.
 
   Returns:
     The exit status: 2 for a mistake in the arguments, 1 for a run that cannot go on, else 0.
 
   Args:
-    jobs: by mode.
+    jobs: by mode, called with the config and the workdir; and "score", which gets a folder of images too.
     argv: the program's arguments, its name first.
     about: what --help says first.
   """
@@ -138,9 +159,9 @@ def run(jobs: dict[str, Callable[[ConfigDict, Path], None]], argv: list[str], ab
     print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}")
     return 0
   try:
-    config, folder, mode = parse(argv)
-    _prepare(config)
-    jobs[mode](config, folder)
+    job, arguments = parse(argv)
+    _prepare(arguments[0])
+    jobs[job](*arguments)
     return 0
   except (ConfigError, RunError) as error:
     print(

@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -159,7 +160,15 @@ def base() -> ConfigDict:
       "seed": 0,
     }
   )
-  config.eval = ConfigDict({"metrics": ("classifier",), "seeds": 3})
+  config.eval = ConfigDict(
+    {
+      "metrics": ("classifier",),
+      "count": 0,  # samples of each seed; 0 for as many, of the same classes, as the training split has
+      "seeds": 3,
+      "checkpoints": "latest",  # or "all", or steps such as "1000,2000"
+      "shard": 1024,  # samples that are kept on disk together, so that a killed evaluation goes on
+    }
+  )
   config.parallel = ConfigDict({"mode": "jit"})
   config.deterministic = False  # bit-exact on a GPU too, slower
   config.compile_cache = True  # compiled functions are kept between runs
@@ -266,7 +275,9 @@ RANGES = {
   "sample.count": _between(1),
   "sample.batch_size": _between(1),
   "sample.seed": _between(0, 2**32 - 1),
+  "eval.count": _between(0),
   "eval.seeds": _between(1),
+  "eval.shard": _between(1),
 }
 
 
@@ -293,6 +304,11 @@ def check(config: ConfigDict) -> None:
   if config.sample.weights not in weights or (config.sample.weights == "ema" and not config.train.ema):
     known = weights if config.train.ema else weights[1:]
     _refuse("sample", "weights", config.sample.weights, known)
+  if not re.fullmatch(r"latest|all|\d+(,\d+)*", config.eval.checkpoints):
+    raise ConfigError(
+      f"config.eval.checkpoints is {config.eval.checkpoints!r}; it must be latest, all, or steps such as "
+      "1000,2000."
+    )
   _check_condition(config)
 
 

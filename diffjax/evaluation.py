@@ -1,68 +1,157 @@
-"""main.py's --mode=eval: samples from the newest checkpoint, judged by the metrics that the config lists.
+"""main.py's --mode=eval: samples from checkpoints, or images of any origin, judged by the config's metrics.
 
-As many samples as the training split has images, of the same classes, are drawn with each of
-config.eval.seeds seeds; a value is the median over the seeds, beside the floor that real held-out images get.
+Samples are drawn with each of config.eval.seeds seeds, by default as many as the training split has images,
+of the same classes; a value is the median over the seeds. Finished samples are kept beside the result in
+shards, so that a killed evaluation goes on where it was, to the same numbers.
+
+    <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
 """
 
+import csv
+import hashlib
+import io
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax import atomic, keys, pictures, reporting, workdir
 from diffjax import run as runs
 from diffjax.config import chosen
-from diffjax.sampling import GRID, Sampling
+from diffjax.data import cache
+from diffjax.data.folder import images_of
+from diffjax.metrics.metric import Metric
+from diffjax.run import Run
+from diffjax.sampling import GRID, Sampling, labels_of
+from diffjax.state import fingerprint
+from diffjax.types import ConfigError, Params
+
+
+def _metrics(run: Run) -> dict[str, Metric]:
+  names = run.config.eval.metrics
+  if not names:
+    raise ConfigError("config.eval.metrics is empty; name one, such as ('inception',).")
+  makers = chosen(run.config, "eval", "metrics")
+  return {name: make(run.train, run.test) for name, make in zip(names, makers, strict=True)}
 
 
 def evaluate(config: ConfigDict, folder: Path) -> None:
-  """Writes <workdir>/eval/<step>/metrics.json and prints a table.
+  """Draws and judges samples of the checkpoints that config.eval.checkpoints names; several make a curve.
 
   Raises:
     ConfigError: see run.start, where nothing is trained yet, or a metric that does not fit the data.
   """
   run = runs.start(config, folder)
-  step, weights, params = run.trained()
-  metrics = {
-    name: make(run.train, run.test)
-    for name, make in zip(config.eval.metrics, chosen(config, "eval", "metrics"), strict=True)
+  metrics, sampling, reports = None, Sampling(run.experiment, run.parallel), []
+  with reporting.create(folder, run.writes, log_every=2**62) as reporter:
+    for step, weights, params in run.trained(config.eval.checkpoints):
+      metrics = metrics or (_metrics(run) if run.writes else {})
+      reports.append(_judge(run, metrics, sampling, step, weights, params, reporter))
+    if run.writes and len(reports) > 1:
+      _curve(folder / "eval", reports)
+      reporter.line(f"curves over {len(reports)} checkpoints: {folder / 'eval'}/curve.csv, curve_*.png")
+
+
+def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
+  """Judges one checkpoint, writes its folder and returns the report."""
+  settings, place = run.config.eval, run.folder / "eval" / str(step)
+  index, labels = _asked(run)
+  seeds = [run.config.sample.seed + k for k in range(settings.seeds)]
+  shards = place / f"samples-{_digest(run.config, params)}"
+  total, begun, found = len(index) * len(seeds), time.monotonic(), []
+  for k, seed in enumerate(seeds):
+    show = lambda count, k=k: reporter.progress(k * len(index) + count, total, {})  # noqa: E731
+    images = _samples(run, sampling, params, seed, index, labels, shards, show)
+    asked = labels if run.experiment.num_classes else None
+    found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
+  seconds = time.monotonic() - begun
+  report = {
+    "step": step,
+    "weights": weights,
+    "samples": len(index),
+    "seeds": seeds,
+    "sample": workdir.about(run.config)["config"]["sample"],
+    "evaluations": len(run.experiment.grid),
+    "seconds": round(seconds, 1),
+    "images_per_second": round(total / seconds, 2),
+    "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
   }
-  sampling = Sampling(run.experiment, run.parallel)
-  index = np.arange(len(run.train))
-  labels = run.train.read(index)["label"]
-  asked = labels if run.experiment.num_classes else None
-  total = len(index) * config.eval.seeds
-  begun, found = time.monotonic(), []
-  with reporting.create(folder, run.writes, log_every=total) as reporter:
-    for k in range(config.eval.seeds):
-      show = lambda count, k=k: reporter.progress(k * len(index) + count, total, {})  # noqa: E731
-      images = sampling.draw(params, keys.seed(config.sample.seed + k), index, labels, show)
-      found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
-    seconds = time.monotonic() - begun
-    if not run.writes:
-      return
-    report = {
-      "step": step,
-      "weights": weights,
-      "samples": len(index),
-      "seeds": [config.sample.seed + k for k in range(config.eval.seeds)],
-      "sampler": workdir.about(config)["config"]["sample"],
-      "evaluations": len(run.experiment.grid),
-      "seconds": round(seconds, 1),
-      "images_per_second": round(total / seconds, 1),
-      "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
-    }
-    place = folder / "eval" / str(step)
-    with atomic.writing(place / "metrics.json") as file:
-      file.write(json.dumps(report, indent=2).encode() + b"\n")
-    pictures.save_png(place / "grid.png", pictures.grid(images[:GRID]))
-    reporter.line(_table(report))
-    reporter.line(f"written: {place / 'metrics.json'}, {place / 'grid.png'}")
+  head = (
+    f"step {step}, {weights} weights, {len(index)} samples x {len(seeds)} seeds, "
+    f"{report['sample']['sampler']}, {report['evaluations']} evaluations, "
+    f"guidance {report['sample']['guidance']:g}"
+  )
+  if run.writes:
+    _write(place, report, images, head, reporter)
+  return report
 
 
-def _summary(metric, seeds: list[dict[str, float]]) -> dict:
+def _asked(run: Run) -> tuple[np.ndarray, np.ndarray]:
+  """Numbers and classes of the samples."""
+  count = run.config.eval.count
+  index = np.arange(count or len(run.train))
+  return index, labels_of(run.experiment, index) if count else run.train.read(index)["label"]
+
+
+def _digest(config: ConfigDict, params: Params) -> str:
+  """A hash of all that samples depend on."""
+  settings = {
+    name: value for name, value in workdir.about(config)["config"]["sample"].items() if name != "count"
+  }
+  sums = {name: int(value) for name, value in jax.device_get(jax.jit(fingerprint)(params)).items()}
+  text = json.dumps([settings, sums, config.eval.count, config.eval.shard], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _samples(run, sampling, params, seed, index, labels, shards: Path, show) -> np.ndarray:
+  """The samples of one seed, uint8 [N, H, W, C]: shards that are there are read, others drawn and kept."""
+  parts = []
+  for start in range(0, len(index), run.config.eval.shard):
+    rows = index[start : start + run.config.eval.shard]
+    place = shards / f"seed{seed}_{start:07d}.npy"
+    part = cache.load(place, len(rows))
+    if not run.parallel.agree(part is not None):
+      done = lambda count, start=start: show(start + count)  # noqa: E731
+      part = sampling.draw(params, keys.seed(seed), rows, labels[rows], done)
+      if run.writes:
+        cache.save(place, part)
+    else:
+      show(start + len(rows))
+    parts.append(part)
+  return np.concatenate(parts) if run.writes else np.zeros((0, *run.experiment.image_shape), np.uint8)
+
+
+def score(config: ConfigDict, folder: Path, images: Path) -> None:
+  """Judges the images of a folder against the config's data; writes <workdir>/eval/images-<folder>.
+
+  Raises:
+    ConfigError: see run.start; no images, images that are none, or of several sizes.
+  """
+  found, labels, classes = images_of(images)
+  run = runs.start(config, folder)
+  asked = labels if classes and classes == run.train.num_classes else None
+  begun = time.monotonic()
+  metrics = _metrics(run)
+  values = {name: _summary(metric, [metric.score(found, asked)]) for name, metric in metrics.items()}
+  seconds = time.monotonic() - begun
+  report = {
+    "images": str(images),
+    "samples": len(found),
+    "seconds": round(seconds, 1),
+    "images_per_second": round(len(found) / seconds, 2),
+    "metrics": values,
+  }
+  with reporting.create(folder, run.writes) as reporter:
+    if run.writes:
+      place = folder / "eval" / f"images-{images.resolve().name}"
+      _write(place, report, found, f"{len(found)} images of {images}", reporter)
+
+
+def _summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
   values = {
     name: {
       "value": float(np.median([seed[name] for seed in seeds])),
@@ -74,16 +163,37 @@ def _summary(metric, seeds: list[dict[str, float]]) -> dict:
   return {"settings": metric.settings, "values": values}
 
 
-def _table(report: dict) -> str:
+def _values(report: dict) -> dict[str, dict]:
+  """The values of a report by full name, "classifier frechet"."""
+  return {
+    f"{metric} {name}": numbers
+    for metric, summary in report["metrics"].items()
+    for name, numbers in summary["values"].items()
+  }
+
+
+def _write(place: Path, report: dict, images: np.ndarray, head: str, reporter: reporting.Reporter) -> None:
+  with atomic.writing(place / "metrics.json") as file:
+    file.write(json.dumps(report, indent=2).encode() + b"\n")
+  pictures.save_png(place / "grid.png", pictures.grid(images[:GRID]))
   rows = []
-  for name, summary in report["metrics"].items():
-    for value, numbers in summary["values"].items():
-      spread = f"{min(numbers['of_seeds']):.4g} to {max(numbers['of_seeds']):.4g}"
-      floor = "" if numbers["floor"] is None else f"{numbers['floor']:.4g}"
-      rows.append((f"{name} {value}", numbers["value"], spread, floor))
-  head = (
-    f"step {report['step']}, {report['weights']} weights, {report['samples']} samples x "
-    f"{len(report['seeds'])} seeds, {report['sampler']['sampler']}, {report['evaluations']} evaluations, "
-    f"guidance {report['sampler']['guidance']:g}"
-  )
-  return f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}"
+  for name, numbers in _values(report).items():
+    spread = f"{min(numbers['of_seeds']):.4g} to {max(numbers['of_seeds']):.4g}"
+    floor = "" if numbers["floor"] is None else f"{numbers['floor']:.4g}"
+    rows.append((name, numbers["value"], spread, floor))
+  reporter.line(f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}")
+  reporter.line(f"written: {place / 'metrics.json'}, {place / 'grid.png'}")
+
+
+def _curve(place: Path, reports: list[dict]) -> None:
+  """Every value over the checkpoints, as CSV and a picture each."""
+  steps, names = [report["step"] for report in reports], list(_values(reports[0]))
+  lines = {name: [_values(report)[name]["value"] for report in reports] for name in names}
+  text = io.StringIO()
+  writer = csv.writer(text)
+  writer.writerow(["step", *names])
+  writer.writerows(zip(steps, *lines.values(), strict=True))
+  with atomic.writing(place / "curve.csv") as file:
+    file.write(text.getvalue().encode())
+  for name, y in lines.items():
+    pictures.curve(place / f"curve_{name.replace(' ', '_')}.png", steps, {name: y}, "step", name)

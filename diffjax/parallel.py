@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -126,6 +127,12 @@ class Parallel:
       return jax.device_get(tree)
     gather = jax.jit(lambda x: x, out_shardings=self.sharding())
     return jax.tree.map(lambda x: np.asarray(gather(x).addressable_data(0)), tree)
+
+  def agree(self, value: int) -> int:
+    """Process 0's value, in every process."""
+    if self.process_count == 1:
+      return value
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
   def padded(self, count: int) -> int:
     """The next multiple of the device count."""

@@ -1,6 +1,7 @@
 """What training, sampling and evaluation share: devices, data, objects and the checkpoints of a workdir."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -57,18 +58,29 @@ class Run:
     """The state of a checkpoint, where this run computes."""
     return checkpoints.restore(self.parallel.abstract(self._make), step)
 
-  def trained(self) -> tuple[int, str, Params]:
-    """The newest checkpoint's step and the weights that config.sample names, with their name.
+  def trained(self, steps: str = "latest") -> Iterator[tuple[int, str, Params]]:
+    """Checkpoints' steps and the weights that config.sample names, with their name.
+
+    Args:
+      steps: "latest", "all", or steps with commas between them.
 
     Raises:
-      ConfigError: nothing is trained yet.
+      ConfigError: there is no such checkpoint.
     """
     with self.checkpoints() as checkpoints:
-      step = checkpoints.latest()
-      if step is None:
+      there = checkpoints.steps()
+      if not there:
         raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
-      name, params = self.experiment.sampling_weights(self.restore(checkpoints, step))
-    return step, name, params
+      named = {"latest": there[-1:], "all": there}
+      wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
+      if missing := set(wanted) - set(there):
+        raise ConfigError(
+          f"config.eval.checkpoints names step {min(missing)}, of which {self.folder} has no checkpoint; "
+          f"there are {', '.join(map(str, there))}."
+        )
+      for step in wanted:
+        name, params = self.experiment.sampling_weights(self.restore(checkpoints, step))
+        yield step, name, params
 
 
 def start(config: ConfigDict, folder: Path) -> Run:

@@ -114,7 +114,7 @@ def sample(config: ConfigDict, folder: Path) -> None:
     ConfigError: see run.start, and where nothing is trained yet.
   """
   run = runs.start(config, folder)
-  step, weights, params = run.trained()
+  ((step, weights, params),) = run.trained()
   settings = config.sample
   sampling, key = Sampling(run.experiment, run.parallel), keys.seed(settings.seed)
   index = np.arange(settings.count)

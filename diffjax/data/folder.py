@@ -56,6 +56,23 @@ def held_out(name: str, fraction: float) -> bool:
   return number < fraction * 2**64
 
 
+def _listed(root: Path, what: str) -> tuple[list[Path], list[str]]:
+  """The image files below a folder in sorted order, and the names of the classes, if any."""
+  files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
+  if not files:
+    raise ConfigError(f"{what} holds no images ({', '.join(sorted(ENDINGS))}).")
+  depths = {len(f.relative_to(root).parts) for f in files}
+  if depths not in ({1}, {2}):
+    raise ConfigError(
+      f"{what} mixes images at different depths; put them all in it, or all in one sub-folder a class."
+    )
+  return files, sorted({f.parent.name for f in files}) if depths == {2} else []
+
+
+def _labels(files: list[Path], names: list[str]) -> np.ndarray:
+  return np.asarray([names.index(f.parent.name) if names else 0 for f in files], np.int32)
+
+
 def image_folder(
   split: str,
   path: str = "",
@@ -82,26 +99,48 @@ def image_folder(
     raise ConfigError(f"{FIELDS}.path is {path!r}, which is not a folder; name a folder of images.")
   if channels not in (1, 3):
     raise ConfigError(f"{FIELDS}.channels is {channels}; it must be 1 or 3.")
-  files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
-  if not files:
-    raise ConfigError(f"{FIELDS}.path is {path!r}, which holds no images ({', '.join(sorted(ENDINGS))}).")
-  depths = {len(f.relative_to(root).parts) for f in files}
-  if depths not in ({1}, {2}):
-    raise ConfigError(
-      f"{FIELDS}.path is {path!r}, which mixes images at different depths; put them all in it, or all in "
-      " one sub-folder a class."
-    )
-  names = sorted({f.parent.name for f in files}) if depths == {2} else []
+  files, names = _listed(root, f"{FIELDS}.path is {path!r}, which")
   files = [f for f in files if held_out(str(f.relative_to(root)), test_fraction) == (split == "test")]
   if not files:
     raise ConfigError(
       f"{FIELDS}.path is {path!r}, whose {split} split is empty with {FIELDS}.test_fraction = "
       f"{test_fraction}; choose another fraction or add images."
     )
-  labels = np.asarray([names.index(f.parent.name) if names else 0 for f in files], np.int32)
+  labels = _labels(files, names)
   stamps = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
   key = fingerprint("image_folder", split, size, channels, stamps)
   source = FolderSource(tuple(files), labels, len(names), (size, size, channels), key)
   if len(files) * size * size * channels > memory:
     return source
   return ArraySource(source.read(np.arange(len(files)))["image"], labels, len(names), key)
+
+
+def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+  """All images of a folder as they are, whatever made them.
+
+  Returns:
+    Images uint8 [N, H, W, 3], or [N, H, W, 1] if all are grey; labels int32 [N]; and the number of classes, 0
+    where there are no sub-folders.
+
+  Raises:
+    ConfigError: no such folder, no images, a file that is no image, or images of several sizes.
+  """
+  if not path.is_dir():
+    raise ConfigError(f"--images={path} is not a folder; name a folder of images.")
+  files, names = _listed(path, f"--images={path}")
+  found = []
+  for file in files:
+    try:
+      with Image.open(file) as image:
+        found.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"), np.uint8))
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+      raise ConfigError(f"{file} cannot be read as an image ({error}); mend or remove it.") from None
+    if found[-1].shape[:2] != found[0].shape[:2]:
+      raise ConfigError(
+        f"--images={path} mixes sizes: {files[0].name} is {found[0].shape[1]}x{found[0].shape[0]} and "
+        f"{file.name} {found[-1].shape[1]}x{found[-1].shape[0]}; resize them all to the data's size."
+      )
+  grey = all(image.ndim == 2 for image in found)
+  as_rgb = lambda image: image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)  # noqa: E731
+  images = np.stack([image[..., None] if grey else as_rgb(image) for image in found])
+  return images, _labels(files, names), len(names)

@@ -12,13 +12,13 @@ carry no settings; where they hold statistics of the spatial features too, these
 import dataclasses
 import hashlib
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 
+from diffjax import atomic
 from diffjax.data import cache
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
@@ -91,18 +91,9 @@ def place(settings: Settings, folder: str | None = None) -> Path:
 
 def save(path: str | Path, reference: Reference) -> None:
   """Writes a reference; a reader sees the whole file or none."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
   text = json.dumps(dataclasses.asdict(reference.settings))
-  try:
-    with temporary.open("wb") as file:
-      np.savez(file, mu=reference.mean, sigma=reference.covariance, settings=np.array(text))
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with atomic.writing(path) as file:
+    np.savez(file, mu=reference.mean, sigma=reference.covariance, settings=np.array(text))
 
 
 def load_or_none(path: str | Path) -> Reference | None:

@@ -1,0 +1,154 @@
+"""The metric "inception": FID and its relatives, on features of the Inception network of FID.
+
+    fid               Fréchet distance of pool3 to the training split, or to an imported mu and sigma
+    sfid              the same of the spatial features
+    kid               kernel distance of pool3 to as many training images, with its standard error
+    precision_recall  improved precision and recall; and with density_coverage density and coverage
+    inception_score   where the weights hold the class layer
+    fid_infinity      FID extrapolated to infinitely many samples
+
+An FID from fewer than 50,000 samples carries their number in its name, fid_5k. The features of the training
+split are computed once and their moments kept in the cache; the other values compare with its first images.
+"""
+
+import numpy as np
+
+from diffjax.data import cache
+from diffjax.data.pipeline import in_order
+from diffjax.data.source import Source
+from diffjax.metrics import reference, weights
+from diffjax.metrics.frechet import fid_name, frechet_distance
+from diffjax.metrics.frechet_error import bootstrap, fid_infinity
+from diffjax.metrics.inception import extractor
+from diffjax.metrics.inception_score import inception_score
+from diffjax.metrics.kid import kid
+from diffjax.metrics.manifold import density_coverage, precision_recall
+from diffjax.metrics.metric import Metric
+from diffjax.metrics.moments import Moments
+from diffjax.types import ConfigError
+
+VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
+PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
+
+
+def inception(
+  train: Source,
+  test: Source,
+  values: tuple[str, ...] = ("fid", "kid", "precision_recall"),
+  weights_file: str = "",
+  resize: str = "pytorch",
+  batch_size: int = 64,
+  reference_file: str = "",
+  bootstrap_draws: int = 10,
+) -> Metric:
+  """The metric "inception".
+
+  Args:
+    train: the training split, the reference.
+    test: not used.
+    values: some of VALUES.
+    weights_file: see metrics/weights.py for where they are found by default.
+    resize: one of inception.RESIZES.
+    batch_size: images that go through the network together.
+    reference_file: an npz with mu and sigma to compare with, instead of the training split.
+    bootstrap_draws: for an interval of the FID; 0 for none.
+
+  Raises:
+    ConfigError: an unknown value, weights that cannot be had, or a reference that does not fit.
+  """
+  for name in values:
+    if name not in VALUES:
+      raise ConfigError(f"config.eval.inception.values names {name!r}; it must be of {', '.join(VALUES)}.")
+  loaded = weights.load(weights_file or None)
+  extract = extractor(loaded.variables, resize, batch_size)
+  gaussians = {
+    kind: _reference(kind, train, extract, resize, loaded, reference_file)
+    for value, kind in (("fid", "pool3"), ("sfid", "spatial"))
+    if value in values or (value == "fid" and "fid_infinity" in values)
+  }
+
+  def score(images, labels):
+    found = extract(images)
+    out = {}
+    for value, kind in (("fid", "pool3"), ("sfid", "spatial")):
+      if value in values:
+        out |= _frechet(fid_name(len(images), value), getattr(found, kind), gaussians[kind], bootstrap_draws)
+    if any(name in values for name in PAIRED):
+      settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest)
+      out |= _paired(values, found.pool3, _first(train, len(images), extract, settings))
+    if "fid_infinity" in values:
+      fit = fid_infinity(found.pool3, gaussians["pool3"].gaussian, smallest=len(images) // 2)
+      out |= {"fid_infinity": fit.value, "fid_infinity_standard_error": fit.standard_error}
+    if "inception_score" in values:
+      if found.logits is None:
+        raise ConfigError(
+          "config.eval.inception.values names 'inception_score', but the weights have no class layer; give "
+          "pytorch-fid's own .pth file by config.eval.inception.weights_file, or leave it out."
+        )
+      out["inception_score"] = inception_score(found.logits).value
+    return out
+
+  settings = {
+    "resize": resize,
+    "weights": loaded.digest[:16],
+    "published_weights": loaded.published,
+    "reference": {kind: about(gaussian) for kind, gaussian in gaussians.items()},
+  }
+  return Metric(score, {}, settings)
+
+
+def about(gaussian: reference.Reference) -> dict[str, object]:
+  """What a report says of a reference."""
+  origin = gaussian.settings
+  return {"hash": gaussian.digest, "data": origin.data, "split": origin.split, "count": origin.count}
+
+
+def _reference(kind, train, extract, resize, loaded, path) -> reference.Reference:
+  """The imported statistics, or the training split's from the cache or computed into it."""
+  if path:
+    return reference.load(path, kind)
+  settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest, kind)
+  place = reference.place(settings)
+  if (found := reference.load_or_none(place)) is not None:
+    return found
+  moments = None
+  for batch in in_order(train, 1024):
+    features = getattr(extract(batch["image"]), kind)
+    moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
+  found = reference.of_moments(moments, settings)
+  reference.save(place, found)
+  return found
+
+
+def _first(train: Source, count: int, extract, settings: reference.Settings) -> np.ndarray:
+  """pool3 of the first images of the training split, kept in the cache."""
+  count = min(count, len(train))
+  place = reference.place(settings).with_suffix(f".{count}.npy")
+  found = cache.load(place, count)
+  if found is None:
+    found = extract(train.read(np.arange(count))["image"]).pool3
+    cache.save(place, found)
+  return found
+
+
+def _frechet(name: str, features: np.ndarray, gaussian: reference.Reference, draws: int) -> dict[str, float]:
+  moments = Moments.empty(features.shape[1]).add(features)
+  out = {name: frechet_distance(moments, gaussian.gaussian)}
+  if draws:
+    interval = bootstrap(features, gaussian.gaussian, draws)
+    out |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+  if moments.rank_deficient or gaussian.rank_deficient:
+    out[f"{name}_rank_deficient"] = 1.0
+  return out
+
+
+def _paired(values: tuple[str, ...], samples: np.ndarray, real: np.ndarray) -> dict[str, float]:
+  out = {}
+  if "kid" in values:
+    found = kid(samples, real, subset_size=min(1000, len(samples) // 2, len(real) // 2))
+    out |= {"kid": found.value, "kid_standard_error": found.standard_error}
+  if "precision_recall" in values:
+    out |= precision_recall(real, samples)._asdict()
+  if "density_coverage" in values:
+    out |= density_coverage(real, samples)._asdict()
+  return out
