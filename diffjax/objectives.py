@@ -113,7 +113,7 @@ def vlb() -> Weight:
       logsnr, slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones_like(t),))
       return -0.5 * slope * jnp.exp(logsnr)
     logsnr, earlier = schedule.logsnr(t), schedule.logsnr(t - 1 / schedule.steps)
-    return 0.5 * jnp.exp(logsnr) * jnp.expm1(earlier - logsnr)
+    return -0.5 * jnp.exp(earlier) * jnp.expm1(logsnr - earlier)
 
   return Weight(of, importance=True, decoder=True)
 
