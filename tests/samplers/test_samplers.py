@@ -199,3 +199,20 @@ def test_the_adaptive_solver_gives_up_visibly():
   x = keys.normal(stream(4, 1), (3,))
   sampler = SAMPLERS["adaptive_ode"](max_steps=2)
   assert np.all(np.isnan(step(sampler, SCHEDULES["continuous_cosine"](), x, 0.9, 0.1).x))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampling_starts_where_no_signal_is_left(name):
+  """On flow, alpha(1) = 0: the first step is of first order, and nothing is divided by alpha."""
+  schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
+  denoiser = gaussian_denoiser(schedule, MEAN, VAR)
+  x, keys_of_step = keys.normal(stream(512, 1), (4,)), stream(512)
+  one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, keys_of_step))
+  carry = one(sampler.start(x), jnp.asarray(1.0), jnp.asarray(0.95))
+  if sampler.deterministic and name != "adaptive_ode":
+    np.testing.assert_allclose(carry.x, 0.05 * MEAN + 0.95 * x, rtol=1e-5, atol=1e-5)
+  elif name != "annealed_langevin":
+    std = np.sqrt(0.05**2 * VAR + 0.95**2)
+    assert abs(np.mean(carry.x) - 0.05 * MEAN) < 0.1 and abs(np.std(carry.x) - std) < 0.1
+  carry = one(carry, jnp.asarray(0.95), jnp.asarray(0.9))
+  assert np.all(np.isfinite(carry.x))
