@@ -102,7 +102,7 @@ def test_continuous_vlb_of_a_wrong_model_is_larger_by_the_divergence():
   assert abs(mean - truth) < 4 * error < 0.06
 
 
-ANALYTIC = [("linear", "vp"), ("continuous_linear", "fm"), ("continuous_cosine", "ve"), ("cosine", "subvp")]
+ANALYTIC = [("linear", "vp"), ("continuous_linear", "fm"), ("cosine", "ve")]
 
 
 @pytest.mark.parametrize("name, scale", ANALYTIC)
@@ -136,18 +136,22 @@ def correlated(schedule):
   return denoise, cov
 
 
-def test_exact_and_stochastic_trace_on_correlated_data(x64):
-  schedule = SCHEDULES["continuous_cosine"]()
+def test_stochastic_trace_on_correlated_data(x64):
+  """Unbiased, though noisy, and the same for an example whatever stands beside it."""
+  schedule = SCHEDULES["continuous_cosine"](scale="subvp")
   denoiser, cov = correlated(schedule)
-  x0 = jnp.asarray(np.random.default_rng(1).multivariate_normal(np.zeros(4), cov, 2))
-  truth = -jax.scipy.stats.multivariate_normal.logpdf(x0, jnp.zeros(4), cov) / 4 / np.log(2)
-  solve = jax.jit(lambda x, k: ode_likelihood(denoiser, schedule, x, k, trace="exact"))
-  exact = solve(x0, example_keys(2))
-  np.testing.assert_allclose(exact.bits, truth, atol=2e-4)
+  x0 = np.random.default_rng(1).multivariate_normal(np.zeros(4), cov, 200)
+  x0[:150] = x0[0]
+  truth = -jax.scipy.stats.multivariate_normal.logpdf(x0[0], jnp.zeros(4), cov) / 4 / np.log(2)
   run = jax.jit(lambda x, k: ode_likelihood(denoiser, schedule, x, k, probes=2))
-  bits = run(jnp.repeat(x0[:1], 200, axis=0), example_keys(200)).bits
-  assert 0.01 < bits.std() < 1  # the trace is noisy indeed, and unbiased
-  assert abs(bits.mean() - truth[0]) < 4 * bits.std() / 200**0.5
+  bits = run(jnp.asarray(x0), example_keys(200)).bits
+  same = bits[:150]
+  assert 0.01 < same.std() < 1
+  assert abs(same.mean() - truth) < 4 * same.std() / 150**0.5
+  order = np.random.default_rng(2).permutation(200)
+  np.testing.assert_allclose(
+    run(jnp.asarray(x0[order]), example_keys(200)[order]).bits, bits[order], rtol=1e-9
+  )
 
 
 def test_ode_on_a_mixture(x64):
@@ -263,7 +267,6 @@ def test_the_decoder_at_low_log_snr_is_normalised():
 CALLS = {
   "discrete": lambda d, s, x, k: discrete_vlb(d, s, x, k).total,
   "continuous": lambda d, s, x, k: continuous_vlb(d, s, x, k, times=16).total,
-  "ode": lambda d, s, x, k: ode_likelihood(d, s, x, k).bits,
 }
 
 
