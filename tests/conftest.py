@@ -23,5 +23,6 @@ CHECKED = (
   "weights",
   "objectives",
   "samplers",
+  "likelihood",
 )
 install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")

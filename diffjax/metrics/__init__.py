@@ -1,4 +1,14 @@
-"""Metrics of samples by name, called as METRICS[name](train source, test source, **options)."""
+"""Metrics of samples by name, called as METRICS[name](train source, test source, **options).
+
+The parts serve by themselves too:
+
+    weights = load()                                                    # weights.py
+    extract = extractor(weights.variables, "pytorch")                   # inception.py
+    out = extract(images)                                               # uint8 [N, H, W, C], any N
+    moments = Moments.empty(POOL3).add(out.pool3)                       # moments.py; merge() across processes
+    frechet_distance(moments, reference.gaussian)                       # frechet.py, reference.py
+    kid(out.pool3, real), precision_recall(real, out.pool3)             # kid.py, manifold.py
+"""
 
 from collections.abc import Callable
 
