@@ -82,11 +82,11 @@ class Likelihood(NamedTuple):
   """A log-likelihood by the ODE.
 
   Attributes:
-    bits: [B] bits per dimension; NaN where the solver gave up.
+    total: [B] bits per dimension; NaN where the solver gave up.
     nfe: [B] evaluations of the denoiser (each with the derivative along the probes).
   """
 
-  bits: PerExample
+  total: PerExample
   nfe: Int[Array, "b"]
 
 
@@ -112,7 +112,7 @@ def discrete_vlb(
     images: uint8 [B, ...], or continuous data.
     sample_keys: [B].
     variance: of the reverse chain, one of ancestral.VARIANCES. At the first row it is the second row's
-      posterior variance for either choice, as in DDPM's code.
+      posterior variance whatever the choice, as in DDPM's code.
 
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
@@ -127,19 +127,19 @@ def discrete_vlb(
   def noisy(i):
     t = jnp.asarray(i + 1, x0.dtype) / schedule.steps
     eps = keys.normal(keys.fold(noise_keys, i), x0.shape[1:], x0.dtype)
-    return t, denoiser(diffuse(schedule, x0, eps, t), t).x0
+    return t, denoiser(diffuse(schedule, x0, eps, t), t)
 
   def body(i, total):
     t, estimate = noisy(i)
     s = jnp.asarray(i, x0.dtype) / schedule.steps
-    gap = schedule.alpha_sigma(s)[0] * lost_snr(schedule, s, t) * (x0 - estimate)
-    true, model = posterior_variance(schedule, s, t), VARIANCES[variance](schedule, s, t)
+    gap = schedule.alpha_sigma(s)[0] * lost_snr(schedule, s, t) * (x0 - estimate.x0)
+    true, model = posterior_variance(schedule, s, t), VARIANCES[variance](schedule, s, t, estimate)
     return total + mean_dims(kl(gap, jnp.log(true), jnp.zeros_like(gap), jnp.log(model)))
 
   diffusion = jax.lax.fori_loop(1, schedule.steps, body, jnp.zeros(len(x0), x0.dtype))
   first, second = (jnp.asarray(k / schedule.steps, x0.dtype) for k in (1, 2))
   std = jnp.sqrt(posterior_variance(schedule, first, second))
-  mean = noisy(0)[1]
+  mean = noisy(0)[1].x0
   decoder = mean_dims(discretized_nll(x0, mean, std) if discrete else _gaussian_nll(x0, mean, std))
   return _vlb(prior_kl(schedule, x0) / x0[0].size, diffusion, decoder, schedule.steps)
 
@@ -332,3 +332,10 @@ def _vlb(prior: PerExample, diffusion: PerExample, decoder: PerExample, nfe: int
   """Terms in nats per dimension as bits per dimension, with their sum."""
   prior, diffusion, decoder = (term / jnp.log(2.0) for term in (prior, diffusion, decoder))
   return Vlb(prior + diffusion + decoder, prior, diffusion, decoder, nfe)
+
+
+LIKELIHOODS: dict[str, Callable[..., Vlb | Likelihood]] = {
+  "discrete_vlb": discrete_vlb,
+  "continuous_vlb": continuous_vlb,
+  "ode": ode_likelihood,
+}

@@ -240,7 +240,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
   "vdm": vdm,
 }
 
-CHANNELS = {"hybrid": 2}  # outputs of the network per channel of the data, where that is not 1
+LEARNS_VARIANCE = ("hybrid",)  # these have two outputs of the network a channel
 
 
 def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:

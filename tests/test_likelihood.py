@@ -116,11 +116,11 @@ def test_ode_is_the_analytic_density(x64, name, scale):
   log_p = jax.scipy.stats.norm.logpdf(x1, 0, schedule.prior_std) + jnp.log(ratio * alpha)
   run = jax.jit(lambda x, k: ode_likelihood(gaussian_denoiser(schedule, MEAN, VAR), schedule, x, k))
   got = run(x0, example_keys(3))
-  np.testing.assert_allclose(got.bits, -log_p.mean(axis=1) / np.log(2), atol=2e-4)
+  np.testing.assert_allclose(got.total, -log_p.mean(axis=1) / np.log(2), atol=2e-4)
   assert got.nfe.shape == (3,) and got.nfe.max() < 400
   # and that is the data's own density, up to the noise at t_min and the mismatch of the prior
   direct = -jax.scipy.stats.norm.logpdf(x0, MEAN, VAR**0.5).mean(axis=1) / np.log(2)
-  np.testing.assert_allclose(got.bits, direct, atol=0.02)
+  np.testing.assert_allclose(got.total, direct, atol=0.02)
 
 
 def correlated(schedule):
@@ -144,13 +144,13 @@ def test_stochastic_trace_on_correlated_data(x64):
   x0[:150] = x0[0]
   truth = -jax.scipy.stats.multivariate_normal.logpdf(x0[0], jnp.zeros(4), cov) / 4 / np.log(2)
   run = jax.jit(lambda x, k: ode_likelihood(denoiser, schedule, x, k, probes=2))
-  bits = run(jnp.asarray(x0), example_keys(200)).bits
+  bits = run(jnp.asarray(x0), example_keys(200)).total
   same = bits[:150]
   assert 0.01 < same.std() < 1
   assert abs(same.mean() - truth) < 4 * same.std() / 150**0.5
   order = np.random.default_rng(2).permutation(200)
   np.testing.assert_allclose(
-    run(jnp.asarray(x0[order]), example_keys(200)[order]).bits, bits[order], rtol=1e-9
+    run(jnp.asarray(x0[order]), example_keys(200)[order]).total, bits[order], rtol=1e-9
   )
 
 
@@ -164,7 +164,7 @@ def test_ode_on_a_mixture(x64):
   denoiser = mixture_denoiser(schedule, means, var, weights)
   solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, trace="exact", rtol=1e-7, atol=1e-7)  # noqa: E731
   got = jax.jit(solve)(x0, example_keys(4))
-  np.testing.assert_allclose(got.bits, -log_p / 2 / np.log(2), atol=1e-4)
+  np.testing.assert_allclose(got.total, -log_p / 2 / np.log(2), atol=1e-4)
 
 
 def levels_denoiser(schedule):
@@ -207,7 +207,7 @@ def test_ode_by_uniform_dequantisation(x64):
 
   @jax.jit
   def run(images, low, high):
-    return ode_likelihood(interval_denoiser(schedule, low, high), schedule, images, example_keys(8)).bits
+    return ode_likelihood(interval_denoiser(schedule, low, high), schedule, images, example_keys(8)).total
 
   assert abs(run(noise_images(8), -1 - WIDTH / 2, 1 + WIDTH / 2).mean() - 8) < 0.01
   value = 37 / 127.5 - 1
@@ -222,7 +222,7 @@ def test_ode_of_uniform_noise_by_variational_dequantisation(x64):
   """
   schedule = SCHEDULES["continuous_cosine"](logsnr_max=8.0)
   run = jax.jit(lambda x, k: ode_likelihood(levels_denoiser(schedule), schedule, x, k, "variational"))
-  bits = run(noise_images(4), example_keys(4)).bits
+  bits = run(noise_images(4), example_keys(4)).total
   assert abs(bits.mean() - 8) < 0.01
 
 
@@ -230,7 +230,7 @@ def test_ode_of_a_constant_image_by_variational_dequantisation(x64):
   schedule = SCHEDULES["continuous_cosine"]()
   denoiser = gaussian_denoiser(schedule, 37 / 127.5 - 1, 0.0)
   solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, "variational", rtol=1e-7, atol=1e-7)  # noqa: E731
-  bits = jax.jit(solve)(np.full((4, 6, 6, 1), 37, np.uint8), example_keys(4)).bits
+  bits = jax.jit(solve)(np.full((4, 6, 6, 1), 37, np.uint8), example_keys(4)).total
   np.testing.assert_allclose(bits, 0, atol=1e-3)
 
 
@@ -308,7 +308,7 @@ def test_a_solver_that_gives_up_says_so():
   schedule = SCHEDULES["continuous_cosine"]()
   denoiser = gaussian_denoiser(schedule, MEAN, VAR)
   run = jax.jit(lambda x, k: ode_likelihood(denoiser, schedule, x, k, max_steps=3))
-  assert np.isnan(run(gaussian_data(2, 3), example_keys(2)).bits).all()
+  assert np.isnan(run(gaussian_data(2, 3), example_keys(2)).total).all()
 
 
 def test_mean_and_error():

@@ -10,7 +10,7 @@ import pytest
 from diffjax import keys
 from diffjax.denoisers import classifier_free, clipped, gaussian_denoiser, network_denoiser
 from diffjax.gaussian import expand
-from diffjax.objectives import CHANNELS, OBJECTIVES, TIMES, WEIGHTS, check
+from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES, TIMES, WEIGHTS, check
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
 from diffjax.schedules import SCHEDULES, parameters, rebuilt
 from diffjax.types import ConfigError
@@ -77,7 +77,7 @@ CASES += [("hybrid", "simple"), ("sliced", "snr"), ("vdm", "vlb")]
 def test_losses_of_examples_do_not_couple_and_are_finite(name, weight):
   schedule = SCHEDULES["learned" if name == "vdm" else "linear"]()
   times = "uniform" if name == "vdm" else "discrete"
-  apply = lambda xt, t, cond, dropout_keys: jnp.tile(0.9 * xt, CHANNELS.get(name, 1))  # noqa: E731
+  apply = lambda xt, t, cond, dropout_keys: jnp.tile(0.9 * xt, 1 + (name in LEARNS_VARIANCE))  # noqa: E731
   objective = make(times, weight, "eps", name)
   run = jax.jit(lambda x0, index: objective(apply, schedule, x0, None, keys.Draws(keys.seed(0), index, 64)))
   levels = jnp.round(keys.uniform(draws(64).keys("data")) * 255)[:, None] * jnp.ones(4)

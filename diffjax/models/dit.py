@@ -20,10 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffjax.models.layers import Dense, Dropout, sinusoids
+from diffjax.models.layers import DTYPES, Dense, Dropout, sinusoids
 from diffjax.types import ConfigError, Keys, Labels, PerExample
 
-DTYPES = ("float32", "bfloat16")
 TIME_CHANNELS = 256  # of the sines and cosines of the time
 
 

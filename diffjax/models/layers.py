@@ -33,6 +33,8 @@ from jaxtyping import Array, Float
 from diffjax import keys as streams
 from diffjax.types import Batch, Keys, PerExample
 
+DTYPES = ("float32", "bfloat16")
+
 
 def initialiser(scale: float = 1.0) -> Callable:
   """Uniform of variance scale / fan average (Glorot & Bengio 2010, eq. 16), for kernels [..., C, D]."""

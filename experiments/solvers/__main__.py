@@ -1,8 +1,8 @@
 """python -m experiments.solvers: solvers.png and solvers.md beside this file, in a few minutes on a CPU.
 
-The data is a mixture of five Gaussians in the plane with its exact denoiser, on the continuous cosine schedule
-between log-SNR -10 and 10, in float64. The grid is even in log-SNR and the final denoising is counted, so
-that N evaluations are (N - 1) / evaluations per step steps.
+The data is a mixture of five Gaussians in the plane with its exact denoiser, on the continuous cosine
+schedule between log-SNR -10 and 10, in float64. The grid is even in log-SNR and the final denoising is
+counted, so that N evaluations are (N - 1) / evaluations per step steps.
 """
 
 import pathlib
