@@ -228,8 +228,8 @@ def require_path(config: ConfigDict, path: str) -> None:
   for name in path.split("."):
     if not isinstance(node, ConfigDict) or name not in node:
       known = [known for known, _ in leaves(config)]
-      same_name = [known_path for known_path in known if known_path.split(".")[-1] == path.split(".")[-1]]
-      near = difflib.get_close_matches(path, known, n=1, cutoff=0.5) or same_name[:1]
+      same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
+      near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)
       hint = f"; did you mean config.{near[0]}?" if near else "."
       raise ConfigError(f"config.{path} does not exist{hint}")
     node = node[name]
