@@ -94,6 +94,11 @@ class Schedule:
   t_min: float = 0.0
   steps: int | None = None
 
+  def __post_init__(self):
+    """Raises ConfigError for a scale rule that does not exist."""
+    if self.scale not in SCALES:
+      raise ConfigError(f"schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
+
   def logsnr(self, t: Times) -> Times:
     """log(alpha^2 / sigma^2) at t."""
     return self.curve.logsnr(jnp.asarray(t))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from diffjax import keys as draws
 from diffjax.gaussian import expand, posterior_mean, posterior_variance, transition_variance
 from diffjax.samplers.base import Carry, Sampler
+from diffjax.types import ConfigError
 
 VARIANCES: dict[str, Callable] = {
   "fixed_small": posterior_variance,
@@ -21,7 +22,10 @@ VARIANCES: dict[str, Callable] = {
 
 
 def ancestral(variance: str = "fixed_large") -> Sampler:
-  """The ancestral sampler; `variance` is one of VARIANCES."""
+  """The ancestral sampler; `variance` is one of VARIANCES, else a ConfigError."""
+  if variance not in VARIANCES:
+    known = ", ".join(VARIANCES)
+    raise ConfigError(f"config.sample.ancestral.variance is {variance!r}; it must be one of {known}.")
   variance_of = VARIANCES[variance]
 
   def step(denoiser, schedule, carry, t, s, keys):
