@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -235,6 +236,14 @@ def require_path(config: ConfigDict, path: str) -> None:
     node = node[name]
 
 
+def require_field(config: ConfigDict, path: str) -> None:
+  """Raises ConfigError if config.<path> does not exist, or is a whole section."""
+  require_path(config, path)
+  inside = [name for name, _ in leaves(config) if name.startswith(f"{path}.")]
+  if inside:
+    raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
+
+
 def _between(low, high=float("inf")):
   text = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
   return (lambda value: low <= value <= high), text
@@ -262,6 +271,7 @@ RANGES = {
   "checkpoint.every": _between(1),
   "checkpoint.keep": _between(1),
   "checkpoint.keep_every": _between(0),
+  "sample.guidance": (math.isfinite, "finite"),
   "sample.steps": _between(1),
   "sample.count": _between(1),
   "sample.batch_size": _between(1),
