@@ -41,8 +41,8 @@ def classifier_agreement(train: Source, test: Source) -> Metric:
   for split, source in (("train", train), ("test", test)):
     if len(source) < 2:
       raise ConfigError(
-        "config.eval.metrics names 'classifier', whose Fréchet distance needs at least 2 images in each split, "
-        f"and the {split} split has {len(source)}; leave it out."
+        "config.eval.metrics names 'classifier', whose Fréchet distance needs at least 2 images in each "
+        f"split, and the {split} split has {len(source)}; leave it out."
       )
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
