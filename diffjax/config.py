@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -247,11 +248,19 @@ def require_path(config: ConfigDict, path: str) -> None:
   for name in path.split("."):
     if not isinstance(node, ConfigDict) or name not in node:
       known = [known for known, _ in leaves(config)]
-      same_name = [known_path for known_path in known if known_path.split(".")[-1] == path.split(".")[-1]]
-      near = difflib.get_close_matches(path, known, n=1, cutoff=0.5) or same_name[:1]
+      same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
+      near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)
       hint = f"; did you mean config.{near[0]}?" if near else "."
       raise ConfigError(f"config.{path} does not exist{hint}")
     node = node[name]
+
+
+def require_field(config: ConfigDict, path: str) -> None:
+  """Raises ConfigError if config.<path> does not exist, or is a whole section."""
+  require_path(config, path)
+  inside = [name for name, _ in leaves(config) if name.startswith(f"{path}.")]
+  if inside:
+    raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
 
 
 def _between(low, high=float("inf")):
@@ -281,6 +290,7 @@ RANGES = {
   "checkpoint.every": _between(1),
   "checkpoint.keep": _between(1),
   "checkpoint.keep_every": _between(0),
+  "sample.guidance": (math.isfinite, "finite"),
   "sample.steps": _between(1),
   "sample.count": _between(1),
   "sample.batch_size": _between(1),

@@ -88,6 +88,7 @@ class Schedule:
   steps: int | None = None
 
   def __post_init__(self):
+    """Raises ConfigError for a scale rule that does not exist."""
     if self.scale not in SCALES:
       raise ConfigError(f"schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
 

@@ -28,7 +28,8 @@ def classifier_agreement(train: Source, test: Source) -> Metric:
   """The metric "classifier".
 
   Raises:
-    ConfigError: the set carries no labels, or is too large for a classifier trained in seconds.
+    ConfigError: the set carries no labels, is too large for a classifier trained in seconds, or has a split
+      that is too small for a Fréchet distance.
   """
   if not train.num_classes:
     raise ConfigError("config.eval.metrics names 'classifier', but the data carry no labels; leave it out.")
@@ -37,6 +38,12 @@ def classifier_agreement(train: Source, test: Source) -> Metric:
       f"config.eval.metrics names 'classifier', which is for sets of at most {LARGEST} images, and this one "
       f"has {len(train)}; leave it out."
     )
+  for split, source in (("train", train), ("test", test)):
+    if len(source) < 2:
+      raise ConfigError(
+        "config.eval.metrics names 'classifier', whose Fréchet distance needs at least 2 images in each "
+        f"split, and the {split} split has {len(source)}; leave it out."
+      )
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
   judge = train_classifier(images, labels, train.num_classes)

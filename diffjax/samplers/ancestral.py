@@ -29,7 +29,7 @@ def _fixed(variance: Callable) -> Callable:
 def _learned(schedule: Schedule, s: Times, t: Times, estimate: Estimate) -> Batch:
   if estimate.var_frac is None:
     raise ConfigError(
-      "sample.ancestral.variance is 'learned', but the model learns no variance; choose 'fixed_small' or "
+      "config.sample.ancestral.variance is 'learned', but the model learns no variance; choose 'fixed_small' or "
       "'fixed_large', or train with the objective 'hybrid'."
     )
   return learned_variance(schedule, estimate.var_frac, s, t)
@@ -43,9 +43,10 @@ VARIANCES: dict[str, Callable[[Schedule, Times, Times, Estimate], Batch]] = {
 
 
 def ancestral(variance: str = "fixed_large") -> Sampler:
-  """The ancestral sampler; `variance` is one of VARIANCES."""
+  """The ancestral sampler; `variance` is one of VARIANCES, else a ConfigError."""
   if variance not in VARIANCES:
-    raise ConfigError(f"sample.ancestral.variance is {variance!r}; it must be one of {', '.join(VARIANCES)}.")
+    known = ", ".join(VARIANCES)
+    raise ConfigError(f"config.sample.ancestral.variance is {variance!r}; it must be one of {known}.")
 
   def step(denoiser, schedule, carry, t, s, keys):
     estimate = denoiser(carry.x, t)
