@@ -120,7 +120,9 @@ def discrete_vlb(
   if schedule.steps is None:
     raise ConfigError("the discrete VLB needs a schedule of discrete steps, and this one is continuous.")
   if variance not in VARIANCES:
-    raise ConfigError(f"likelihood.variance is {variance!r}; it must be one of {', '.join(VARIANCES)}.")
+    raise ConfigError(
+      f"config.eval.likelihood: variance is {variance!r}; it must be one of {', '.join(VARIANCES)}."
+    )
   x0, discrete = _data(images)
   noise_keys = keys.purpose(sample_keys, "eps")
 
@@ -160,7 +162,7 @@ def continuous_vlb(
     ConfigError: no times.
   """
   if times < 1:
-    raise ConfigError(f"likelihood.times is {times}; the integral needs at least one.")
+    raise ConfigError(f"config.eval.likelihood: times is {times}; the integral needs at least one.")
   x0, discrete = _data(images)
   start, end = _ends(schedule, x0.dtype)
   time_keys, noise_keys = keys.purpose(sample_keys, "t"), keys.purpose(sample_keys, "eps")
@@ -238,9 +240,9 @@ def ode_likelihood(
   """
   for name, value, known in (("dequantise", dequantise, DEQUANTISATIONS), ("trace", trace, TRACES)):
     if value not in known:
-      raise ConfigError(f"likelihood.{name} is {value!r}; it must be one of {', '.join(known)}.")
+      raise ConfigError(f"config.eval.likelihood: {name} is {value!r}; it must be one of {', '.join(known)}.")
   if probes < 1:
-    raise ConfigError(f"likelihood.probes is {probes}; Hutchinson's trace needs at least one.")
+    raise ConfigError(f"config.eval.likelihood: probes is {probes}; Hutchinson's trace needs at least one.")
   x0, discrete = _data(images)
   size, shape = x0[0].size, x0.shape[1:]
   start, end = _ends(schedule, x0.dtype)

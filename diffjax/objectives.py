@@ -261,25 +261,25 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
     ("weight", weight, tuple(WEIGHTS)),
   ):
     if name not in entries:
-      raise ConfigError(f"objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
+      raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
   table, on_rows = schedule.steps is not None, times in (*ON_ROWS, "importance")
   if times in ("discrete", "importance") and not table:
     raise ConfigError(
-      f"objective.times is {times!r}, which draws rows of a table, but the schedule is continuous; choose "
+      f"config.objective.times is {times!r}, which draws rows of a table, but the schedule is continuous; choose "
       "'uniform', 'stratified' or a schedule with steps."
     )
   if objective == "hybrid" and not (table and on_rows):
     raise ConfigError(
-      "objective.name is 'hybrid', whose variances are those of a table's rows: it needs a schedule with "
+      "config.objective.name is 'hybrid', whose variances are those of a table's rows: it needs a schedule with "
       f"steps and times on rows ({', '.join(ON_ROWS)})."
     )
   if objective == "vdm" and (table or weight != "vlb"):
     raise ConfigError(
-      "objective.name is 'vdm', the bound in continuous time: it needs a continuous schedule and the weight "
+      "config.objective.name is 'vdm', the bound in continuous time: it needs a continuous schedule and the weight "
       "'vlb'; on a table the objective 'regular' with 'vlb' is the bound."
     )
   if table and not on_rows and WEIGHTS[weight]().importance:
     raise ConfigError(
-      f"objective.weight is {weight!r}, on a table a sum over its rows, but objective.times is {times!r}, "
+      f"config.objective.weight is {weight!r}, on a table a sum over its rows, but objective.times is {times!r}, "
       f"which draws between them; choose one of {', '.join(ON_ROWS)}."
     )

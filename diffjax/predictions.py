@@ -146,30 +146,30 @@ def check(schedule: Schedule, predict: str, time_input: str) -> None:
   """
   for section, name, entries in (("predict", predict, ROWS), ("time_input", time_input, TIME_INPUTS)):
     if name not in entries:
-      raise ConfigError(f"objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
+      raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
   table, silent = schedule.steps is not None, schedule.ends_without_signal
   if predict in ("eps", "score") and silent:
     raise ConfigError(
-      f"objective.predict is {predict!r}, but the schedule has no signal left at t = 1 (alpha = 0), where "
+      f"config.objective.predict is {predict!r}, but the schedule has no signal left at t = 1 (alpha = 0), where "
       "the noise does not determine the data; choose 'v', 'x0', 'flow' or 'edm'."
     )
   if predict == "flow" and table:
     raise ConfigError(
-      "objective.predict is 'flow', a derivative in time, but the schedule is a table; choose 'v' or a "
+      "config.objective.predict is 'flow', a derivative in time, but the schedule is a table; choose 'v' or a "
       "continuous schedule."
     )
   if predict == "posterior" and not table:
     raise ConfigError(
-      "objective.predict is 'posterior', the mean of one step of a table, but the schedule is continuous; "
+      "config.objective.predict is 'posterior', the mean of one step of a table, but the schedule is continuous; "
       "choose 'x0' or a schedule with steps."
     )
   if time_input == "index" and not table:
     raise ConfigError(
-      "objective.time_input is 'index', the row of a table, but the schedule is continuous; choose 't', "
+      "config.objective.time_input is 'index', the row of a table, but the schedule is continuous; choose 't', "
       "'logsnr' or 'log_sigma'."
     )
   if time_input in ("logsnr", "log_sigma") and silent:
     raise ConfigError(
-      f"objective.time_input is {time_input!r}, which is infinite at t = 1, where the schedule has no signal "
+      f"config.objective.time_input is {time_input!r}, which is infinite at t = 1, where the schedule has no signal "
       "left; choose 't'" + (" or 'index'." if table else ".")
     )

@@ -90,7 +90,7 @@ class Schedule:
   def __post_init__(self):
     """Raises ConfigError for a scale rule that does not exist."""
     if self.scale not in SCALES:
-      raise ConfigError(f"schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
+      raise ConfigError(f"config.schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
 
   def logsnr(self, t: Times) -> Times:
     """log(alpha^2 / sigma^2) at t."""
@@ -150,7 +150,7 @@ def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
   """
   betas = np.asarray(betas, np.float64)
   if len(betas) < 2:
-    raise ConfigError(f"schedule.steps is {len(betas)}: a table needs at least 2 steps.")
+    raise ConfigError(f"config.schedule.steps is {len(betas)}: a table needs at least 2 steps.")
   if not (np.all(betas > 0) and np.all(betas < 1)):
     raise ConfigError(
       f"schedule betas run from {betas.min():.3g} to {betas.max():.3g}, but each must lie strictly "
@@ -170,7 +170,7 @@ def zero_terminal(schedule: Schedule) -> Schedule:
     ConfigError: under the scale `ve`, where sigma(1) would be infinite, or for a continuous schedule.
   """
   if schedule.scale == "ve" or schedule.steps is None:
-    raise ConfigError("schedule.zero_terminal needs a table and a scale other than 've'.")
+    raise ConfigError("config.schedule.zero_terminal needs a table and a scale other than 've'.")
   log_alpha_bar = -np.logaddexp(0, -np.asarray(schedule.curve.rows))
   root = np.exp(log_alpha_bar / 2)
   alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1]))[:-1] ** 2
@@ -282,7 +282,9 @@ def geometric(
   if not steps:
     return Schedule(Linear(*ends), scale)
   if steps < 2:
-    raise ConfigError(f"schedule.steps is {steps}: a table needs at least 2 steps, and 0 is continuous.")
+    raise ConfigError(
+      f"config.schedule.steps is {steps}: a table needs at least 2 steps, and 0 is continuous."
+    )
   return Schedule(Table(np.linspace(*ends[::-1], steps)), scale, t_min=1 / steps, steps=steps)
 
 
@@ -301,9 +303,13 @@ def flow(t_min: float = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule
   `shift` is added to the log-SNR: -2 log(s) for the shift s of Esser et al. 2024, eq. 23.
   """
   if scale == "ve":
-    raise ConfigError("schedule.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha.")
+    raise ConfigError(
+      "config.schedule.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
+    )
   if t_min == 0:
-    raise ConfigError("schedule.t_min is 0, where the schedule 'flow' has no noise at all; 0.001 is usual.")
+    raise ConfigError(
+      "config.schedule.t_min is 0, where the schedule 'flow' has no noise at all; 0.001 is usual."
+    )
   return Schedule(_shifted(Straight(), shift), scale, t_min=_start(t_min))
 
 
@@ -333,7 +339,7 @@ def _shifted(curve: Curve, by: float) -> Curve:
 def _betas(beta_min: float, beta_max: float) -> None:
   if not 0 < beta_min <= beta_max:
     raise ConfigError(
-      f"schedule.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
+      f"config.schedule.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
     )
 
 
@@ -341,13 +347,13 @@ def _ordered(low_name: str, low: float, high_name: str, high: float, above: floa
   if not low < high or (above is not None and not above < low):
     floor = "" if above is None else f"{above} < "
     raise ConfigError(
-      f"schedule.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
+      f"config.schedule.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
     )
 
 
 def _start(t_min: float) -> float:
   if not 0 <= t_min < 1:
-    raise ConfigError(f"schedule.t_min is {t_min}; it must lie in [0, 1).")
+    raise ConfigError(f"config.schedule.t_min is {t_min}; it must lie in [0, 1).")
   return t_min
 
 

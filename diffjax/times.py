@@ -125,7 +125,7 @@ def importance(history: History, uniform: float = 0.001) -> TimesOf:
   def times(schedule, draws):
     if schedule.steps != len(history.counts):
       raise ConfigError(
-        f"objective.times is 'importance' with a history of {len(history.counts)} rows, but the schedule has "
+        f"config.objective.times is 'importance' with a history of {len(history.counts)} rows, but the schedule has "
         f"{schedule.steps or 'no'} rows; they must agree."
       )
     each = probabilities(history, uniform)

@@ -109,10 +109,13 @@ IN_THE_ARGUMENTS = [
   ("--config.train.ema=(1,)", "config.train.ema is (1,); every element must be of type float."),
   ("--config.model.unet.multipliers=(1,2.5)", "config.model.unet.multipliers is (1, 2.5)"),
   ("--config.train=5", "config.train is a section; set its fields one by one, such as config.train."),
-  ("--config.objective.predict=vv", "it must be one of eps, x0, v, score, flow, edm. Did you mean 'v'?"),
+  (
+    "--config.objective.predict=vv",
+    "it must be one of eps, x0, v, score, flow, edm, posterior. Did you mean 'v'?",
+  ),
   ("--config.schedule.name=linaer", "config.schedule.name is 'linaer'"),
   ("--config.sample.sampler=dimm", "Did you mean 'ddim'?"),
-  ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier."),
+  ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier, inception."),
   ("--config.model.dtype=float16", "it must be one of float32, bfloat16."),
   ("--config.sample.weights=em", "config.sample.weights is 'em'"),
   ("--config.schedule.cosine.scale=vq", "scale is 'vq'; it must be one of vp, ve, fm, subvp."),
@@ -125,8 +128,14 @@ IN_THE_ARGUMENTS = [
   ("--config.sample.label=10", "config.sample.label is 10; the data's classes are 0 to 9."),
   ("--config.train.batch_size=12", "config.train.batch_size is 12, which 8 devices do not divide"),
   ("--config.train.accumulate=3", "which config.train.accumulate = 3 does not divide"),
-  ("--config.objective.predict=flow", "config.schedule.name is 'cosine', a table"),
-  ("--config.schedule.name=continuous_cosine", "config.objective.times is 'discrete', which needs the rows"),
+  (
+    "--config.objective.predict=flow",
+    "config.objective.predict is 'flow', a derivative in time, but the schedule is a table",
+  ),
+  (
+    "--config.schedule.name=continuous_cosine",
+    "config.objective.times is 'discrete', which draws rows of a table",
+  ),
   ("--config.train.steps_per_call=4", "is no multiple of config.train.steps_per_call = 4; choose 4, say."),
   ("--config=configs/digit.py", "--config=configs/digit.py is no file. Did you mean configs/digits.py?"),
   ("--mode=trian", "--mode=trian: value should be one of <train|sample|eval>"),
@@ -155,7 +164,7 @@ SEVERAL = {
   ),
   "an index on a continuous schedule": (
     ("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
-    "config.objective.time_input is 'index', which needs the rows of a table",
+    "config.objective.time_input is 'index', the row of a table, but the schedule is continuous",
   ),
   "a table's grid on a continuous schedule": (
     (
@@ -166,11 +175,11 @@ SEVERAL = {
   ),
   "a bound over uniform times": (
     ("--config.objective.weight=vlb", "--config.objective.times=uniform"),
-    "set config.objective.times to 'discrete'",
+    "choose one of discrete, stratified, antithetic",
   ),
   "an unknown variance": (
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=fixed"),
-    "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large.",
+    "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large, learned.",
   ),
   "an attention that no image has": (
     ("--config.model.name=unet", "--config.model.unet.attention=(3,)"),

@@ -35,7 +35,7 @@ def tiny():
 def cheap():
   """One device, and a metric that needs no network."""
 
-  def brightness(train, test):
+  def brightness(train, test, parallel):
     return Metric(lambda images, labels: {"level": float(images.mean())}, {"level": 0.0}, {})
 
   with pytest.MonkeyPatch.context() as patch:

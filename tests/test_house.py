@@ -13,18 +13,21 @@ ORDER = (
   "atomic",
   "console",
   "keys",
+  "curves",
   "schedules",
   "gaussian",
   "predictions",
   "denoisers",
+  "times",
+  "weights",
   "objectives",
   "samplers",
   "likelihood",
   "models",
   "data",
+  "parallel",
   "metrics",
   "state",
-  "parallel",
   "optimization",
   "pictures",
   "reporting",
@@ -42,13 +45,13 @@ ORDER = (
   "commandline",
 )
 PURE = (
-  *("types", "keys", "schedules", "gaussian", "predictions", "denoisers", "objectives", "samplers"),
-  *("likelihood", "models", "state", "optimization"),
+  *("types", "keys", "curves", "schedules", "gaussian", "predictions", "denoisers", "times", "weights"),
+  *("objectives", "samplers", "likelihood", "models", "state", "optimization"),
 )
 # All that pure functions of arrays need; nothing here opens a file or knows the machine.
 PURE_MAY_USE = {
   *("collections", "dataclasses", "functools", "itertools", "math", "typing", "zlib"),
-  *("jax", "flax", "numpy", "optax", "jaxtyping"),
+  *("jax", "flax", "numpy", "optax", "diffrax", "jaxtyping"),
 }
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
 DEVICES = {

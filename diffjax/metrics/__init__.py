@@ -1,4 +1,4 @@
-"""Metrics of samples by name, called as METRICS[name](train source, test source, **options).
+"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options).
 
 The parts serve by themselves too:
 

@@ -14,6 +14,7 @@ from diffjax.metrics.classifier import Classifier, train_classifier
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
+from diffjax.parallel import Parallel
 from diffjax.types import ConfigError
 
 LARGEST = 100_000
@@ -24,8 +25,8 @@ def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
   return rows["image"], rows["label"]
 
 
-def classifier_agreement(train: Source, test: Source) -> Metric:
-  """The metric "classifier".
+def classifier_agreement(train: Source, test: Source, parallel: Parallel) -> Metric:
+  """The metric "classifier", which is small enough for one device.
 
   Raises:
     ConfigError: the set carries no labels, is too large for a classifier trained in seconds, or has a split

@@ -76,19 +76,19 @@ def _in_ratio(
   without_signal = schedule.ends_without_signal
   if without_signal and not sigma_max:
     raise ConfigError(
-      f"sample.{name}.sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
+      f"config.sample.{name}.sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
       "sigma / alpha is infinite. 80 is EDM's."
     )
   if sigma_max and not without_signal and schedule.scale == "ve" and math.log(sigma_max) < first - 1e-5:
     raise ConfigError(
-      f"sample.{name}.sigma_max is {sigma_max}, but samples start from noise of the schedule's sigma(1) = "
+      f"config.sample.{name}.sigma_max is {sigma_max}, but samples start from noise of the schedule's sigma(1) = "
       f"{math.exp(first):.6g}; give that or 0, or change the schedule."
     )
   start = math.log(sigma_max) if sigma_max else first
   stop = math.log(sigma_min) if sigma_min else last
   if not last - 1e-5 <= stop < start <= first + 1e-5:
     raise ConfigError(
-      f"sample.{name} runs from sigma / alpha = {math.exp(start):.6g} to {math.exp(stop):.6g}, which must "
+      f"config.sample.{name} runs from sigma / alpha = {math.exp(start):.6g} to {math.exp(stop):.6g}, which must "
       f"fall and lie within the schedule's {math.exp(first):.6g} to {math.exp(last):.6g}."
     )
   grid = np.array(schedule.t_of(-2 * spacing(start, stop, steps - without_signal)), np.float64)
@@ -114,7 +114,7 @@ def karras(
 ) -> np.ndarray:
   """r^(1 / rho) evenly spaced (Karras et al. 2022, eq. 5); they may fall between the rows of a table."""
   if not rho > 0:
-    raise ConfigError(f"sample.karras.rho is {rho}; it must be positive, and 7 is usual.")
+    raise ConfigError(f"config.sample.karras.rho is {rho}; it must be positive, and 7 is usual.")
 
   def spacing(start, stop, count):
     return rho * np.log(np.linspace(math.exp(start / rho), math.exp(stop / rho), count))
@@ -134,7 +134,9 @@ ALIGNED: dict[str, tuple[float, ...]] = {
 def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffusion") -> np.ndarray:
   """One of ALIGNED, log-linearly interpolated from its 11 values to `steps`; within the schedule's ends."""
   if table not in ALIGNED:
-    raise ConfigError(f"sample.align_your_steps.table is {table!r}; it must be one of {', '.join(ALIGNED)}.")
+    raise ConfigError(
+      f"config.sample.align_your_steps.table is {table!r}; it must be one of {', '.join(ALIGNED)}."
+    )
   _need_two("align_your_steps", steps)
   log_ratio = np.log(ALIGNED[table])
   place = np.linspace(0, len(log_ratio) - 1, steps)
@@ -148,15 +150,17 @@ def custom(
 ) -> np.ndarray:
   """The times given, or those of the values of sigma / alpha given."""
   if bool(times) == bool(sigmas):
-    raise ConfigError("sample.grid is 'custom': give either sample.custom.times or sample.custom.sigmas.")
+    raise ConfigError(
+      "config.sample.grid is 'custom': give either sample.custom.times or sample.custom.sigmas."
+    )
   if steps != len(times or sigmas):
     raise ConfigError(
-      f"sample.steps is {steps}, but the custom grid has {len(times or sigmas)} times; they must agree."
+      f"config.sample.steps is {steps}, but the custom grid has {len(times or sigmas)} times; they must agree."
     )
   if sigmas:
     return _decreasing("custom", np.array(schedule.t_of(-2 * np.log(np.asarray(sigmas))), np.float64))
   if not schedule.t_min <= min(times) or not max(times) <= 1:
-    raise ConfigError(f"sample.custom.times must lie in [{schedule.t_min}, 1], where the schedule is.")
+    raise ConfigError(f"config.sample.custom.times must lie in [{schedule.t_min}, 1], where the schedule is.")
   return _decreasing("custom", np.asarray(times, np.float64))
 
 

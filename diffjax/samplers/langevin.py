@@ -73,7 +73,7 @@ def predictor_corrector(
   """
   if predictor not in PREDICTORS:
     raise ConfigError(
-      f"sample.predictor_corrector.predictor is {predictor!r}, but it must be one of {', '.join(PREDICTORS)}."
+      f"config.sample.predictor_corrector.predictor is {predictor!r}, but it must be one of {', '.join(PREDICTORS)}."
     )
 
   def size(schedule, t, s, score, noise):

@@ -67,7 +67,7 @@ def adaptive_ode(
   """
   if solver not in SOLVERS:
     raise ConfigError(
-      f"sample.adaptive_ode.solver is {solver!r}, but it must be one of {', '.join(SOLVERS)}."
+      f"config.sample.adaptive_ode.solver is {solver!r}, but it must be one of {', '.join(SOLVERS)}."
     )
 
   def step(denoiser, schedule, carry, t, s, keys):

@@ -30,7 +30,7 @@ def network(monkeypatch, tmp_path):
   monkeypatch.setenv("DIFFJAX_CACHE", str(tmp_path))
   loaded = SimpleNamespace(variables=None, digest="0123456789abcdef-more", published=False)
   monkeypatch.setattr(perceptual.weights, "load", lambda path: loaded)
-  monkeypatch.setattr(perceptual, "extractor", lambda variables, resize, batch_size: project)
+  monkeypatch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
   CALLS.clear()
 
 
@@ -41,7 +41,7 @@ def sources():
 def test_values_are_those_of_the_parts_and_carry_their_settings(network):
   train, test = sources()
   values = ("fid", "sfid", "kid", "precision_recall", "fid_infinity")
-  metric = METRICS["inception"](train, test, values=values, bootstrap_draws=2)
+  metric = METRICS["inception"](train, test, None, values=values, bootstrap_draws=2)
   found = metric.score(test.images, None)
   real, samples = project(train.images), project(test.images)
   moments = lambda features: Moments.empty(features.shape[1]).add(features)  # noqa: E731
@@ -63,9 +63,9 @@ def test_values_are_those_of_the_parts_and_carry_their_settings(network):
 
 def test_the_reference_is_computed_once(network):
   train, test = sources()
-  METRICS["inception"](train, test, bootstrap_draws=0).score(test.images, None)
+  METRICS["inception"](train, test, None, bootstrap_draws=0).score(test.images, None)
   CALLS.clear()
-  METRICS["inception"](train, test, bootstrap_draws=0).score(test.images, None)
+  METRICS["inception"](train, test, None, bootstrap_draws=0).score(test.images, None)
   assert CALLS == [len(test)]
 
 
@@ -85,8 +85,8 @@ def test_few_samples_are_flagged_and_imported_statistics_are_used(network, tmp_p
 def test_what_cannot_be_computed_is_refused(network, tmp_path):
   train, test = sources()
   with pytest.raises(ConfigError, match="values names 'fidd'; it must be of fid, sfid"):
-    METRICS["inception"](train, test, ("fidd",))
+    METRICS["inception"](train, test, None, ("fidd",))
   with pytest.raises(ConfigError, match="no class layer"):
-    METRICS["inception"](train, test, ("inception_score",)).score(test.images, None)
+    METRICS["inception"](train, test, None, ("inception_score",)).score(test.images, None)
   with pytest.raises(ConfigError, match="nowhere.npz is not there"):
-    METRICS["inception"](train, test, reference_file=str(tmp_path / "nowhere.npz"))
+    METRICS["inception"](train, test, None, reference_file=str(tmp_path / "nowhere.npz"))
