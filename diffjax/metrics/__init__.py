@@ -12,11 +12,10 @@ The parts serve by themselves too:
 
 from collections.abc import Callable
 
-from diffjax.metrics.agreement import classifier_agreement
+from diffjax.metrics import agreement, perceptual
 from diffjax.metrics.metric import Metric
-from diffjax.metrics.perceptual import inception
 
 METRICS: dict[str, Callable[..., Metric]] = {
-  "classifier": classifier_agreement,
-  "inception": inception,
+  "classifier": agreement.metric,
+  "inception": perceptual.metric,
 }

@@ -25,7 +25,7 @@ def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
   return rows["image"], rows["label"]
 
 
-def classifier_agreement(train: Source, test: Source, parallel: Parallel) -> Metric:
+def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   """The metric "classifier", which is small enough for one device.
 
   Raises:

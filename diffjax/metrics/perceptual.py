@@ -32,7 +32,7 @@ VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "incepti
 PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
 
 
-def inception(
+def metric(
   train: Source,
   test: Source,
   parallel: Parallel,
