@@ -275,7 +275,7 @@ def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
   one, two = (ArraySource(images[:n], jnp.zeros(n, jnp.int32), 2, str(n)) for n in (1, 2))
 
   for split, sources in (("train", (one, two)), ("test", (two, one))):
-    judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources)  # noqa: E731
+    judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources, None)  # noqa: E731
     said = refused(*TINY, f"--workdir={tmp_path}", "--mode=eval", jobs={"eval": judge})
     assert "needs at least 2 images in each split" in said and f"the {split} split has 1" in said
 

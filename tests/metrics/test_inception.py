@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 from diffjax.metrics import inception, weights
+from diffjax.parallel import Parallel
 from diffjax.types import ConfigError
 
 SHAPES = {  # Szegedy et al. 2016, table 1, as the 2015-12-05 graph has them
