@@ -13,21 +13,38 @@ is <workdir>/config.json.
 
 import sys
 
-
-def main() -> int:
-  """Runs the command line; returns the exit status."""
-  from diffjax import commandline
-
-  return commandline.run(_jobs(), sys.argv, __doc__)
+from diffjax import commandline
 
 
-def _jobs():
-  from diffjax.evaluation import evaluate, score
-  from diffjax.sampling import sample
-  from diffjax.training import train
+def train(*arguments) -> None:
+  """--mode=train."""
+  from diffjax import training
 
-  return {"train": train, "sample": sample, "eval": evaluate, "score": score}
+  training.train(*arguments)
 
+
+def sample(*arguments) -> None:
+  """--mode=sample."""
+  from diffjax import sampling
+
+  sampling.sample(*arguments)
+
+
+def evaluate(*arguments) -> None:
+  """--mode=eval."""
+  from diffjax import evaluation
+
+  evaluation.evaluate(*arguments)
+
+
+def score(*arguments) -> None:
+  """--mode=eval --images."""
+  from diffjax import evaluation
+
+  evaluation.score(*arguments)
+
+
+JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score}
 
 if __name__ == "__main__":
-  sys.exit(main())
+  sys.exit(commandline.run(JOBS, sys.argv, __doc__))

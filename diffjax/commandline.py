@@ -18,8 +18,6 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from diffjax import workdir
-from diffjax.config import require_field
 from diffjax.types import ConfigError, RunError
 
 CACHE = "~/.cache/diffjax/compiled"
@@ -89,6 +87,9 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   Raises:
     ConfigError: a flag, a field or a value that cannot be right.
   """
+  from diffjax import workdir  # with the whole library behind it, which --help does not need
+  from diffjax.config import require_field
+
   folder, place = value_of(argv, "workdir"), value_of(argv, "config")
   if place is None and folder and workdir.has_run(Path(folder)):
     place = f"{SAVED}:{folder}"

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -24,6 +25,7 @@ from diffjax import run as runs
 from diffjax.config import chosen
 from diffjax.data import cache
 from diffjax.data.folder import images_of
+from diffjax.likelihood import mean_and_error
 from diffjax.metrics.metric import Metric
 from diffjax.run import Run
 from diffjax.sampling import GRID, Sampling, labels_of
@@ -33,8 +35,10 @@ from diffjax.types import ConfigError, Params
 
 def _metrics(run: Run) -> dict[str, Metric]:
   names = run.config.eval.metrics
-  if not names:
-    raise ConfigError("config.eval.metrics is empty; name one, such as ('inception',).")
+  if not names and not run.config.eval.likelihood:
+    raise ConfigError(
+      "config.eval.metrics and config.eval.likelihood are empty; name one, such as --config.eval.metrics=inception."
+    )
   makers = chosen(run.config, "eval", "metrics")
   return {
     name: make(run.train, run.test, run.parallel.local) for name, make in zip(names, makers, strict=True)
@@ -70,6 +74,7 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
     images = _samples(run, sampling, params, seed, index, labels, shards, show)
     asked = labels if run.experiment.num_classes else None
     found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
+  likelihood = _likelihood(run, params)
   seconds = time.monotonic() - begun
   report = {
     "step": step,
@@ -81,6 +86,7 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
     "seconds": round(seconds, 1),
     "images_per_second": round(total / seconds, 2),
     "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
+    "likelihood": likelihood,
   }
   head = (
     f"step {step}, {weights} weights, {len(index)} samples x {len(seeds)} seeds, "
@@ -125,6 +131,35 @@ def _samples(run, sampling, params, seed, index, labels, shards: Path, show) -> 
       show(start + len(rows))
     parts.append(part)
   return np.concatenate(parts) if run.writes else np.zeros((0, *run.experiment.image_shape), np.uint8)
+
+
+def _likelihood(run: Run, params: Params) -> dict[str, dict]:
+  """Bits/dim of held-out images by every likelihood that the config names."""
+  settings, made = run.config.eval, run.experiment
+  count = min(settings.likelihood_images, len(run.test))
+  rows = np.minimum(np.arange(run.parallel.padded(count)), count - 1)
+  data = run.test.read(rows) | {"index": np.arange(len(rows), dtype=np.int32)}
+  found = {}
+  for name, measure in zip(settings.likelihood, chosen(run.config, "eval", "likelihood"), strict=True):
+
+    def bits(params, batch, measure=measure):
+      denoiser = made.sampling_denoiser(params, batch["label"], guided=False)
+      sample_keys = keys.of_examples(keys.seed(0), batch["index"])
+      result = measure(denoiser, made.schedule_of(params), batch["image"], sample_keys)
+      return {"bits": result.total, "nfe": jnp.broadcast_to(result.nfe, result.total.shape)}
+
+    values = {
+      key: v[:count] for key, v in run.parallel.fetch(run.parallel.batched(bits)(params, data)).items()
+    }
+    mean, error = mean_and_error(values["bits"])
+    found[name] = {
+      "bits_per_dim": mean,
+      "standard_error": error,
+      "images": count,
+      "evaluations": float(values["nfe"].mean()),
+      "of_images": values["bits"].tolist(),
+    }
+  return found
 
 
 def score(config: ConfigDict, folder: Path, images: Path) -> None:
@@ -183,7 +218,13 @@ def _write(place: Path, report: dict, images: np.ndarray, head: str, reporter: r
     spread = f"{min(numbers['of_seeds']):.4g} to {max(numbers['of_seeds']):.4g}"
     floor = "" if numbers["floor"] is None else f"{numbers['floor']:.4g}"
     rows.append((name, numbers["value"], spread, floor))
-  reporter.line(f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}")
+  if rows:
+    reporter.line(f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}")
+  for name, found in report.get("likelihood", {}).items():
+    reporter.line(
+      f"{name}: {found['bits_per_dim']:.4f} +- {found['standard_error']:.4f} bits/dim on {found['images']} held-out "
+      f"images, {found['evaluations']:.0f} evaluations each"
+    )
   reporter.line(f"written: {place / 'metrics.json'}, {place / 'grid.png'}")
 
 

@@ -87,10 +87,11 @@ class Experiment:
       learned_variance=self.config.objective.name in objectives.LEARNS_VARIANCE,
     )
 
-  def sampling_denoiser(self, params: Params, cond: Array | None) -> Denoiser:
-    """The same as config.sample has it: guided and clipped."""
+  def sampling_denoiser(self, params: Params, cond: Array, guided: bool = True) -> Denoiser:
+    """The same as config.sample has it: clipped, and if it may be guided; `cond` counts for conditional models."""
     settings = self.config.sample
-    if self.num_classes and settings.guidance:
+    cond = cond if self.num_classes else None
+    if guided and self.num_classes and settings.guidance:
       w = guidance_interval(self.schedule_of(params), settings.guidance, *settings.guidance_interval)
       null = jnp.full_like(cond, self.num_classes)
       conditional = functools.partial(self.denoiser, params)

@@ -51,7 +51,7 @@ class Sampling:
     def advance(shared, batch):
       params, key, grid, start, stop = shared
       carry, schedule = batch["carry"], experiment.schedule_of(params)
-      denoiser = experiment.sampling_denoiser(params, batch["label"] if experiment.num_classes else None)
+      denoiser = experiment.sampling_denoiser(params, batch["label"])
       sample_keys = keys.of_examples(key, batch["index"])
       carry = base.walk(denoiser, schedule, sampler, carry, grid, start, stop, sample_keys)
       return carry, base.FINALS[final](denoiser, carry.x, grid[stop])

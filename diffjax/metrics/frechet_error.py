@@ -17,7 +17,7 @@ reference as fixed.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import ArrayLike
 
 from diffjax.metrics.frechet import Gaussian, distance_to
@@ -74,6 +74,8 @@ def fid_infinity(
   Raises:
     ConfigError: fewer than three points, or `smallest` is not between 2 and N; see also frechet_distance.
   """
+  from scipy import stats  # as slow to import as jax
+
   features = as_features(features)
   if points < 3 or not 2 <= smallest < len(features):
     raise ConfigError(
@@ -84,7 +86,7 @@ def fid_infinity(
   sizes = np.linspace(smallest, len(features), points).astype(int)
   empty = Moments.empty(features.shape[1])
   distances = [distance(empty.add(features[rng.permutation(len(features))[:n]])) for n in sizes]
-  fit = scipy.stats.linregress(1 / sizes, distances)
+  fit = stats.linregress(1 / sizes, distances)
   return Extrapolated(
     float(fit.intercept),
     float(fit.intercept_stderr),
@@ -120,5 +122,5 @@ def bootstrap(
   value = distance(empty.add(features))
   draws = [distance(empty.add(features[rng.integers(0, n, n)])) for _ in range(resamples)]
   error = float(np.std(draws, ddof=1))
-  reach = float(scipy.stats.norm.ppf((1 + level) / 2)) * error
+  reach = float(scipy.special.ndtri((1 + level) / 2)) * error
   return Interval(value, max(0.0, value - reach), value + reach, error)
