@@ -1,0 +1,17 @@
+"""A diffusion transformer on the digits: patches of 2x2 pixels (Peebles & Xie 2023).
+
+python main.py --config=configs/digits_dit.py --workdir=runs/digits_dit
+"""
+
+from configs import digits
+
+
+def get_config():
+  """What differs from digits.py."""
+  c = digits.get_config()
+  c.model.name = "dit"
+  c.model.dit.patch = 2
+  c.model.dit.channels = 96
+  c.model.dit.blocks = 4
+  c.model.dit.heads = 4
+  return c

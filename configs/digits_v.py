@@ -1,0 +1,14 @@
+"""The digits by predicting v on the linear table, DDIM (Salimans & Ho 2022); digits.py has the cosine table.
+
+python main.py --config=configs/digits_v.py --workdir=runs/digits_v
+"""
+
+from configs import digits
+
+
+def get_config():
+  """What differs from digits.py."""
+  c = digits.get_config()
+  c.schedule.name = "linear"
+  c.objective.predict = "v"
+  return c

@@ -1,0 +1,25 @@
+"""A variational diffusion model of the digits with a learned schedule (Kingma et al. 2021); bits/dim.
+
+python main.py --config=configs/digits_vdm.py --workdir=runs/digits_vdm
+"""
+
+from configs import digits
+
+
+def get_config():
+  """What differs from digits.py."""
+  c = digits.get_config()
+  c.schedule.name = "learned"
+  c.objective.name = "vdm"
+  c.objective.predict = "eps"
+  c.objective.times = "stratified"
+  c.objective.weight = "vlb"
+  c.objective.time_input = "logsnr"
+  c.model.unet.time_scale = 25.0
+  c.train.ema = (0.995,)
+  c.sample.sampler = "ancestral"
+  c.sample.ancestral.variance = "fixed_small"
+  c.sample.grid = "logsnr"
+  c.sample.steps = 30
+  c.eval.likelihood = ("continuous_vlb",)
+  return c

@@ -1,0 +1,14 @@
+"""The digits by predicting x0 on the linear table, DDIM.
+
+python main.py --config=configs/digits_x0.py --workdir=runs/digits_x0
+"""
+
+from configs import digits
+
+
+def get_config():
+  """What differs from digits.py."""
+  c = digits.get_config()
+  c.schedule.name = "linear"
+  c.objective.predict = "x0"
+  return c
