@@ -228,11 +228,12 @@ def test_vdm_trains_the_ends_by_the_bound_and_the_interior_by_its_variance():
     def loss(params):
       return bound(apply, rebuilt(schedule, params), x0, None, seen).mean()
 
-    def squared(params):
-      return (term(apply, rebuilt(schedule, params), x0, None, seen) ** 2).mean()
+    @jax.jit
+    def values(params):  # the bound, and the square whose gradient trains the interior
+      return loss(params), (term(apply, rebuilt(schedule, params), x0, None, seen) ** 2).mean()
 
     grads = jax.jit(jax.grad(loss))(start)
-    value, spread = jax.jit(loss), jax.jit(squared)
+    value, spread = lambda params: values(params)[0], lambda params: values(params)[1]
 
     def slope(function, section, leaf, place, h=1e-5):
       def moved(by):

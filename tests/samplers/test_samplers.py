@@ -80,7 +80,7 @@ def test_the_quadratic_of_3m_is_of_order_three_once_it_has_its_past():
   assert abs(fitted_order(counts, np.array(errors)) - 3) < 0.3
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", [name for name in FITTED if name not in ("euler", "dpm_solver_1")])
 def test_vp_ve_and_fm_agree_on_the_same_log_snrs(name):
   results = []
   with jax.enable_x64(True):
@@ -103,13 +103,33 @@ def step(sampler, schedule, x, t, s, denoiser=None):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_step_to_the_same_time_is_the_identity_or_adds_noise_by_design(name):
-  x = keys.normal(stream(4, 1), (3,))
-  got = step(SAMPLERS[name](), SCHEDULES["continuous_cosine"](), x, 0.4, 0.4).x
+def test_a_step_to_the_same_time_and_steps_from_where_no_signal_is_left(name):
+  """The first is the identity, or adds noise by design; on flow alpha(1) = 0: a first-order step."""
+  schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
+  denoiser, x = gaussian_denoiser(schedule, MEAN, VAR), keys.normal(stream(512, 1), (4,))
+  one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, stream(512)))
+  step = lambda carry, t, s: one(carry, jnp.asarray(t), jnp.asarray(s))  # noqa: E731
+
+  same = step(sampler.start(x), 0.4, 0.4).x
   if name in NOISY_BY_DESIGN:
-    assert np.all(np.isfinite(got)) and np.abs(got - x).min() > 1e-5
+    assert np.all(np.isfinite(same)) and np.abs(same - x).max(1).min() > 1e-3
   else:
-    np.testing.assert_allclose(got, x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(same, x, rtol=1e-5, atol=1e-5)
+
+  carry = step(sampler.start(x), 1.0, 0.95)
+  if sampler.deterministic and name != "adaptive_ode":
+    np.testing.assert_allclose(carry.x, 0.05 * MEAN + 0.95 * x, rtol=1e-5, atol=1e-5)
+  elif name != "annealed_langevin":
+    std = np.sqrt(0.05**2 * VAR + 0.95**2)
+    assert abs(np.mean(carry.x) - 0.05 * MEAN) < 0.1 and abs(np.std(carry.x) - std) < 0.1
+  assert np.all(np.isfinite(step(carry, 0.95, 0.9).x))
+
+
+def test_euler_and_dpm_solver_1_are_ddim():
+  schedule, x = SCHEDULES["linear"](), keys.normal(stream(4, 1), (3,))
+  one, two, three = (step(SAMPLERS[n](), schedule, x, 0.5, 0.3).x for n in ("ddim", "euler", "dpm_solver_1"))
+  np.testing.assert_allclose(one, two, rtol=1e-6)
+  np.testing.assert_allclose(one, three, rtol=1e-6)
 
 
 def test_what_adds_noise_by_design():
@@ -119,7 +139,7 @@ def test_what_adds_noise_by_design():
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_whole_draw(name):
-  """Finite, independent of the batch, one compile for all step counts and keys, and a plain loop of steps."""
+  """Finite, independent of the batch, and one compile for all step counts and keys."""
   schedule, sampler = SCHEDULES["linear"](), SAMPLERS[name]()
   denoiser = gaussian_denoiser(schedule, MEAN, VAR)
 
@@ -136,8 +156,13 @@ def test_a_whole_draw(name):
   assert not np.allclose(whole[3], whole[4]) and not np.allclose(draw(5, 1, [0, 1, 2, 3, 5]), whole)
   assert run._cache_size() == 1
 
-  sample_keys = keys.of_examples(keys.seed(0), jnp.asarray([0, 1, 2, 3, 5]))
-  grid = jnp.asarray(grids.leading(schedule, 10))
+
+def test_a_draw_is_a_plain_loop_of_steps():
+  schedule, sampler = SCHEDULES["linear"](), SAMPLERS["dpmpp_2m_sde"]()
+  denoiser, index, grid = gaussian_denoiser(schedule, MEAN, VAR), jnp.arange(4), grids.leading(schedule, 10)
+  sample = jax.jit(lambda g, n: base.sample(denoiser, schedule, sampler, g, n, keys.seed(0), index, (2, 3)))
+  whole = sample(*base.padded(grid))
+  sample_keys, grid = keys.of_examples(keys.seed(0), index), jnp.asarray(grid)
   carry = sampler.start(base.prior(schedule, sample_keys, (2, 3)))
   step_keys = keys.purpose(sample_keys, "step")
   one = jax.jit(lambda carry, t, s, k: sampler.step(denoiser, schedule, carry, t, s, keys.fold(step_keys, k)))
@@ -178,7 +203,7 @@ def test_ddim_finds_the_modes_of_a_mixture():
 
 def test_the_adaptive_error_follows_the_tolerance_and_conditions_stay_with_their_examples():
   with jax.enable_x64(True):
-    schedule, x = SCHEDULES["continuous_cosine"](scale="fm"), jnp.asarray(STARTS)
+    schedule, x = SCHEDULES["flow"](), jnp.asarray(STARTS)
     t, s = (schedule.t_of(logsnr) for logsnr in (-12.0, 8.0))
     shift = jnp.asarray([[-1.0], [0.0], [1.0]])
     exact = exact_flow(schedule, x, t, s) + schedule.alpha_sigma(s)[0] * shift
@@ -197,22 +222,5 @@ def test_the_adaptive_error_follows_the_tolerance_and_conditions_stay_with_their
 
 def test_the_adaptive_solver_gives_up_visibly():
   x = keys.normal(stream(4, 1), (3,))
-  sampler = SAMPLERS["adaptive_ode"](max_steps=2)
-  assert np.all(np.isnan(step(sampler, SCHEDULES["continuous_cosine"](), x, 0.9, 0.1).x))
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_sampling_starts_where_no_signal_is_left(name):
-  """On flow, alpha(1) = 0: the first step is of first order, and nothing is divided by alpha."""
-  schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
-  denoiser = gaussian_denoiser(schedule, MEAN, VAR)
-  x, keys_of_step = keys.normal(stream(512, 1), (4,)), stream(512)
-  one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, keys_of_step))
-  carry = one(sampler.start(x), jnp.asarray(1.0), jnp.asarray(0.95))
-  if sampler.deterministic and name != "adaptive_ode":
-    np.testing.assert_allclose(carry.x, 0.05 * MEAN + 0.95 * x, rtol=1e-5, atol=1e-5)
-  elif name != "annealed_langevin":
-    std = np.sqrt(0.05**2 * VAR + 0.95**2)
-    assert abs(np.mean(carry.x) - 0.05 * MEAN) < 0.1 and abs(np.std(carry.x) - std) < 0.1
-  carry = one(carry, jnp.asarray(0.95), jnp.asarray(0.9))
-  assert np.all(np.isfinite(carry.x))
+  sampler = SAMPLERS["adaptive_ode"](max_steps=2, solver="bosh3")
+  assert np.all(np.isnan(step(sampler, SCHEDULES["flow"](), x, 0.9, 0.1).x))

@@ -1,0 +1,92 @@
+"""Samplers step by step against diffusers' schedulers on the same network and the same noise.
+
+The trajectories are in diffusers.npz, made by make_diffusers.py; the marked test makes them again. Ours are
+float64; theirs have float32 coefficients.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import make_diffusers
+import numpy as np
+import pytest
+
+from diffjax import keys
+from diffjax.denoisers import network_denoiser
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
+from diffjax.samplers import SAMPLERS
+from diffjax.samplers.grids import GRIDS
+from diffjax.schedules import SCHEDULES
+
+STEPS, SHAPE = make_diffusers.STEPS, make_diffusers.SHAPE
+
+
+def stored(name):
+  with np.load(make_diffusers.PATH, allow_pickle=False) as file:
+    return file[name]
+
+
+def in_vp(schedule, times, x):
+  """Their x0 + sigma eps as our alpha x0 + sigma eps."""
+  alpha = np.append(np.asarray(schedule.alpha_sigma(jnp.asarray(times))[0]), 1)
+  return alpha[:, None, None] * x
+
+
+def of_rows(schedule):
+  return (stored("rows") + 1) / 1000
+
+
+DDPM = ("linear", lambda schedule: GRIDS["leading"](schedule, STEPS))
+SD = ("scaled_linear", of_rows)
+CASES = {
+  "ddpm_fixed_small": ("ancestral", {"variance": "fixed_small"}, *DDPM),
+  "ddpm_fixed_large": ("ancestral", {"variance": "fixed_large"}, *DDPM),
+  "ddim": ("ddim", {}, *DDPM),
+  "heun": ("heun", {}, "scaled_linear", lambda schedule: GRIDS["karras"](schedule, STEPS)),
+  "edm_euler": ("euler", {}, "edm", lambda schedule: GRIDS["karras"](schedule, STEPS)),
+  "dpmsolver++": ("dpmpp_2m", {}, *SD),
+  "sde-dpmsolver++": ("dpmpp_2m_sde", {}, *SD),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_trajectory_is_theirs(name, monkeypatch):
+  sampler_name, options, schedule_name, grid_of = CASES[name]
+  theirs, edm = stored(name), schedule_name == "edm"
+  with jax.enable_x64(True):
+    schedule, sampler = SCHEDULES[schedule_name](), SAMPLERS[sampler_name](**options)
+    grid = grid_of(schedule)
+    if name == "heun":
+      theirs = in_vp(schedule, grid, theirs)
+    network = functools.partial(make_diffusers.network, xp=jnp)
+    denoiser = network_denoiser(
+      lambda x, time: network(x, (400 * time if edm else time)[:, None]),
+      schedule,
+      ROWS["edm" if edm else "eps"],
+      INPUT_SCALES["unit" if edm else "none"],
+      TIME_INPUTS["log_sigma" if edm else "index"],
+    )
+
+    @jax.jit
+    def step(carry, t, s, noise):
+      monkeypatch.setattr(keys, "normal", lambda keys, shape, dtype: noise)
+      return sampler.step(denoiser, schedule, carry, t, s, keys.of_examples(keys.seed(0), jnp.arange(3)))
+
+    supply = jnp.asarray(make_diffusers.noises())
+    carry, ours = sampler.start(jnp.asarray(theirs[0])), []
+    for k in range(STEPS - 1):
+      carry = step(carry, grid[k], grid[k + 1], supply[k])
+      ours.append(carry.x)
+    ours.append(denoiser(carry.x, jnp.asarray(grid[-1])).x0)
+    ours = np.asarray(jnp.stack(ours))
+  error = np.abs(ours - theirs[1:]).max((1, 2)) / np.abs(theirs[1:]).max((1, 2))
+  assert error.max() < 1e-4, error
+
+
+@pytest.mark.torch
+def test_the_stored_trajectories_are_diffusers():
+  for package in ("torch", "diffusers"):
+    pytest.importorskip(package, reason="makes the trajectories again, with the packages torch and diffusers")
+  for name, again in make_diffusers.generate().items():
+    np.testing.assert_allclose(stored(name), again, rtol=1e-5, atol=1e-5)
