@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 STEPS = 8
 CONFIG = (
   *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
-  *("--config.model.unet.attention=()", "--config.model.unet.dropout=0.1", "--config.data.flip=True"),
+  *("--config.model.unet.attention=()", "--config.data.flip=True"),
+  *("--config.sample.guidance=0.0", "--config.sample.batch_size=64"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
   *("--config.train.ema=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
   *("--config.log.held_out=7", "--config.checkpoint.every=3", "--config.sample.steps=3"),
@@ -55,7 +56,12 @@ def main(tmp_path_factory):
   """Runs a command on one CPU device; compiled functions are kept for the next one."""
   cache = tmp_path_factory.mktemp("compiled")
   flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")).strip()
-  environment = os.environ | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+  environment = os.environ | {
+    "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0".strip(),  # compiles in less time
+    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_LOG_COMPILES": "1",
+  }
+  environment.pop("NPROC", None)
 
   def run(*arguments, signalled=None):
     program = ["-c", SIGNALLED, *map(str, signalled)] if signalled else ["main.py"]
@@ -80,10 +86,7 @@ def done(main, tmp_path_factory):
     said["again"] = main(*train)
     said["unchanged"] = before == files(straight / "checkpoints")
     said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11")
-    said["eval"] = main(
-      *(f"--workdir={straight}", "--mode=eval", "--config.eval.seeds=1", "--config.sample.steps=2"),
-      *("--config.sample.batch_size=512", "--config.sample.guidance=0.0"),
-    )
+    said["eval"] = main(f"--workdir={straight}", "--mode=eval", "--config.eval.seeds=1")
 
   def second():
     train = (*CONFIG, steps, f"--workdir={broken}")
@@ -168,6 +171,15 @@ def test_sampling_needs_only_the_workdir(done):
     Image.open(f"{path.with_suffix('')}_{kind}.png").load()
 
 
+def test_a_step_and_a_walk_compile_once(done):
+  _, _, said = done
+  times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")  # noqa: E731
+  assert times("train", "<lambda>") == times("finished", "<lambda>") == 1  # the step
+  assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
+  assert times("train", "loss") == 1  # held out: every band and all weights
+  assert times("again", "<lambda>") == 0
+
+
 def test_evaluation_writes_values_floors_and_settings(done):
   folder, _, said = done
   table = succeeded(said["eval"])
@@ -175,7 +187,7 @@ def test_evaluation_writes_values_floors_and_settings(done):
   report = json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text())
   train = SOURCES["digits"]("train")
   assert report["step"] == STEPS and report["samples"] == len(train) and report["seeds"] == [0]
-  assert report["weights"] == "ema 0.5" and report["evaluations"] == 2
+  assert report["weights"] == "ema 0.5" and report["evaluations"] == 3
   assert report["sampler"]["sampler"] == "ddim" and report["sampler"]["guidance"] == 0.0
   summary = report["metrics"]["classifier"]
   assert summary["settings"]["trained_on"] == train.fingerprint
