@@ -172,7 +172,7 @@ def _copy(args: Any) -> str:
     f'{shlex.join([*scp, f"--worker={k}"])} "$bundle" {target} & pids+=($!)' for k in range(args.tpu_workers)
   ]
   install = (
-    f"set -eo pipefail; [ -d {CODE} ] || git clone -q {CODE}.bundle {CODE}; cd {CODE}; "
+    f"set -eo pipefail; [ -d {CODE} ] || git clone -qn {CODE}.bundle {CODE}; cd {CODE}; "
     f"git fetch -q ../{CODE}.bundle HEAD; git checkout -q --force FETCH_HEAD; {args.tpu_setup}"
   )
   if bucket := _bucket(args.workdir):
