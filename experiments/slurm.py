@@ -58,10 +58,9 @@ def minutes(text: str) -> int:
 
 @dataclasses.dataclass
 class Work:
-  """What a Slurm job does: the commands of a run, with their modes, in its workdir."""
+  """What a Slurm job does: the commands of a run, with their modes."""
 
   name: str
-  folder: str
   commands: tuple[tuple[str, tuple[str, ...]], ...]
 
   def __call__(self) -> str:
@@ -186,7 +185,8 @@ def _submit(executor: Any, todo: Sequence[Job]) -> dict[str, str]:
   if not todo:
     return {}
   works = [
-    Work(job.name, job.folder, tuple((mode, job.commands[mode]) for mode in job.commands)) for job in todo
+    Work(job.name, tuple((mode, command) for mode, command in job.commands.items() if not job.done(mode)))
+    for job in todo
   ]
   with executor.batch():
     submitted = [executor.submit(work) for work in works]

@@ -3,17 +3,8 @@
 python -m experiments.launch ddpm_ablation --on=slurm --gpus=8 --cpus=32 --time=48:00:00
 """
 
-from experiments.sweeps import Run, Sweep
+from experiments.sweeps import product
 
-SWEEP = Sweep(
-  "configs/cifar10_ddpm.py",
-  (
-    Run("eps-simple-large", {}),
-    Run("eps-simple-small", {"sample.ancestral.variance": "fixed_small"}),
-    Run("eps-vlb-large", {"objective.weight": "vlb"}),
-    Run("eps-vlb-small", {"objective.weight": "vlb", "sample.ancestral.variance": "fixed_small"}),
-    Run("x0-simple-large", {"objective.predict": "x0"}),
-    Run("x0-vlb-large", {"objective.predict": "x0", "objective.weight": "vlb"}),
-  ),
-  x="objective.weight",
+SWEEP = product(
+  "configs/cifar10_ddpm.py", {"objective.predict": ("eps", "x0"), "objective.weight": ("simple", "vlb")}
 )

@@ -23,8 +23,8 @@ SWEEP = product(
   "configs/digits.py",
   {"seed": (0, 1)},
   shared={
-    "model.unet.channels": 8, "train.batch_size": 8, "train.steps": 3000, "train.warmup": 0,
-    "log.every": 50, "log.held_out": 16, "log.samples": 4, "checkpoint.every": 3000,
+    "model.unet.channels": 8, "train.batch_size": 8, "train.steps": 2000, "train.warmup": 0,
+    "log.every": 50, "log.held_out": 16, "log.samples": 4, "checkpoint.every": 2000,
     "sample.steps": 2, "eval.count": 20, "eval.seeds": 1,
   },
 )
@@ -78,15 +78,15 @@ def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
 
   assert "seed_0: submitted as job" in launched()
   assert "seed_0: queued before as job" in launched()
-  until(lambda: " step 100/3000 " in log("seed_0"), 200, said)
+  until(lambda: " step 100/2000 " in log("seed_0"), 200, said)
   job = json.loads((runs / "slurm" / "jobs.json").read_text())["seed_0"]
   subprocess.run(["scancel", "--signal=TERM", job], check=True)
   until(lambda: "the same command goes on from there" in log("seed_0"), 60, said)
   saved = int(re.search(r"SIG(?:TERM|INT): step (\d+) is saved", log("seed_0"))[1])
-  assert 100 <= saved < 3000
+  assert 100 <= saved < 2000
   shown = lambda: subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout  # noqa: E731
   until(lambda: "Restarts=1 " in shown(), 60, said)
-  evaluated = lambda run: (runs / run / "eval/3000/metrics.json").exists()  # noqa: E731
+  evaluated = lambda run: (runs / run / "eval/2000/metrics.json").exists()  # noqa: E731
   until(lambda: evaluated("seed_0") and evaluated("seed_1"), 400, said)
   assert f"going on from step {saved}" in log("seed_0")
   assert "going on from" not in log("seed_1")
