@@ -17,6 +17,7 @@ setup(
     "ml_collections>=1.1.0",
     "absl-py>=2.3",
     "clu>=0.0.12",
+    "diffrax>=0.7.2",
     "grain>=0.2.18",
     "array-record>=0.8.6",
     "tensorflow-datasets>=4.9.10",

@@ -7,6 +7,7 @@ An interrupted save leaves no checkpoint. A restored array whose checksum differ
 returns a flipped byte without a word.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from diffjax.state import TrainState, fingerprint
 from diffjax.types import RunError
+
+LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds pages to them
 
 _fingerprint = jax.jit(fingerprint)
 
@@ -90,7 +93,8 @@ class Checkpoints:
         ),
       )
     except Exception as error:
-      raise RunError(self._damaged(step, f"it cannot be read ({type(error).__name__}: {error})")) from error
+      said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
+      raise RunError(self._damaged(step, f"it cannot be read ({said})")) from error
     wanted = found.about["checksums"]
     got = jax.device_get(_fingerprint(found.state))
     wrong = [name for name in got if wanted.get(name) != int(got[name])]

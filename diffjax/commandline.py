@@ -19,7 +19,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffjax import workdir
-from diffjax.config import require_path
+from diffjax.config import require_field
 from diffjax.types import ConfigError, RunError
 
 CACHE = "~/.cache/diffjax/compiled"
@@ -70,7 +70,7 @@ def load(place: str) -> ConfigDict:
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    return module.get_config(argument) if argument else module.get_config()
+    config = module.get_config(argument) if argument else module.get_config()
   except ConfigError:
     raise
   except Exception as error:
@@ -78,6 +78,9 @@ def load(place: str) -> ConfigDict:
     raise ConfigError(
       f"--config={place} fails at {where.filename}:{where.lineno}: {type(error).__name__}: {error}"
     ) from None
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f"--config={place}: get_config returns {config!r}; it must return a ConfigDict.")
+  return config
 
 
 def parse(argv: list[str]) -> tuple[str, tuple]:
@@ -94,12 +97,12 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     raise ConfigError("No config is named; add --config=configs/digits.py, say.")
   config = load(place)
   for name, *_ in overrides:
-    require_path(config, name.removeprefix("config."))
+    require_field(config, name.removeprefix("config."))
   try:
     # A config must stand before its overrides.
     rest = flags.FLAGS([argv[0], f"--config={place}", *without(argv[1:], "config")])
   except flags.Error as error:
-    raise ConfigError(_said(error, config)) from None
+    raise ConfigError(_said(error, config, argv)) from None
   if rest[1:]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   if not flags.FLAGS.workdir:
@@ -116,17 +119,19 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   return "score", (*arguments, Path(images))
 
 
-def _said(error: Exception, config: ConfigDict) -> str:
-  """absl's message; for a field of the config with the type that would be right."""
+def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
+  """absl's message; for a field of the config the type that would be right."""
   text = str(error).rstrip(".")
   found = re.match(r"flag --config\.([\w.]+)=", text)
-  if found:
-    *sections, field = found[1].split(".")
-    for section in sections:
-      config = config[section]
-    kind = config.get_type(field).__name__
-    return f"{text}; config.{found[1]} is of type {kind}, for instance {config[field]!r}."
-  return f"{text}. See python main.py --help."
+  if not found:
+    return f"{text}. See python main.py --help."
+  path = found[1]
+  *sections, field = path.split(".")
+  for section in sections:
+    config = config[section]
+  example = "" if config[field] is None else f", for instance {config[field]!r}"
+  given = value_of(argv, f"config.{path}")
+  return f"config.{path} is given {given!r}, but is of type {config.get_type(field).__name__}{example}."
 
 
 def _prepare(config: ConfigDict) -> None:

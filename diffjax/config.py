@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +24,11 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from diffjax.data import SOURCES
+from diffjax.likelihood import LIKELIHOODS
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
-from diffjax.models.unet import DTYPES
-from diffjax.objectives import TIMES, WEIGHTS
+from diffjax.models.layers import DTYPES
+from diffjax.objectives import OBJECTIVES
 from diffjax.optimization import DECAYS, OPTIMIZERS
 from diffjax.parallel import MODES
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
@@ -35,7 +37,9 @@ from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
 from diffjax.state import EMA_WARMUPS
+from diffjax.times import TIMES
 from diffjax.types import ConfigError
+from diffjax.weights import WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 CHOICES = (
   Choice("data", "source", SOURCES),
   Choice("schedule", "name", SCHEDULES),
+  Choice("objective", "name", OBJECTIVES),
   Choice("objective", "predict", ROWS),
   Choice("objective", "times", TIMES),
   Choice("objective", "weight", WEIGHTS),
@@ -93,6 +98,7 @@ CHOICES = (
   Choice("sample", "grid", GRIDS),
   Choice("sample", "final", FINALS),
   Choice("eval", "metrics", METRICS, many=True),
+  Choice("eval", "likelihood", LIKELIHOODS, many=True),
   Choice("parallel", "mode", dict.fromkeys(MODES)),
 )
 
@@ -105,6 +111,7 @@ def base() -> ConfigDict:
   config.schedule = ConfigDict({"name": "linear"})
   config.objective = ConfigDict(
     {
+      "name": "regular",
       "predict": "eps",
       "times": "discrete",
       "weight": "simple",
@@ -154,6 +161,8 @@ def base() -> ConfigDict:
       "final": "denoise",
       "clip": True,  # the estimated x0 to [-1, 1]
       "guidance": 0.0,  # w; 0 is the conditional model
+      "guidance_interval": (0.0, 1e9),  # of sigma / alpha, where there is guidance
+      "guidance_rescale": 0.0,  # phi of Lin et al. 2024
       "label": placeholder(int),  # of every sample; by default they take turns
       "count": 64,
       "batch_size": 64,  # global; rounded up to a multiple of the devices
@@ -166,6 +175,8 @@ def base() -> ConfigDict:
       "count": 0,  # samples of each seed; 0 for as many, of the same classes, as the training split has
       "seeds": 3,
       "checkpoints": "latest",  # or "all", or steps such as "1000,2000"
+      "likelihood": (),  # of held-out images, in bits/dim
+      "likelihood_images": 256,
       "shard": 1024,  # samples that are kept on disk together, so that a killed evaluation goes on
     }
   )
@@ -237,11 +248,19 @@ def require_path(config: ConfigDict, path: str) -> None:
   for name in path.split("."):
     if not isinstance(node, ConfigDict) or name not in node:
       known = [known for known, _ in leaves(config)]
-      same_name = [known_path for known_path in known if known_path.split(".")[-1] == path.split(".")[-1]]
-      near = difflib.get_close_matches(path, known, n=1, cutoff=0.5) or same_name[:1]
+      same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
+      near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)
       hint = f"; did you mean config.{near[0]}?" if near else "."
       raise ConfigError(f"config.{path} does not exist{hint}")
     node = node[name]
+
+
+def require_field(config: ConfigDict, path: str) -> None:
+  """Raises ConfigError if config.<path> does not exist, or is a whole section."""
+  require_path(config, path)
+  inside = [name for name, _ in leaves(config) if name.startswith(f"{path}.")]
+  if inside:
+    raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
 
 
 def _between(low, high=float("inf")):
@@ -271,6 +290,7 @@ RANGES = {
   "checkpoint.every": _between(1),
   "checkpoint.keep": _between(1),
   "checkpoint.keep_every": _between(0),
+  "sample.guidance": (math.isfinite, "finite"),
   "sample.steps": _between(1),
   "sample.count": _between(1),
   "sample.batch_size": _between(1),
@@ -278,6 +298,8 @@ RANGES = {
   "eval.count": _between(0),
   "eval.seeds": _between(1),
   "eval.shard": _between(1),
+  "eval.likelihood_images": _between(2),
+  "sample.guidance_rescale": _between(0.0, 1.0),
 }
 
 

@@ -45,6 +45,7 @@ def network_denoiser(
   row: Row,
   input_scale: Callable,
   time_input: Callable,
+  learned_variance: bool = False,
 ) -> Denoiser:
   """The denoiser of a network.
 
@@ -54,11 +55,15 @@ def network_denoiser(
     row: the prediction kind, one of predictions.ROWS.
     input_scale: one of predictions.INPUT_SCALES.
     time_input: one of predictions.TIME_INPUTS.
+    learned_variance: whether a second half of the output's channels is 2 var_frac - 1 (objective `hybrid`).
   """
 
   def denoise(xt, t):
-    out = apply(*network_inputs(schedule, xt, t, input_scale, time_input))
-    return Estimate(to_x0_eps(row, schedule, xt, out, t)[0])
+    out, var_frac = apply(*network_inputs(schedule, xt, t, input_scale, time_input)), None
+    if learned_variance:
+      out, raw = jnp.split(out, 2, axis=-1)
+      var_frac = (raw + 1) / 2
+    return Estimate(to_x0_eps(row, schedule, xt, out, t)[0], var_frac)
 
   return denoise
 
@@ -78,8 +83,27 @@ def clipped(denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoise
   return map_x0(denoiser, lambda x0: jnp.clip(x0, low, high))
 
 
+def guidance_interval(
+  schedule: Schedule, w: ArrayLike, sigma_min: float = 0.0, sigma_max: float = float("inf")
+) -> Callable[[Times], Times]:
+  """A guidance weight that is w where sigma / alpha is in (sigma_min, sigma_max] and 0 elsewhere.
+
+  Kynkaanniemi et al. 2024, eq. 3: for ImageNet-512, w + 1 = 2 (theirs) in (0.28, 2.9].
+  """
+
+  def weight(t):
+    r = jnp.exp(-schedule.logsnr(t) / 2)
+    return jnp.where((r > sigma_min) & (r <= sigma_max), w, 0)
+
+  return weight
+
+
 def classifier_free(
-  conditional: Callable[[Array], Denoiser], cond: Array, null: Array, w: ArrayLike
+  conditional: Callable[[Array], Denoiser],
+  cond: Array,
+  null: Array,
+  w: ArrayLike | Callable[[Times], Times],
+  rescale: float = 0.0,
 ) -> Denoiser:
   """Classifier-free guidance, D_c + w (D_c - D_u) (Ho & Salimans 2022, eq. 6), in one doubled batch.
 
@@ -87,7 +111,10 @@ def classifier_free(
     conditional: condition [B, ...] -> Denoiser.
     cond: the condition [B, ...].
     null: the null condition, of cond's shape.
-    w: guidance weight; 0 is the conditional model, and diffusers' guidance_scale is w + 1.
+    w: guidance weight, or a function of t that gives one; 0 is the conditional model, and diffusers'
+      guidance_scale is w + 1.
+    rescale: share phi of the guided estimate that is scaled to D_c's standard deviation, example by example
+      (Lin et al. 2024, eq. 15 and 16, here on x0).
   """
   if isinstance(w, int | float) and w == 0:
     return conditional(cond)
@@ -100,7 +127,43 @@ def classifier_free(
     var_frac = estimate.var_frac
     if var_frac is not None:
       var_frac = jnp.split(var_frac, 2)[0]
-    return Estimate(with_cond + w * (with_cond - without), var_frac)
+    weight = expand(w(t) if callable(w) else w, xt)
+    guided = with_cond + weight * (with_cond - without)
+    if rescale:
+      axes = tuple(range(1, xt.ndim))
+      ratio = jnp.std(with_cond, axis=axes) / jnp.std(guided, axis=axes)
+      guided *= expand(1 + rescale * (ratio - 1), xt)
+    return Estimate(guided, var_frac)
+
+  return denoise
+
+
+def classifier_guided(
+  denoiser: Denoiser,
+  schedule: Schedule,
+  log_prob: Callable[[Batch, Times], Float[Array, "b"]],
+  w: ArrayLike | Callable[[Times], Times] = 1.0,
+) -> Denoiser:
+  """Guidance by the gradient of a classifier of noisy data (Dhariwal & Nichol 2021, algorithm 2):
+
+      score + w grad log p(y | x_t),   that is   D + w sigma^2 / alpha grad log p(y | x_t)            (3)
+
+  Where alpha = 0 nothing is known about y, and the estimate is left as it is.
+
+  Args:
+    denoiser: the denoiser to guide.
+    schedule: its schedule.
+    log_prob: (x_t [B, ...], t [B]) -> log p(y | x_t) of each example's label, [B]; examples do not couple.
+    w: the scale, 1 for the exact conditional score; or a function of t.
+  """
+
+  def denoise(xt, t):
+    estimate = denoiser(xt, t)
+    t = jnp.broadcast_to(t, xt.shape[:1])
+    slope = jax.grad(lambda x: jnp.sum(log_prob(x, t)))(xt)
+    alpha, sigma = schedule.alpha_sigma(t)
+    gain = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1), 0) * (w(t) if callable(w) else w)
+    return estimate._replace(x0=estimate.x0 + expand(gain, xt) * slope)
 
   return denoise
 

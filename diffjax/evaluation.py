@@ -36,7 +36,9 @@ def _metrics(run: Run) -> dict[str, Metric]:
   if not names:
     raise ConfigError("config.eval.metrics is empty; name one, such as ('inception',).")
   makers = chosen(run.config, "eval", "metrics")
-  return {name: make(run.train, run.test) for name, make in zip(names, makers, strict=True)}
+  return {
+    name: make(run.train, run.test, run.parallel.local) for name, make in zip(names, makers, strict=True)
+  }
 
 
 def evaluate(config: ConfigDict, folder: Path) -> None:

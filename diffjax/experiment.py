@@ -12,10 +12,10 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from diffjax import objectives
+from diffjax import objectives, predictions, schedules
 from diffjax.config import check, chosen
 from diffjax.data.source import Source
-from diffjax.denoisers import Denoiser, classifier_free, clipped, network_denoiser
+from diffjax.denoisers import Denoiser, classifier_free, clipped, guidance_interval, network_denoiser
 from diffjax.objectives import Apply, Objective
 from diffjax.optimization import learning_rate, optimizer
 from diffjax.samplers.base import Sampler
@@ -59,14 +59,16 @@ class Experiment:
   grid: np.ndarray
 
   def init(self, key: Key[Array, ""]) -> Params:
-    """The parameters before training: {"model": those of the network}."""
+    """The parameters before training: {"model": the network's}, and "schedule": a learned one's."""
     images = jnp.zeros((1, *self.image_shape))
     cond = jnp.zeros(1, jnp.int32) if self.num_classes else None
-    return {"model": self.model.init(key, images, jnp.zeros(1), cond)["params"]}
+    curve = schedules.parameters(self.schedule)
+    learned = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
+    return {"model": self.model.init(key, images, jnp.zeros(1), cond)["params"], **learned}
 
   def schedule_of(self, params: Params) -> Schedule:
     """The schedule; a learned one is rebuilt from the parameters here."""
-    return self.schedule
+    return schedules.rebuilt(self.schedule, params.get("schedule"))
 
   def apply(self, params: Params) -> Apply:
     """The network: (scaled x_t [B, ...], time [B], cond, dropout keys) -> output."""
@@ -76,14 +78,23 @@ class Experiment:
     """The network's denoiser without guidance or clipping, for labels [B] or None."""
     apply = self.apply(params)
     bound = lambda x, time: apply(x, time, cond, None)  # noqa: E731
-    return network_denoiser(bound, self.schedule_of(params), self.row, self.input_scale, self.time_input)
+    return network_denoiser(
+      bound,
+      self.schedule_of(params),
+      self.row,
+      self.input_scale,
+      self.time_input,
+      learned_variance=self.config.objective.name in objectives.LEARNS_VARIANCE,
+    )
 
   def sampling_denoiser(self, params: Params, cond: Array | None) -> Denoiser:
     """The same as config.sample has it: guided and clipped."""
     settings = self.config.sample
     if self.num_classes and settings.guidance:
+      w = guidance_interval(self.schedule_of(params), settings.guidance, *settings.guidance_interval)
+      null = jnp.full_like(cond, self.num_classes)
       conditional = functools.partial(self.denoiser, params)
-      denoiser = classifier_free(conditional, cond, jnp.full_like(cond, self.num_classes), settings.guidance)
+      denoiser = classifier_free(conditional, cond, null, w, settings.guidance_rescale)
     else:
       denoiser = self.denoiser(params, cond)
     return clipped(denoiser) if settings.clip else denoiser
@@ -103,8 +114,8 @@ class Experiment:
 
 
 def _objective(config, times, row, input_scale, time_input) -> Objective:
-  (weight,) = chosen(config, "objective", "weight")
-  return objectives.regular(times, weight(), row, input_scale, time_input)
+  (make,), (weight,) = chosen(config, "objective", "name"), chosen(config, "objective", "weight")
+  return make(times, weight(), row, input_scale, time_input)
 
 
 def source(config: ConfigDict, split: str) -> Source:
@@ -144,9 +155,12 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
     )
   )
   schedule = schedule()
-  _check_schedule(config, schedule)
+  objective = config.objective
+  objectives.check(schedule, objective.name, objective.times, objective.weight)
+  predictions.check(schedule, objective.predict, objective.time_input)
   (model,) = chosen(config, "model", "name")
-  model = model(out_channels=image_shape[-1], num_classes=classes, dtype=config.model.dtype)
+  channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)
+  model = model(out_channels=channels, num_classes=classes, dtype=config.model.dtype)
   (decay,), (scale,) = chosen(config, "train", "decay"), chosen(config, "train", "optimizer")
   train = config.train
   rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
@@ -170,26 +184,3 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   )
   jax.eval_shape(experiment.init, jax.random.key(0))  # the model's own checks, before anything is compiled
   return experiment
-
-
-def _check_schedule(config, schedule: Schedule) -> None:
-  """What a table alone, or a continuous schedule alone, can do."""
-  name, objective = config.schedule.name, config.objective
-  if schedule.steps is None:
-    for field, value in (("times", "discrete"), ("time_input", "index")):
-      if objective[field] == value:
-        raise ConfigError(
-          f"config.objective.{field} is {value!r}, which needs the rows of a table, but config.schedule.name "
-          f"is {name!r}, which is continuous; choose another, such as "
-          f"{'uniform' if field == 'times' else 'logsnr'!r}."
-        )
-  elif objective.predict == "flow":
-    raise ConfigError(
-      "config.objective.predict is 'flow', the derivative of a continuous schedule, but "
-      f"config.schedule.name is {name!r}, a table; choose a continuous schedule."
-    )
-  elif objective.weight == "vlb" and objective.times == "uniform":
-    raise ConfigError(
-      "config.objective.weight is 'vlb' and config.objective.times 'uniform', but the bound of a table is a "
-      "sum over its rows; set config.objective.times to 'discrete'."
-    )

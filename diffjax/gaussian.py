@@ -55,6 +55,15 @@ def posterior_variance(schedule: Schedule, s: Times, t: Times) -> Times:
   return lost_snr(schedule, s, t) * schedule.alpha_sigma(s)[1] ** 2
 
 
+def learned_variance(schedule: Schedule, var_frac: Array, s: Times, t: Times) -> Array:
+  """exp(v log beta + (1 - v) log beta-tilde), v = var_frac of any shape [B, ...] (iDDPM, eq. 15).
+
+  beta-tilde / beta is sigma_s^2 / sigma_t^2, so that nothing is lost at s = t, where both are 0.
+  """
+  ratio = (schedule.alpha_sigma(s)[1] / schedule.alpha_sigma(t)[1]) ** 2
+  return expand(transition_variance(schedule, s, t), var_frac) * expand(ratio, var_frac) ** (1 - var_frac)
+
+
 def posterior_mean(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times) -> Batch:
   """Mean of q(x_s | x_t, x0), equation (3)."""
   alpha_s, sigma_s = schedule.alpha_sigma(s)
@@ -62,6 +71,17 @@ def posterior_mean(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times)
   of_xt = (alpha_t / alpha_s) * (sigma_s / sigma_t) ** 2
   of_x0 = alpha_s * lost_snr(schedule, s, t)
   return expand(of_xt, xt) * xt + expand(of_x0, x0) * x0
+
+
+def implied_eps(schedule: Schedule, x0: Batch, xt: Batch, t: Times) -> Batch:
+  """The noise in x_t if the data is x0: (x_t - alpha_t x0) / sigma_t."""
+  alpha, sigma = schedule.alpha_sigma(t)
+  return (xt - expand(alpha, xt) * x0) / expand(sigma, xt)
+
+
+def transport(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times) -> Batch:
+  """x_s made of the same data and noise as x_t: the first-order step, defined at alpha_t = 0 as well."""
+  return diffuse(schedule, x0, implied_eps(schedule, x0, xt, t), s)
 
 
 def kl(mean1: Array, logvar1: Array, mean2: Array, logvar2: Array) -> Array:

@@ -48,8 +48,13 @@ class Parallel:
 
   @property
   def process_count(self) -> int:
-    """Number of processes."""
-    return jax.process_count()
+    """Number of processes that the mesh spans."""
+    return len({device.process_index for device in self.mesh.devices.flat})
+
+  @property
+  def local(self) -> "Parallel":
+    """The devices of this process alone."""
+    return Parallel("jit", Mesh(np.asarray(jax.local_devices()), (AXIS,)))
 
   @property
   def platform(self) -> str:

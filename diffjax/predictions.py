@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from diffjax.gaussian import expand
+from diffjax.gaussian import expand, lost_snr
 from diffjax.schedules import Schedule
-from diffjax.types import Batch, Times
+from diffjax.types import Batch, ConfigError, Times
 
 Row = Callable[[Schedule, Times], tuple[Times, Times]]
 
@@ -56,7 +56,25 @@ def edm(schedule: Schedule, t: Times, sigma_data: float = 0.5):
   return sigma / (sigma_data * q), -sigma_data * alpha / q
 
 
-ROWS: dict[str, Callable] = {"eps": eps, "x0": x0, "v": v, "score": score, "flow": flow, "edm": edm}
+def posterior(schedule: Schedule, t: Times):
+  """The mean of q(x_s | x_t, x0), s one row earlier (Ho et al. 2020, eq. 8); x0 in row 0. Tables only."""
+  s = jnp.asarray(t) - 1 / schedule.steps
+  (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.alpha_sigma(s), schedule.alpha_sigma(t)
+  of_xt = (alpha_t / alpha_s) * (sigma_s / sigma_t) ** 2
+  of_x0 = alpha_s * lost_snr(schedule, s, t)
+  first = s < 0.5 / schedule.steps
+  return jnp.where(first, 1, of_x0 + of_xt * alpha_t), jnp.where(first, 0, of_xt * sigma_t)
+
+
+ROWS: dict[str, Callable] = {
+  "eps": eps,
+  "x0": x0,
+  "v": v,
+  "score": score,
+  "flow": flow,
+  "edm": edm,
+  "posterior": posterior,
+}
 
 
 def target(row: Row, schedule: Schedule, x0: Batch, eps: Batch, t: Times) -> Batch:
@@ -113,3 +131,45 @@ def network_inputs(
   """The scaled x_t [B, ...] and the time [B] that a network is called with."""
   t = jnp.broadcast_to(jnp.asarray(t, xt.dtype), xt.shape[:1])
   return expand(input_scale(schedule, t), xt) * xt, time_input(schedule, t)
+
+
+def check(schedule: Schedule, predict: str, time_input: str) -> None:
+  """Refuses a prediction kind or a time input that this schedule does not allow.
+
+  Args:
+    schedule: the schedule.
+    predict: a key of ROWS.
+    time_input: a key of TIME_INPUTS.
+
+  Raises:
+    ConfigError: the combination is refused, and why.
+  """
+  for section, name, entries in (("predict", predict, ROWS), ("time_input", time_input, TIME_INPUTS)):
+    if name not in entries:
+      raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
+  table, silent = schedule.steps is not None, schedule.ends_without_signal
+  if predict in ("eps", "score") and silent:
+    raise ConfigError(
+      f"config.objective.predict is {predict!r}, but the schedule has no signal left at t = 1 (alpha = 0), where "
+      "the noise does not determine the data; choose 'v', 'x0', 'flow' or 'edm'."
+    )
+  if predict == "flow" and table:
+    raise ConfigError(
+      "config.objective.predict is 'flow', a derivative in time, but the schedule is a table; choose 'v' or a "
+      "continuous schedule."
+    )
+  if predict == "posterior" and not table:
+    raise ConfigError(
+      "config.objective.predict is 'posterior', the mean of one step of a table, but the schedule is continuous; "
+      "choose 'x0' or a schedule with steps."
+    )
+  if time_input == "index" and not table:
+    raise ConfigError(
+      "config.objective.time_input is 'index', the row of a table, but the schedule is continuous; choose 't', "
+      "'logsnr' or 'log_sigma'."
+    )
+  if time_input in ("logsnr", "log_sigma") and silent:
+    raise ConfigError(
+      f"config.objective.time_input is {time_input!r}, which is infinite at t = 1, where the schedule has no signal "
+      "left; choose 't'" + (" or 'index'." if table else ".")
+    )

@@ -91,8 +91,9 @@ def start(config: ConfigDict, folder: Path) -> Run:
   """
   if workdir.has_run(folder):
     workdir.require_same(folder, config)
-  elif folder.exists() and not folder.is_dir():
-    raise ConfigError(f"--workdir={folder} is a file; name a folder.")
+  for place in (folder, *folder.parents):
+    if place.exists() and not place.is_dir():
+      raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
   devices = parallel.create(config.parallel.mode)
   train = experiment.source(config, "train")
   made = experiment.create(config, tuple(train.image_shape), train.num_classes)

@@ -76,7 +76,7 @@ class Sampling:
     batch = {"index": jnp.asarray(index), "label": jnp.asarray(labels)}
     carry, here = self._begin((params, key), batch), 0
     for stop in stops:
-      shared = (params, key, self._grid, jnp.asarray(here), jnp.asarray(stop))
+      shared = (params, key, self._grid, jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
       carry, final = self._advance(shared, batch | {"carry": carry})
       here = stop
       yield carry.x, final

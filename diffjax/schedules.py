@@ -1,4 +1,4 @@
-"""Noise schedules: a log-SNR curve and a scale rule.
+"""Noise schedules: a log-SNR curve (curves.py) and a scale rule.
 
     x_t = alpha(t) x0 + sigma(t) eps,   logsnr(t) = log(alpha^2 / sigma^2), strictly decreasing      (1)
 
@@ -8,47 +8,40 @@ log-SNR into alpha and sigma:
     vp      alpha^2 + sigma^2 = 1      alpha = sigmoid(logsnr)^(1/2)                                  (2)
     ve      alpha = 1                  sigma = r                                                      (3)
     fm      alpha + sigma = 1          alpha = sigmoid(logsnr / 2) = 1 / (1 + r)                      (4)
-    subvp   alpha^2 + sigma = 1        alpha = 2 / (r + sqrt(r^2 + 4))                                (5)
+    subvp   alpha^2 + sigma = 1        sigma = 2 / (1 + sqrt(1 + 4 / r^2))                            (5)
 
 No formula subtracts alpha_bar from 1, which loses three digits near the data in float32.
 
 A schedule of T discrete steps is a float64 table of log-SNR at t_i = (i + 1) / T, i = 0..T-1, linear in
 log-SNR between its rows. Everything follows the dtype of t.
+
+A log-SNR of -inf at t = 1 means alpha(1) = 0: no signal is left there, and a network cannot predict the
+noise or the score (predictions.check says so).
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from diffjax.types import ConfigError, Times
-
-
-@runtime_checkable
-class Curve(Protocol):
-  """A strictly decreasing log-SNR curve on [t_min, 1] and its inverse; a pytree."""
-
-  def logsnr(self, t: Times) -> Times:
-    """Log-SNR (natural logarithm of the power ratio) at t."""
-
-  def t_of(self, logsnr: Times) -> Times:
-    """The time with this log-SNR, within the ends of the curve."""
-
-
-def _pytree(*static: str):
-  """Registers a frozen dataclass as a pytree whose fields named in `static` are not leaves."""
-
-  def register(cls):
-    fields = [field.name for field in dataclasses.fields(cls)]
-    data = [name for name in fields if name not in static]
-    return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
-
-  return register
+from diffjax.curves import (
+  Cosine,
+  Curve,
+  Linear,
+  Monotone,
+  Power,
+  Shifted,
+  Sigmoid,
+  Straight,
+  SubVpLinear,
+  Table,
+  VpLinear,
+  pytree,
+)
+from diffjax.types import ConfigError, Params, Times
 
 
 def _vp(logsnr):
@@ -60,13 +53,13 @@ def _ve(logsnr):
 
 
 def _fm(logsnr):
-  return jax.nn.sigmoid(logsnr / 2), jax.nn.sigmoid(-logsnr / 2)
+  # Not jax.nn.sigmoid, whose derivative s (1 - s) has no digits left where s is nearly 1.
+  return jnp.exp(jax.nn.log_sigmoid(logsnr / 2)), jnp.exp(jax.nn.log_sigmoid(-logsnr / 2))
 
 
 def _subvp(logsnr):
-  r = jnp.exp(-logsnr / 2)
-  alpha = 2 / (r + jnp.sqrt(r * r + 4))
-  return alpha, r * alpha
+  sigma = 2 / (1 + jnp.sqrt(1 + 4 * jnp.exp(logsnr)))
+  return jnp.exp(logsnr / 2) * sigma, sigma
 
 
 SCALES: dict[str, Callable[[Times], tuple[Times, Times]]] = {
@@ -77,7 +70,7 @@ SCALES: dict[str, Callable[[Times], tuple[Times, Times]]] = {
 }
 
 
-@_pytree("scale", "t_min", "steps")
+@pytree("scale", "t_min", "steps")
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """A log-SNR curve with a scale rule.
@@ -94,6 +87,11 @@ class Schedule:
   t_min: float = 0.0
   steps: int | None = None
 
+  def __post_init__(self):
+    """Raises ConfigError for a scale rule that does not exist."""
+    if self.scale not in SCALES:
+      raise ConfigError(f"config.schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
+
   def logsnr(self, t: Times) -> Times:
     """log(alpha^2 / sigma^2) at t."""
     return self.curve.logsnr(jnp.asarray(t))
@@ -107,8 +105,9 @@ class Schedule:
     return SCALES[self.scale](self.logsnr(t))
 
   def derivatives(self, t: Times) -> tuple[Times, Times]:
-    """d alpha / dt and d sigma / dt, by forward-mode differentiation."""
+    """d alpha / dt and d sigma / dt, by forward-mode differentiation; just before an infinite log-SNR."""
     t = jnp.asarray(t)
+    t = jnp.where(jnp.isfinite(self.logsnr(t)), t, t - 1e-6)
     return jax.jvp(self.alpha_sigma, (t,), (jnp.ones_like(t),))[1]
 
   @property
@@ -117,76 +116,26 @@ class Schedule:
     alpha, sigma = self.alpha_sigma(jnp.ones(()))
     return sigma if self.scale == "ve" else jnp.ones_like(alpha)
 
-
-@_pytree()
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """log-SNR at t_i = (i + 1) / T, linear in between."""
-
-  rows: Float[ArrayLike, "rows"]  # float64 and decreasing
-
-  def logsnr(self, t: Times) -> Times:
-    """Interpolates between the rows; exact on them."""
-    rows = jnp.asarray(self.rows).astype(t.dtype)
-    position = t * len(rows) - 1
-    i = jnp.clip(jnp.floor(position), 0, len(rows) - 2).astype(int)
-    share = jnp.clip(position - i, 0, 1)
-    return (1 - share) * rows[i] + share * rows[i + 1]
-
-  def t_of(self, logsnr: Times) -> Times:
-    """Inverts the interpolation."""
-    rows = jnp.asarray(self.rows).astype(logsnr.dtype)
-    i = jnp.clip(jnp.searchsorted(-rows, -logsnr, side="right") - 1, 0, len(rows) - 2)
-    share = jnp.clip((rows[i] - logsnr) / (rows[i] - rows[i + 1]), 0, 1)
-    return (i + 1 + share) / len(rows)
-
-
-@_pytree("beta_min", "beta_max")
-@dataclasses.dataclass(frozen=True)
-class VpLinear:
-  """B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 and alpha^2 = exp(-B)."""
-
-  beta_min: float
-  beta_max: float
-
-  def logsnr(self, t: Times) -> Times:
-    """-log(e^B - 1)."""
-    integral = t * (self.beta_min + t * (self.beta_max - self.beta_min) / 2)
-    return -jnp.log(jnp.expm1(integral))
-
-  def t_of(self, logsnr: Times) -> Times:
-    """Solves the quadratic B(t) = log(1 + e^-logsnr)."""
-    integral = jax.nn.softplus(-logsnr)
-    slope = self.beta_max - self.beta_min
-    root = jnp.sqrt(self.beta_min**2 + 2 * slope * integral)
-    return 2 * integral / (self.beta_min + root)
-
-
-@_pytree("logsnr_min", "logsnr_max")
-@dataclasses.dataclass(frozen=True)
-class Cosine:
-  """logsnr = -2 log tan(angle), the angle running linearly between the two log-SNRs' own."""
-
-  logsnr_min: float
-  logsnr_max: float
-
   @property
-  def _ends(self):
-    return np.arctan(np.exp(-self.logsnr_max / 2)), np.arctan(np.exp(self.logsnr_min / 2))
+  def ends_without_signal(self) -> bool:
+    """Whether alpha(1) = 0."""
+    return not np.isfinite(self.logsnr(1.0))
 
-  def logsnr(self, t: Times) -> Times:
-    """tan = sin / sin of the complement, so that both ends keep their digits."""
-    start, complement = self._ends
-    speed = np.pi / 2 - start - complement
-    up, down = start + speed * t, complement + speed * (1 - t)
-    return 2 * (jnp.log(jnp.sin(down)) - jnp.log(jnp.sin(up)))
 
-  def t_of(self, logsnr: Times) -> Times:
-    """From whichever end is the nearer."""
-    start, complement = self._ends
-    speed = np.pi / 2 - start - complement
-    up = jnp.arctan(jnp.exp(-jnp.abs(logsnr) / 2))
-    return jnp.where(logsnr > 0, (up - start) / speed, 1 - (up - complement) / speed)
+def parameters(schedule: Schedule) -> Params | None:
+  """What a learned curve trains, to be kept beside the network's parameters; None for all others."""
+  return {"ends": schedule.curve.ends, "interior": schedule.curve.interior} if _learned(schedule) else None
+
+
+def rebuilt(schedule: Schedule, params: Params | None) -> Schedule:
+  """The schedule with these parameters of its curve; `parameters` undone."""
+  if params is None:
+    return schedule
+  return dataclasses.replace(schedule, curve=dataclasses.replace(schedule.curve, **params))
+
+
+def _learned(schedule: Schedule) -> bool:
+  return hasattr(schedule.curve, "interior")
 
 
 def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
@@ -201,7 +150,7 @@ def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
   """
   betas = np.asarray(betas, np.float64)
   if len(betas) < 2:
-    raise ConfigError(f"schedule.steps is {len(betas)}: a table needs at least 2 steps.")
+    raise ConfigError(f"config.schedule.steps is {len(betas)}: a table needs at least 2 steps.")
   if not (np.all(betas > 0) and np.all(betas < 1)):
     raise ConfigError(
       f"schedule betas run from {betas.min():.3g} to {betas.max():.3g}, but each must lie strictly "
@@ -212,50 +161,212 @@ def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
   return Schedule(Table(rows), scale, t_min=1 / len(betas), steps=len(betas))
 
 
-def linear(steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, scale: str = "vp"):
+def zero_terminal(schedule: Schedule) -> Schedule:
+  """A table rescaled so that alpha(1) = 0 (Lin et al. 2024, algorithm 1).
+
+  sqrt(alpha_bar) is shifted to end at 0 and stretched to begin where it began.
+
+  Raises:
+    ConfigError: under the scale `ve`, where sigma(1) would be infinite, or for a continuous schedule.
+  """
+  if schedule.scale == "ve" or schedule.steps is None:
+    raise ConfigError("config.schedule.zero_terminal needs a table and a scale other than 've'.")
+  log_alpha_bar = -np.logaddexp(0, -np.asarray(schedule.curve.rows))
+  root = np.exp(log_alpha_bar / 2)
+  alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1]))[:-1] ** 2
+  rows = np.append(np.log(alpha_bar) - np.log1p(-alpha_bar), -np.inf)
+  return dataclasses.replace(schedule, curve=Table(rows))
+
+
+def _table(betas: np.ndarray, scale: str, zero: bool) -> Schedule:
+  schedule = from_betas(betas, scale)
+  return zero_terminal(schedule) if zero else schedule
+
+
+def linear(
+  steps: int = 1000,
+  beta_start: float = 1e-4,
+  beta_end: float = 0.02,
+  scale: str = "vp",
+  zero_terminal: bool = False,
+) -> Schedule:
   """DDPM's table: betas evenly spaced (Ho et al. 2020, section 4); not rescaled with `steps`."""
-  return from_betas(np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale)
+  return _table(np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
 
 
-def cosine(steps: int = 1000, s: float = 0.008, beta_clip: float = 0.999, scale: str = "vp"):
+def scaled_linear(
+  steps: int = 1000,
+  beta_start: float = 0.00085,
+  beta_end: float = 0.012,
+  scale: str = "vp",
+  zero_terminal: bool = False,
+) -> Schedule:
+  """Stable Diffusion's table: square roots of the betas evenly spaced (Rombach et al. 2022, code)."""
+  roots = np.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=np.float64)
+  return _table(roots**2, scale, zero_terminal)
+
+
+def cosine(
+  steps: int = 1000,
+  s: float = 0.008,
+  beta_clip: float = 0.999,
+  scale: str = "vp",
+  zero_terminal: bool = False,
+) -> Schedule:
   """iDDPM's table: alpha_bar(u) ~ cos^2((u + s) / (1 + s) pi / 2) (Nichol & Dhariwal 2021, eq. 17)."""
   u = np.arange(steps + 1, dtype=np.float64) / max(steps, 1)
   alpha_bar = np.cos((u + s) / (1 + s) * np.pi / 2) ** 2
-  return from_betas(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], beta_clip), scale)
+  betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], beta_clip)
+  return _table(betas, scale, zero_terminal)
 
 
 def continuous_linear(
   beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, scale: str = "vp"
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
-  if not 0 < beta_min <= beta_max:
-    raise ConfigError(
-      f"schedule.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
-    )
+  _betas(beta_min, beta_max)
   return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_start(t_min))
 
 
 def continuous_cosine(
-  logsnr_min: float = -20.0, logsnr_max: float = 20.0, t_min: float = 0.0, scale: str = "vp"
+  logsnr_min: float = -20.0,
+  logsnr_max: float = 20.0,
+  t_min: float = 0.0,
+  scale: str = "vp",
+  shift: float = 0.0,
 ) -> Schedule:
   """logsnr = -2 log tan(pi t / 2), its angle cut so that t in [0, 1] spans the two log-SNRs.
 
-  Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing.
+  Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing. `shift`
+  is added to the log-SNR, 2 log(64 / d) for images of d pixels a side (Hoogeboom et al. 2023, eq. 12).
   """
-  if not logsnr_min < logsnr_max:
-    raise ConfigError(f"schedule.logsnr_min is {logsnr_min}, which is not below logsnr_max {logsnr_max}.")
-  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start(t_min))
+  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
+  return Schedule(_shifted(Cosine(logsnr_min, logsnr_max), shift), scale, t_min=_start(t_min))
+
+
+def sigmoid(
+  start: float = -3.0,
+  end: float = 3.0,
+  tau: float = 1.0,
+  logsnr_min: float = -20.0,
+  logsnr_max: float = 20.0,
+  t_min: float = 0.0,
+  scale: str = "vp",
+  shift: float = 0.0,
+) -> Schedule:
+  """alpha_bar a logistic function of t (Jabri et al. 2023, algorithm; Chen 2023, section 3.1).
+
+  Cut as `continuous_cosine` is, where their code clips; `shift` as there.
+  """
+  _ordered("start", start, "end", end, None)
+  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
+  curve = Sigmoid(start / tau, end / tau, logsnr_min, logsnr_max)
+  return Schedule(_shifted(curve, shift), scale, t_min=_start(t_min))
+
+
+def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, scale: str = "subvp"):
+  """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
+  _betas(beta_min, beta_max)
+  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_start(t_min))
+
+
+def geometric(
+  sigma_min: float = 0.01, sigma_max: float = 50.0, steps: int = 0, scale: str = "ve"
+) -> Schedule:
+  """The VE-SDE's sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 30).
+
+  With `steps` the table of NCSN's discrete noise levels (Song & Ermon 2019, 10 of them), else continuous.
+  """
+  _ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
+  ends = -2 * np.log(sigma_max), -2 * np.log(sigma_min)
+  if not steps:
+    return Schedule(Linear(*ends), scale)
+  if steps < 2:
+    raise ConfigError(
+      f"config.schedule.steps is {steps}: a table needs at least 2 steps, and 0 is continuous."
+    )
+  return Schedule(Table(np.linspace(*ends[::-1], steps)), scale, t_min=1 / steps, steps=steps)
+
+
+def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, scale: str = "ve"):
+  """sigma^(1/rho) growing linearly (Karras et al. 2022, eq. 5), so that uniform times are its grid.
+
+  EDM draws its training noise levels from a log-normal (times.py), which does not depend on this.
+  """
+  _ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
+  return Schedule(Power(sigma_min, sigma_max, rho), scale)
+
+
+def flow(t_min: float = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule:
+  """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0.
+
+  `shift` is added to the log-SNR: -2 log(s) for the shift s of Esser et al. 2024, eq. 23.
+  """
+  if scale == "ve":
+    raise ConfigError(
+      "config.schedule.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
+    )
+  if t_min == 0:
+    raise ConfigError(
+      "config.schedule.t_min is 0, where the schedule 'flow' has no noise at all; 0.001 is usual."
+    )
+  return Schedule(_shifted(Straight(), shift), scale, t_min=_start(t_min))
+
+
+def learned(
+  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: int = 64, scale: str = "vp"
+) -> Schedule:
+  """A learned monotone curve (Kingma et al. 2021, appendix H), at first nearly linear between the two.
+
+  `parameters(schedule)` is what is trained and `rebuilt(schedule, params)` the schedule that it makes.
+  `width` is the number of logistic steps, their centres spread evenly over [0, 1].
+  """
+  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
+  interior = {
+    "slope": np.zeros((), np.float32),
+    "weight": np.full(width, -np.log(width), np.float32),
+    "rate": np.full(width, np.log(10.0), np.float32),
+    "centre": np.linspace(0, 1, width, dtype=np.float32),
+  }
+  ends = np.array([logsnr_max, np.log(logsnr_max - logsnr_min)], np.float32)
+  return Schedule(Monotone(ends, interior), scale)
+
+
+def _shifted(curve: Curve, by: float) -> Curve:
+  return Shifted(curve, by) if by else curve
+
+
+def _betas(beta_min: float, beta_max: float) -> None:
+  if not 0 < beta_min <= beta_max:
+    raise ConfigError(
+      f"config.schedule.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
+    )
+
+
+def _ordered(low_name: str, low: float, high_name: str, high: float, above: float | None = 0) -> None:
+  if not low < high or (above is not None and not above < low):
+    floor = "" if above is None else f"{above} < "
+    raise ConfigError(
+      f"config.schedule.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
+    )
 
 
 def _start(t_min: float) -> float:
   if not 0 <= t_min < 1:
-    raise ConfigError(f"schedule.t_min is {t_min}; it must lie in [0, 1).")
+    raise ConfigError(f"config.schedule.t_min is {t_min}; it must lie in [0, 1).")
   return t_min
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
   "linear": linear,
+  "scaled_linear": scaled_linear,
   "cosine": cosine,
   "continuous_linear": continuous_linear,
   "continuous_cosine": continuous_cosine,
+  "sigmoid": sigmoid,
+  "sub_vp": sub_vp,
+  "geometric": geometric,
+  "edm": edm,
+  "flow": flow,
+  "learned": learned,
 }

@@ -73,7 +73,10 @@ def fingerprint(tree) -> dict[str, Array]:
   def checksum(leaf):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       leaf = jax.random.key_data(leaf)
-    words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")).ravel()
+    if leaf.dtype == jnp.bool_:
+      leaf = leaf.astype(jnp.uint8)
+    # A word has at most 32 bits; wider numbers are several.
+    words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{min(8 * leaf.dtype.itemsize, 32)}")).ravel()
     place = jax.lax.iota(jnp.uint32, words.size)
     return jnp.sum((2 * place + 1) * words.astype(jnp.uint32), dtype=jnp.uint32)
 

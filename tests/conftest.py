@@ -12,5 +12,17 @@ from jaxtyping import install_import_hook  # noqa: E402
 hypothesis.settings.register_profile("diffjax", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("diffjax")
 
-CHECKED = ("keys", "schedules", "gaussian", "predictions", "denoisers", "objectives", "samplers")
+CHECKED = (
+  "keys",
+  "curves",
+  "schedules",
+  "gaussian",
+  "predictions",
+  "denoisers",
+  "times",
+  "weights",
+  "objectives",
+  "samplers",
+  "likelihood",
+)
 install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")

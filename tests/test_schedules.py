@@ -1,12 +1,13 @@
 """Schedules against float64 NumPy written from the papers, also near both ends."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffjax.schedules import SCALES, SCHEDULES, from_betas
+from diffjax.schedules import SCALES, SCHEDULES, from_betas, parameters, rebuilt
 from diffjax.types import ConfigError
 
 
@@ -19,7 +20,18 @@ def iddpm_alpha_bar():
   return np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
 
 
-@pytest.mark.parametrize("name, paper", [("linear", ddpm_alpha_bar), ("cosine", iddpm_alpha_bar)])
+def stable_diffusion_alpha_bar():
+  return np.cumprod(1 - np.linspace(np.sqrt(0.00085), np.sqrt(0.012), 1000) ** 2)
+
+
+TABLES = [
+  ("linear", ddpm_alpha_bar),
+  ("cosine", iddpm_alpha_bar),
+  ("scaled_linear", stable_diffusion_alpha_bar),
+]
+
+
+@pytest.mark.parametrize("name, paper", TABLES)
 def test_tables_equal_the_papers_in_float32(name, paper):
   alpha, sigma = SCHEDULES[name]().alpha_sigma(((np.arange(1000) + 1) / 1000).astype(np.float32))
   np.testing.assert_allclose(alpha**2, paper(), rtol=2e-5)
@@ -64,6 +76,126 @@ def test_float32_follows_float64(name):
   with jax.enable_x64(True):
     double = schedule.logsnr(t.astype(np.float64))
   np.testing.assert_allclose(single, double, rtol=1e-4, atol=1e-3)
+
+
+T = np.linspace(0.03, 0.97, 21)
+
+
+def chen_sigmoid(t, start=-3.0, end=3.0, tau=0.9):
+  logistic = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+  low, high = logistic(start / tau), logistic(end / tau)
+  gamma = (high - logistic((t * (end - start) + start) / tau)) / (high - low)
+  return np.sqrt(gamma), np.sqrt(1 - gamma)
+
+
+def sub_vp_sde(t):
+  integral = 0.1 * t + 0.5 * 19.9 * t * t
+  return np.exp(-integral / 2), 1 - np.exp(-integral)
+
+
+def karras(t, low=0.002, high=80.0, rho=7.0):
+  return np.ones_like(t), (high ** (1 / rho) + (1 - t) * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+
+
+def sd3_shift(t, s=3.0):
+  moved = s * t / (1 + (s - 1) * t)
+  return 1 - moved, moved
+
+
+PAPERS = [
+  ("sigmoid", {"tau": 0.9, "logsnr_min": -50.0, "logsnr_max": 50.0}, chen_sigmoid),
+  ("sub_vp", {}, sub_vp_sde),
+  ("geometric", {}, lambda t: (np.ones_like(t), 0.01 * (50 / 0.01) ** t)),
+  ("edm", {}, karras),
+  ("flow", {}, lambda t: (1 - t, t)),
+  ("flow", {"shift": -2 * np.log(3.0)}, sd3_shift),
+]
+
+
+@pytest.mark.parametrize("name, options, paper", PAPERS)
+def test_continuous_schedules_equal_the_papers(name, options, paper):
+  with jax.enable_x64(True):
+    alpha, sigma = SCHEDULES[name](**options).alpha_sigma(T)
+  np.testing.assert_allclose(alpha, paper(T)[0], rtol=1e-8)
+  np.testing.assert_allclose(sigma, paper(T)[1], rtol=1e-8)
+
+
+def test_shift_for_resolution_is_simple_diffusions():
+  with jax.enable_x64(True):
+    got = SCHEDULES["continuous_cosine"](shift=2 * np.log(64 / 256)).logsnr(T)
+    plain = np.asarray(SCHEDULES["continuous_cosine"]().logsnr(T))
+  np.testing.assert_allclose(got, plain + 2 * np.log(64 / 256), rtol=1e-12)
+
+
+def test_geometric_table_has_ncsns_levels():
+  sigma = SCHEDULES["geometric"](sigma_min=0.01, sigma_max=1.0, steps=10).alpha_sigma(np.arange(1, 11) / 10)[
+    1
+  ]
+  np.testing.assert_allclose(sigma, np.exp(np.linspace(np.log(0.01), np.log(1.0), 10)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, paper", TABLES)
+def test_zero_terminal_snr_is_the_published_algorithm(name, paper):
+  root = np.sqrt(paper())
+  root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+  rows = (np.arange(1000) + 1) / 1000
+  with jax.enable_x64(True):
+    schedule = SCHEDULES[name](zero_terminal=True)
+    alpha, sigma = schedule.alpha_sigma(rows)
+    between = np.linspace(0.9985, 1, 50)
+    logsnr = schedule.logsnr(between)
+    assert np.all(np.diff(logsnr) < 0) and schedule.ends_without_signal
+    np.testing.assert_allclose(schedule.t_of(logsnr), between, atol=1e-9)
+  np.testing.assert_allclose(alpha, root, rtol=1e-8, atol=1e-12)
+  np.testing.assert_allclose(sigma, np.sqrt(1 - root**2), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_slopes_are_finite_also_without_signal(name):
+  schedule = SCHEDULES[name]()
+  t = jnp.linspace(schedule.t_min or 1e-3, 1, 101)
+  assert np.all(np.isfinite(np.array(schedule.derivatives(t))))
+  inside = t[:-1]
+  slope = jax.vmap(jax.grad(schedule.logsnr))(inside)
+  assert np.all(np.isfinite(slope)) and np.all(slope < 0)
+
+
+def test_flow_has_constant_velocity_up_to_both_ends():
+  alpha, sigma = SCHEDULES["flow"]().derivatives(jnp.asarray([0.001, 0.5, 1.0]))
+  np.testing.assert_allclose([alpha, sigma], [[-1] * 3, [1] * 3], rtol=1e-4)
+
+
+def test_a_learned_curve_is_rebuilt_from_its_parameters_and_trains():
+  schedule = SCHEDULES["learned"]()
+  start = parameters(schedule)
+  np.testing.assert_allclose(schedule.logsnr(jnp.asarray([0.0, 1.0])), [13.3, -5.0], rtol=1e-5)
+  moved = jax.tree.map(lambda leaf: leaf + 0.3, start)
+  other = rebuilt(schedule, moved)
+  logsnr = np.asarray(other.logsnr(jnp.linspace(0, 1, 101)))
+  np.testing.assert_allclose(logsnr[[0, -1]], [13.6, 13.6 - 18.3 * np.exp(0.3)], rtol=1e-5)
+  assert np.all(np.diff(logsnr) < 0)
+  grads = jax.grad(lambda params: jnp.sum(rebuilt(schedule, params).logsnr(jnp.float32(T)) ** 2))(start)
+  assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in jax.tree.leaves(grads))
+  assert parameters(SCHEDULES["linear"]()) is None and rebuilt(other, None) is other
+
+
+REFUSED = [
+  ("flow", {"scale": "ve"}),
+  ("flow", {"t_min": 0.0}),
+  ("linear", {"scale": "ve", "zero_terminal": True}),
+  ("linear", {"scale": "pv"}),
+  ("edm", {"sigma_min": 90.0}),
+  ("geometric", {"steps": 1}),
+  ("continuous_linear", {"beta_min": 0.0}),
+  ("sigmoid", {"start": 4.0}),
+  ("continuous_cosine", {"t_min": 1.0}),
+]
+
+
+@pytest.mark.parametrize("name, options", REFUSED)
+def test_impossible_options_are_refused(name, options):
+  with pytest.raises(ConfigError, match="schedule"):
+    SCHEDULES[name](**options)
 
 
 IDENTITIES = {

@@ -1,12 +1,21 @@
-"""Metrics of samples by name, called as METRICS[name](train source, test source, **options)."""
+"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options).
+
+The parts serve by themselves too:
+
+    weights = load()                                                    # weights.py
+    extract = extractor(weights.variables, "pytorch")                   # inception.py
+    out = extract(images)                                               # uint8 [N, H, W, C], any N
+    moments = Moments.empty(POOL3).add(out.pool3)                       # moments.py; merge() across processes
+    frechet_distance(moments, reference.gaussian)                       # frechet.py, reference.py
+    kid(out.pool3, real), precision_recall(real, out.pool3)             # kid.py, manifold.py
+"""
 
 from collections.abc import Callable
 
-from diffjax.metrics.agreement import classifier_agreement
+from diffjax.metrics import agreement, perceptual
 from diffjax.metrics.metric import Metric
-from diffjax.metrics.perceptual import inception
 
 METRICS: dict[str, Callable[..., Metric]] = {
-  "classifier": classifier_agreement,
-  "inception": inception,
+  "classifier": agreement.metric,
+  "inception": perceptual.metric,
 }

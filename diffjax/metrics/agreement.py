@@ -14,6 +14,7 @@ from diffjax.metrics.classifier import Classifier, train_classifier
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
+from diffjax.parallel import Parallel
 from diffjax.types import ConfigError
 
 LARGEST = 100_000
@@ -24,11 +25,12 @@ def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
   return rows["image"], rows["label"]
 
 
-def classifier_agreement(train: Source, test: Source) -> Metric:
-  """The metric "classifier".
+def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
+  """The metric "classifier", which is small enough for one device.
 
   Raises:
-    ConfigError: the set carries no labels, or is too large for a classifier trained in seconds.
+    ConfigError: the set carries no labels, is too large for a classifier trained in seconds, or has a split
+      that is too small for a Fréchet distance.
   """
   if not train.num_classes:
     raise ConfigError("config.eval.metrics names 'classifier', but the data carry no labels; leave it out.")
@@ -37,6 +39,12 @@ def classifier_agreement(train: Source, test: Source) -> Metric:
       f"config.eval.metrics names 'classifier', which is for sets of at most {LARGEST} images, and this one "
       f"has {len(train)}; leave it out."
     )
+  for split, source in (("train", train), ("test", test)):
+    if len(source) < 2:
+      raise ConfigError(
+        "config.eval.metrics names 'classifier', whose Fréchet distance needs at least 2 images in each "
+        f"split, and the {split} split has {len(source)}; leave it out."
+      )
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
   judge = train_classifier(images, labels, train.num_classes)

@@ -31,10 +31,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
+from diffjax.parallel import Parallel
 from diffjax.types import ConfigError, Params
 
 SIZE = 299
@@ -276,7 +275,7 @@ def features(variables: Params, images: UInt8[Array, "b h w c"], resize: str = "
 
 
 def extractor(
-  variables: Params, resize: str = "pytorch", batch_size: int = BATCH, mesh: Mesh | None = None
+  variables: Params, resize: str = "pytorch", batch_size: int = BATCH, parallel: Parallel | None = None
 ) -> Callable[[np.ndarray], Features]:
   """A function from uint8 images [N, H, W, C], any N, to NumPy Features; one compile an image size.
 
@@ -285,27 +284,27 @@ def extractor(
     resize: one of RESIZES.
     batch_size: images that go through the network together, rounded up to a multiple of the devices; the
       last batch is padded.
-    mesh: devices of this process to spread a batch over; default: the first one. Processes extract their
-      own images and merge moments, not features.
+    parallel: devices of this process to spread a batch over; default: the first one. Processes extract
+      their own images and merge moments, not features.
 
   Raises:
     ConfigError: an unknown resize, or (when called) images that are not uint8 [N, H, W, 1 or 3].
   """
   if resize not in RESIZES:
     raise ConfigError(f"the resize is {resize!r}; it must be one of {', '.join(RESIZES)}.")
-  place = lambda images: images  # noqa: E731
-  if mesh is not None:
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    place = functools.partial(jax.device_put, device=NamedSharding(mesh, P(mesh.axis_names)))
-  variables = jax.device_put(variables, None if mesh is None else NamedSharding(mesh, P()))
-  run = jax.jit(functools.partial(features, resize=resize))
+  one = functools.partial(features, resize=resize)
+  if parallel is None:
+    variables, run = jax.device_put(variables), jax.jit(one)
+  else:
+    batch_size = parallel.padded(batch_size)
+    variables, run = parallel.replicate(variables), parallel.batched(one)
 
   def batches(images: np.ndarray) -> Iterator[Features]:
     pending = None  # the device works on the next batch while this one is copied
     for start in range(0, len(images), batch_size):
       batch = images[start : start + batch_size]
       missing = batch_size - len(batch)
-      out = run(variables, place(np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)])))
+      out = run(variables, np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)]))
       if pending is not None:
         yield jax.device_get(pending)
       pending = out

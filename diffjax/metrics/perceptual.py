@@ -25,15 +25,17 @@ from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
+from diffjax.parallel import Parallel
 from diffjax.types import ConfigError
 
 VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
 PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
 
 
-def inception(
+def metric(
   train: Source,
   test: Source,
+  parallel: Parallel,
   values: tuple[str, ...] = ("fid", "kid", "precision_recall"),
   weights_file: str = "",
   resize: str = "pytorch",
@@ -46,6 +48,7 @@ def inception(
   Args:
     train: the training split, the reference.
     test: not used.
+    parallel: the devices.
     values: some of VALUES.
     weights_file: see metrics/weights.py for where they are found by default.
     resize: one of inception.RESIZES.
@@ -60,7 +63,7 @@ def inception(
     if name not in VALUES:
       raise ConfigError(f"config.eval.inception.values names {name!r}; it must be of {', '.join(VALUES)}.")
   loaded = weights.load(weights_file or None)
-  extract = extractor(loaded.variables, resize, batch_size)
+  extract = extractor(loaded.variables, resize, batch_size, parallel)
   gaussians = {
     kind: _reference(kind, train, extract, resize, loaded, reference_file)
     for value, kind in (("fid", "pool3"), ("sfid", "spatial"))

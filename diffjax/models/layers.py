@@ -1,4 +1,4 @@
-"""The layers of the U-Net, each the one place to change what it does.
+"""The layers of the networks, each the one place to change what it does.
 
 Group normalisation (Wu & He 2018, eq. 1 and 7), over the pixels and the channels of group g:
 
@@ -32,6 +32,8 @@ from jaxtyping import Array, Float
 
 from diffjax import keys as streams
 from diffjax.types import Batch, Keys, PerExample
+
+DTYPES = ("float32", "bfloat16")
 
 
 def initialiser(scale: float = 1.0) -> Callable:
@@ -96,15 +98,16 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-  """A dense layer with bias, initialised as the convolutions are."""
+  """A dense layer with bias, initialised as the convolutions are; `init_scale` as theirs."""
 
   features: int
+  init_scale: float = 1.0
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b d"]:
+  def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
     shape = (x.shape[-1], self.features)
-    kernel = self.param("kernel", initialiser(), shape, jnp.float32)
+    kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
     return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 

@@ -23,10 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffjax.models.layers import Conv, Dense, Dropout, GroupNorm, sinusoids, upsample
+from diffjax.models.layers import DTYPES, Conv, Dense, Dropout, GroupNorm, sinusoids, upsample
 from diffjax.types import ConfigError, Keys, Labels, PerExample
-
-DTYPES = ("float32", "bfloat16")
 
 
 class Embedding(nn.Module):

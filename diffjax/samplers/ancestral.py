@@ -2,8 +2,12 @@
 
     x_s ~ N(mean of q(x_s | x_t, x0 = D(x_t, t)), var)                                                (1)
 
-with the posterior's variance (fixed_small, beta-tilde) or the transition's (fixed_large, beta); see
-gaussian.py's equations (2) and (3). Weak order 1.
+with the posterior's variance (fixed_small, beta-tilde), the transition's (fixed_large, beta), or what the
+denoiser says (learned), interpolated between the two in the logarithm (Nichol & Dhariwal 2021, eq. 15),
+
+    var = exp(v log beta + (1 - v) log beta-tilde) = beta (sigma_s^2 / sigma_t^2)^(1 - v)             (2)
+
+see gaussian.py's equations (2) and (3). Weak order 1.
 """
 
 from collections.abc import Callable
@@ -11,24 +15,43 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffjax import keys as draws
-from diffjax.gaussian import expand, posterior_mean, posterior_variance, transition_variance
+from diffjax.denoisers import Estimate
+from diffjax.gaussian import expand, learned_variance, posterior_mean, posterior_variance, transition_variance
 from diffjax.samplers.base import Carry, Sampler
+from diffjax.schedules import Schedule
+from diffjax.types import Batch, ConfigError, Times
 
-VARIANCES: dict[str, Callable] = {
-  "fixed_small": posterior_variance,
-  "fixed_large": transition_variance,
+
+def _fixed(variance: Callable) -> Callable:
+  return lambda schedule, s, t, estimate: expand(variance(schedule, s, t), estimate.x0)
+
+
+def _learned(schedule: Schedule, s: Times, t: Times, estimate: Estimate) -> Batch:
+  if estimate.var_frac is None:
+    raise ConfigError(
+      "config.sample.ancestral.variance is 'learned', but the model learns no variance; choose 'fixed_small' or "
+      "'fixed_large', or train with the objective 'hybrid'."
+    )
+  return learned_variance(schedule, estimate.var_frac, s, t)
+
+
+VARIANCES: dict[str, Callable[[Schedule, Times, Times, Estimate], Batch]] = {
+  "fixed_small": _fixed(posterior_variance),
+  "fixed_large": _fixed(transition_variance),
+  "learned": _learned,
 }
 
 
 def ancestral(variance: str = "fixed_large") -> Sampler:
-  """The ancestral sampler; `variance` is one of VARIANCES."""
-  variance_of = VARIANCES[variance]
+  """The ancestral sampler; `variance` is one of VARIANCES, else a ConfigError."""
+  if variance not in VARIANCES:
+    known = ", ".join(VARIANCES)
+    raise ConfigError(f"config.sample.ancestral.variance is {variance!r}; it must be one of {known}.")
 
   def step(denoiser, schedule, carry, t, s, keys):
-    x0 = denoiser(carry.x, t).x0
-    mean = posterior_mean(schedule, x0, carry.x, s, t)
-    std = jnp.sqrt(variance_of(schedule, s, t))
-    noise = draws.normal(keys, mean.shape[1:], mean.dtype)
-    return Carry(mean + expand(std, mean) * noise)
+    estimate = denoiser(carry.x, t)
+    mean = posterior_mean(schedule, estimate.x0, carry.x, s, t)
+    std = jnp.sqrt(VARIANCES[variance](schedule, s, t, estimate))
+    return Carry(mean + std * draws.normal(keys, mean.shape[1:], mean.dtype))
 
   return Sampler(step, order=1, deterministic=False)

@@ -40,12 +40,14 @@ class Sampler:
     order: the claimed global order of convergence (weak order for stochastic ones), or None.
     deterministic: whether a step draws nothing.
     start: x_T -> the first carry.
+    evaluations: calls of the denoiser in a step; None where they depend on a tolerance.
   """
 
   step: Callable[[Denoiser, Schedule, Carry, Times, Times, Keys], Carry]
   order: int | None
   deterministic: bool
   start: Callable[[Batch], Carry] = Carry
+  evaluations: int | None = 1
 
 
 def padded(grid: np.ndarray) -> tuple[Float[Array, "n"], Int[Array, ""]]:

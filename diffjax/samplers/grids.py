@@ -1,9 +1,14 @@
 """Grids: the decreasing times at which a sampler stops, as float64 NumPy arrays.
 
 A grid of S times costs S evaluations of a first-order sampler, the last one by the final denoising.
-Every grid but `trailing` ends at the schedule's t_min.
+Every grid but `trailing`, and those whose ends are chosen, ends at the schedule's t_min.
+
+Grids in log-SNR run between the schedule's ends or those given as sigma_min and sigma_max, values of
+r = sigma / alpha. Where alpha(1) = 0 the start of r must be given, and the grid takes its first step, from
+t = 1, to there.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -62,19 +67,120 @@ def uniform(schedule: Schedule, steps: int) -> np.ndarray:
   return np.linspace(1, schedule.t_min, steps)
 
 
-def logsnr(schedule: Schedule, steps: int) -> np.ndarray:
-  """Times evenly spaced in log-SNR from 1 to t_min; they may fall between the rows of a table."""
-  _need_two("logsnr", steps)
-  ends = np.float64(schedule.logsnr(1.0)), np.float64(schedule.logsnr(schedule.t_min))
-  grid = np.array(schedule.t_of(np.linspace(*ends, steps)), np.float64)
-  grid[0], grid[-1] = 1, schedule.t_min
+def _in_ratio(
+  schedule: Schedule, steps: int, name: str, sigma_min: float, sigma_max: float, spacing: Callable
+) -> np.ndarray:
+  """The times of spacing(log r at the start, log r at the end, count); 0 means the schedule's own end."""
+  _need_two(name, steps)
+  first, last = (-float(schedule.logsnr(t)) / 2 for t in (1.0, schedule.t_min))
+  without_signal = schedule.ends_without_signal
+  if without_signal and not sigma_max:
+    raise ConfigError(
+      f"config.sample.{name}.sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
+      "sigma / alpha is infinite. 80 is EDM's."
+    )
+  if sigma_max and not without_signal and schedule.scale == "ve" and math.log(sigma_max) < first - 1e-5:
+    raise ConfigError(
+      f"config.sample.{name}.sigma_max is {sigma_max}, but samples start from noise of the schedule's sigma(1) = "
+      f"{math.exp(first):.6g}; give that or 0, or change the schedule."
+    )
+  start = math.log(sigma_max) if sigma_max else first
+  stop = math.log(sigma_min) if sigma_min else last
+  if not last - 1e-5 <= stop < start <= first + 1e-5:
+    raise ConfigError(
+      f"config.sample.{name} runs from sigma / alpha = {math.exp(start):.6g} to {math.exp(stop):.6g}, which must "
+      f"fall and lie within the schedule's {math.exp(first):.6g} to {math.exp(last):.6g}."
+    )
+  grid = np.array(schedule.t_of(-2 * spacing(start, stop, steps - without_signal)), np.float64)
+  grid[-1] = grid[-1] if sigma_min else schedule.t_min
+  if without_signal:
+    return np.concatenate([[1.0], grid])
+  grid[0] = grid[0] if sigma_max else 1
   return grid
 
 
-GRIDS: dict[str, Callable[[Schedule, int], np.ndarray]] = {
+def exponential(schedule: Schedule, steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> np.ndarray:
+  """r falling by a constant factor: evenly spaced in log-SNR, between chosen ends."""
+  return _in_ratio(schedule, steps, "exponential", sigma_min, sigma_max, np.linspace)
+
+
+def logsnr(schedule: Schedule, steps: int, sigma_max: float = 0.0) -> np.ndarray:
+  """Times evenly spaced in log-SNR from 1 to t_min; they may fall between the rows of a table."""
+  return _in_ratio(schedule, steps, "logsnr", 0.0, sigma_max, np.linspace)
+
+
+def karras(
+  schedule: Schedule, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = 0.0
+) -> np.ndarray:
+  """r^(1 / rho) evenly spaced (Karras et al. 2022, eq. 5); they may fall between the rows of a table."""
+  if not rho > 0:
+    raise ConfigError(f"config.sample.karras.rho is {rho}; it must be positive, and 7 is usual.")
+
+  def spacing(start, stop, count):
+    return rho * np.log(np.linspace(math.exp(start / rho), math.exp(stop / rho), count))
+
+  return _in_ratio(schedule, steps, "karras", sigma_min, sigma_max, spacing)
+
+
+# Sabour et al. 2024, table 3: sigma / alpha for 10 steps.
+ALIGNED: dict[str, tuple[float, ...]] = {
+  "stable_diffusion": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+  "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+  "deepfloyd": (160.41, 8.081, 3.315, 1.885, 1.207, 0.785, 0.553, 0.293, 0.186, 0.030, 0.006),
+  "stable_video": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
+
+
+def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffusion") -> np.ndarray:
+  """One of ALIGNED, log-linearly interpolated from its 11 values to `steps`; within the schedule's ends."""
+  if table not in ALIGNED:
+    raise ConfigError(
+      f"config.sample.align_your_steps.table is {table!r}; it must be one of {', '.join(ALIGNED)}."
+    )
+  _need_two("align_your_steps", steps)
+  log_ratio = np.log(ALIGNED[table])
+  place = np.linspace(0, len(log_ratio) - 1, steps)
+  times = np.array(schedule.t_of(-2 * np.interp(place, np.arange(len(log_ratio)), log_ratio)), np.float64)
+  times[0] = 1  # the first value is the schedule's own end, rounded
+  return _decreasing("align_your_steps", times)
+
+
+def custom(
+  schedule: Schedule, steps: int, times: tuple[float, ...] = (), sigmas: tuple[float, ...] = ()
+) -> np.ndarray:
+  """The times given, or those of the values of sigma / alpha given."""
+  if bool(times) == bool(sigmas):
+    raise ConfigError(
+      "config.sample.grid is 'custom': give either sample.custom.times or sample.custom.sigmas."
+    )
+  if steps != len(times or sigmas):
+    raise ConfigError(
+      f"config.sample.steps is {steps}, but the custom grid has {len(times or sigmas)} times; they must agree."
+    )
+  if sigmas:
+    return _decreasing("custom", np.array(schedule.t_of(-2 * np.log(np.asarray(sigmas))), np.float64))
+  if not schedule.t_min <= min(times) or not max(times) <= 1:
+    raise ConfigError(f"config.sample.custom.times must lie in [{schedule.t_min}, 1], where the schedule is.")
+  return _decreasing("custom", np.asarray(times, np.float64))
+
+
+def _decreasing(name: str, grid: np.ndarray) -> np.ndarray:
+  if not np.all(np.diff(grid) < 0):
+    raise ConfigError(
+      f"the times of sample.grid {name!r} must fall, but on this schedule they are "
+      f"{', '.join(f'{t:.4g}' for t in grid)}."
+    )
+  return grid
+
+
+GRIDS: dict[str, Callable[..., np.ndarray]] = {
   "leading": leading,
   "trailing": trailing,
   "quadratic": quadratic,
   "uniform": uniform,
   "logsnr": logsnr,
+  "karras": karras,
+  "exponential": exponential,
+  "align_your_steps": align_your_steps,
+  "custom": custom,
 }

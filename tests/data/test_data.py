@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from diffjax.data import SOURCES, cache
+from diffjax.data.folder import images_of
 from diffjax.data.order import indices
 from diffjax.data.pipeline import batches, in_order
 from diffjax.types import ConfigError
@@ -166,3 +167,28 @@ def test_cache_decodes_once_and_rebuilds_what_is_not_whole(tmp_path):
 def test_a_tfds_set_that_is_not_there_says_what_to_do(tmp_path):
   with pytest.raises(ConfigError, match="tfds build mnist"):
     SOURCES["tfds"](split="train", name="mnist", data_dir=str(tmp_path))
+
+
+def test_images_of_any_origin_are_taken_as_they_are(tmp_path):
+  write(tmp_path / "a" / "1.png", (1, 2, 3))
+  write(tmp_path / "b" / "2.png", (4, 5, 6))
+  images, labels, classes = images_of(tmp_path)
+  np.testing.assert_array_equal(images[:, 0, 0], [[1, 2, 3], [4, 5, 6]])
+  assert images.shape == (2, 10, 12, 3) and labels.tolist() == [0, 1] and classes == 2
+  Image.new("L", (12, 10), 7).save(tmp_path / "b" / "3.png")
+  np.testing.assert_array_equal(images_of(tmp_path)[0][2, 0, 0], [7, 7, 7])
+  grey = tmp_path / "grey"
+  grey.mkdir()
+  Image.new("L", (3, 2), 7).save(grey / "1.png")
+  assert images_of(grey)[0].shape == (1, 2, 3, 1) and images_of(grey)[2] == 0
+  Image.new("L", (4, 2), 7).save(grey / "2.png")
+  with pytest.raises(ConfigError, match="mixes sizes: 1.png is 3x2 and 2.png 4x2"):
+    images_of(grey)
+  with pytest.raises(ConfigError, match="is not a folder"):
+    images_of(tmp_path / "none")
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ConfigError, match="holds no images"):
+    images_of(tmp_path / "empty")
+  (grey / "2.png").write_bytes(b"no image")
+  with pytest.raises(ConfigError, match="2.png cannot be read"):
+    images_of(grey)

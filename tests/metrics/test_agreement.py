@@ -16,7 +16,7 @@ def splits():
 
 def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
   train, test = splits
-  metric = METRICS["classifier"](train, test)
+  metric = METRICS["classifier"](train, test, None)
   itself = metric.score(test.images, test.labels)
   assert itself["frechet"] < 1e-6
   assert itself["agreement"] == metric.floor["agreement"] > 0.97
@@ -34,4 +34,4 @@ def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
 def test_sets_it_is_not_for_are_refused(splits):
   unlabelled = ArraySource(splits[1].images, splits[1].labels, 0, "")
   with pytest.raises(ConfigError, match="the data carry no labels"):
-    METRICS["classifier"](unlabelled, unlabelled)
+    METRICS["classifier"](unlabelled, unlabelled, None)

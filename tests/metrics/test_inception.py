@@ -201,9 +201,9 @@ def test_an_image_is_alone_in_its_batch(extract):
 
 
 def test_spread_over_eight_devices(extract, variables, tiny):
-  mesh = Mesh(np.asarray(jax.devices()), ("data",))
+  parallel = Parallel("jit", Mesh(np.asarray(jax.devices()), ("data",)))
   images = _images(11, 20, 20)
-  spread = inception.extractor(variables, tiny, batch_size=3, mesh=mesh)  # rounded up to 8
+  spread = inception.extractor(variables, tiny, batch_size=3, parallel=parallel)  # rounded up to 8
   for got, truth in zip(spread(images), extract(images), strict=True):
     np.testing.assert_allclose(got, truth, rtol=1e-4, atol=1e-4)
 

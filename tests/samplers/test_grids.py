@@ -20,7 +20,10 @@ def test_rows_of_the_table_grids():
   assert rows("leading", 1000) == rows("trailing", 1000) == list(range(999, -1, -1))
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+CHOSEN = ("custom", "align_your_steps")  # their ends are their own
+
+
+@pytest.mark.parametrize("grid", [grid for grid in GRIDS if grid not in CHOSEN])
 def test_decreasing_within_the_schedule_and_ending_at_t_min(grid):
   schedule = SCHEDULES["linear"]()
   times = GRIDS[grid](schedule, 25)
@@ -39,3 +42,71 @@ def test_logsnr_is_even_in_logsnr():
 def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps):
   with pytest.raises(ConfigError, match="sample"):
     GRIDS[grid](SCHEDULES[schedule](), steps)
+
+
+def ratio(schedule, times):
+  return np.exp(-np.asarray(schedule.logsnr(np.float32(times))) / 2)
+
+
+def edm_sigmas(steps, low=0.002, high=80.0, rho=7):
+  ramp = np.arange(steps) / (steps - 1)
+  return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+
+
+def test_karras_is_edms_equation_on_any_schedule_that_reaches_so_far():
+  for name in ("edm", "continuous_cosine"):
+    schedule = SCHEDULES[name]()
+    times = GRIDS["karras"](schedule, 18, sigma_min=0.002, sigma_max=80.0)
+    np.testing.assert_allclose(ratio(schedule, times), edm_sigmas(18), rtol=2e-3)
+  np.testing.assert_allclose(GRIDS["karras"](SCHEDULES["edm"](), 18), np.linspace(1, 0, 18), atol=1e-5)
+
+
+def test_exponential_falls_by_a_constant_factor_between_its_ends():
+  schedule = SCHEDULES["continuous_cosine"]()
+  times = GRIDS["exponential"](schedule, 9, sigma_min=0.01, sigma_max=50.0)
+  np.testing.assert_allclose(ratio(schedule, times), np.geomspace(50, 0.01, 9), rtol=1e-3)
+
+
+def test_without_signal_the_first_step_goes_from_one_to_the_start_that_must_be_given():
+  schedule = SCHEDULES["flow"]()
+  for grid in ("karras", "exponential", "logsnr"):
+    with pytest.raises(ConfigError, match="sigma_max"):
+      GRIDS[grid](schedule, 10)
+    times = GRIDS[grid](schedule, 10, sigma_max=80.0)
+    assert len(times) == 10 and times[0] == 1 and times[-1] == schedule.t_min
+    np.testing.assert_allclose(times[1], 80 / 81, rtol=1e-5)  # r = t / (1 - t)
+
+
+def test_align_your_steps_has_the_published_values_and_diffusers_rows():
+  schedule = SCHEDULES["scaled_linear"]()
+  times = GRIDS["align_your_steps"](schedule, 11)
+  published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
+  np.testing.assert_allclose(ratio(schedule, times), published, rtol=2e-2)
+  rows = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
+  np.testing.assert_allclose(times[:10] * 1000 - 1, rows, atol=1.5)
+  assert np.all(np.diff(GRIDS["align_your_steps"](schedule, 25, table="sdxl")) < 0)
+
+
+def test_custom_takes_times_or_ratios_and_refuses_the_rest():
+  schedule = SCHEDULES["continuous_cosine"]()
+  np.testing.assert_array_equal(GRIDS["custom"](schedule, 3, times=(1.0, 0.5, 0.1)), [1, 0.5, 0.1])
+  times = GRIDS["custom"](schedule, 3, sigmas=(80.0, 1.0, 0.01))
+  np.testing.assert_allclose(ratio(schedule, times), [80, 1, 0.01], rtol=1e-3)
+  for options in ({}, {"times": (1.0, 0.5)}, {"times": (0.1, 0.5, 1.0)}, {"times": (2.0, 0.5, 0.1)}):
+    with pytest.raises(ConfigError, match="sample"):
+      GRIDS["custom"](schedule, 3, **options)
+
+
+@pytest.mark.parametrize(
+  "schedule, grid, options",
+  [
+    ("edm", "karras", {"sigma_max": 10.0}),
+    ("edm", "karras", {"sigma_max": 100.0}),
+    ("edm", "exponential", {"sigma_min": 1e-4}),
+    ("continuous_cosine", "karras", {"rho": 0.0}),
+    ("linear", "align_your_steps", {"table": "sd"}),
+  ],
+)
+def test_grids_beyond_the_schedule_are_refused(schedule, grid, options):
+  with pytest.raises(ConfigError, match="sample"):
+    GRIDS[grid](SCHEDULES[schedule](), 10, **options)

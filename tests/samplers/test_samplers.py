@@ -1,4 +1,4 @@
-"""Samplers on exact denoisers: closed forms, order of convergence, independence of the batch."""
+"""The contract of every sampler, and the deterministic ones against the exact flow of Gaussian data."""
 
 import jax
 import jax.numpy as jnp
@@ -7,52 +7,21 @@ import pytest
 
 from diffjax import keys
 from diffjax.denoisers import gaussian_denoiser, mixture_denoiser
-from diffjax.gaussian import posterior_mean
-from diffjax.samplers import SAMPLERS, base, grids
-from diffjax.schedules import SCALES, SCHEDULES
+from diffjax.samplers import SAMPLERS, base, dpmpp, grids
+from diffjax.schedules import SCHEDULES
 
 MEAN, VAR = 0.7, 0.25
+DETERMINISTIC = [name for name in SAMPLERS if SAMPLERS[name]().deterministic]
+FITTED = [name for name in DETERMINISTIC if SAMPLERS[name]().order]
+NOISY_BY_DESIGN = [
+  name for name in SAMPLERS if not (SAMPLERS[name]().deterministic or SAMPLERS[name]().order)
+]
+INTERIOR = 4.0  # log-SNRs from -4 to 4
+STARTS = np.array([[-1.0], [0.2], [1.5]])
 
 
-def affine_moments(schedule, sampler, grid):
-  """Mean and variance of the samples, carried exactly through steps that are affine in x and noise."""
-  denoiser = gaussian_denoiser(schedule, MEAN, VAR)
-  key = keys.of_examples(keys.seed(0), jnp.arange(1))
-
-  @jax.jit
-  def moments(t, s):
-    step = lambda x: sampler.step(denoiser, schedule, base.Carry(x[None, None]), t, s, key).x[0, 0]  # noqa: E731
-    noise = keys.normal(key, (1,), t.dtype)[0, 0]
-    shift, gain = jax.value_and_grad(step)(jnp.zeros((), t.dtype))
-    clean = MEAN * affine_mean(schedule, t, s)
-    return gain, shift, noise, clean
-
-  mean, var = 0.0, float(schedule.prior_std) ** 2
-  for t, s in zip(grid[:-1], grid[1:], strict=True):
-    gain, shift, noise, clean = moments(jnp.asarray(t), jnp.asarray(s))
-    std = 0 if sampler.deterministic else float((shift - clean) / noise)
-    mean = float(gain) * mean + (float(shift) if sampler.deterministic else float(clean))
-    var = float(gain) ** 2 * var + std**2
-  alpha, sigma = (float(c) for c in schedule.alpha_sigma(grid[-1]))
-  gain = alpha * VAR / (alpha**2 * VAR + sigma**2)
-  return MEAN + gain * (mean - alpha * MEAN), gain**2 * var
-
-
-def affine_mean(schedule, t, s):
-  """The noiseless ancestral step of x = 0, per unit of the data's mean."""
-  alpha, sigma = schedule.alpha_sigma(t)
-  x0 = 1 - alpha**2 * VAR / (alpha**2 * VAR + sigma**2)
-  one = jnp.ones((1, 1), jnp.asarray(t).dtype)
-  return posterior_mean(schedule, x0 * one, 0 * one, s, t)[0, 0]
-
-
-@pytest.mark.parametrize("variance, expected", [("fixed_small", 0.24613), ("fixed_large", 0.25075)])
-def test_ancestral_chain_ends_with_the_computed_variance(variance, expected):
-  with jax.enable_x64(True):
-    schedule = SCHEDULES["linear"]()
-    sampler = SAMPLERS["ancestral"](variance=variance)
-    _, var = affine_moments(schedule, sampler, grids.leading(schedule, 1000))
-  np.testing.assert_allclose(var, expected, atol=6e-6)
+def stream(count, key=0):
+  return keys.of_examples(keys.seed(key), jnp.arange(count))
 
 
 def exact_flow(schedule, x, t, s):
@@ -62,100 +31,136 @@ def exact_flow(schedule, x, t, s):
   return alpha_s * MEAN + ratio * (x - alpha_t * MEAN)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", ["ddim"])
-def test_fitted_order_of_deterministic_samplers(name, scale):
+def walker(schedule, sampler, denoiser=None):
+  """(carry, grid, stop) -> x, compiled once for grids of one length."""
+  denoiser = denoiser or gaussian_denoiser(schedule, MEAN, VAR)
+  return jax.jit(
+    lambda carry, grid, stop: base.walk(denoiser, schedule, sampler, carry, grid, 0, stop, stream(3)).x
+  )
+
+
+def fitted_order(counts, errors):
+  return -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+
+
+def interior_grid(schedule, count, size):
+  grid = schedule.t_of(jnp.linspace(-INTERIOR, INTERIOR, count + 1))
+  return jnp.pad(grid, (0, size - count - 1), mode="edge")
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_fitted_order_of_deterministic_samplers(name):
+  counts = [256, 512, 1024, 2048]
   with jax.enable_x64(True):
-    schedule = SCHEDULES["continuous_cosine"](scale=scale)
-    sampler = SAMPLERS[name]()
-    denoiser = gaussian_denoiser(schedule, MEAN, VAR)
-    sample_keys = keys.of_examples(keys.seed(0), jnp.arange(3))
-    x = jnp.asarray([[-1.0], [0.2], [1.5]])
+    schedule, sampler = SCHEDULES["continuous_cosine"](), SAMPLERS[name]()
+    run, x = walker(schedule, sampler), jnp.asarray(STARTS)
     errors = []
-    counts = [16, 32, 64, 128]
     for count in counts:
-      grid = schedule.t_of(jnp.linspace(-4.0, 4.0, count + 1))
-      carry = base.walk(denoiser, schedule, sampler, sampler.start(x), grid, 0, count, sample_keys)
-      errors.append(jnp.abs(carry.x - exact_flow(schedule, x, grid[0], grid[-1])).max())
-  order = -np.polyfit(np.log(counts), np.log(np.array(errors)), 1)[0]
+      grid = interior_grid(schedule, count, 2049)
+      exact = exact_flow(schedule, x, grid[0], grid[-1])
+      errors.append(jnp.abs(run(sampler.start(x), grid, count) - exact).max())
+  order = fitted_order(counts, np.array(errors))
   assert abs(order - sampler.order) < 0.3, order
 
 
+def test_the_quadratic_of_3m_is_of_order_three_once_it_has_its_past():
+  counts = [32, 64, 128, 256]
+  with jax.enable_x64(True):
+    schedule, sampler, x = SCHEDULES["continuous_cosine"](), SAMPLERS["dpmpp_3m"](), jnp.asarray(STARTS)
+    denoiser, run, errors = gaussian_denoiser(schedule, MEAN, VAR), walker(schedule, sampler), []
+    for count in counts:
+      grid = interior_grid(schedule, count, 257)
+      h, memory = 2 * INTERIOR / count, []
+      for back in (1, 2):
+        u = schedule.t_of(-INTERIOR - back * h)
+        at = jnp.asarray(-INTERIOR - back * h) / 2
+        memory.append(dpmpp.Past(denoiser(exact_flow(schedule, x, grid[0], u), u).x0, at))
+      exact = exact_flow(schedule, x, grid[0], grid[-1])
+      errors.append(jnp.abs(run(base.Carry(x, tuple(memory)), grid, count) - exact).max())
+  assert abs(fitted_order(counts, np.array(errors)) - 3) < 0.3
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_vp_ve_and_fm_agree_on_the_same_log_snrs(name):
+  results = []
+  with jax.enable_x64(True):
+    for scale in ("vp", "ve", "fm"):
+      schedule, sampler = SCHEDULES["continuous_cosine"](scale=scale), SAMPLERS[name]()
+      means = jnp.asarray([[-1.0, 0.5], [1.0, -0.5]])
+      denoiser = mixture_denoiser(schedule, means, jnp.asarray([0.1, 0.2]), jnp.asarray([0.3, 0.7]))
+      grid = schedule.t_of(jnp.linspace(-6.0, 6.0, 9))
+      x = jnp.asarray([[-1.0, 0.3], [0.2, 1.0], [1.5, -2.0]])
+      start, end = schedule.alpha_sigma(grid[0])[0], schedule.alpha_sigma(grid[-1])[0]
+      results.append(walker(schedule, sampler, denoiser)(sampler.start(start * 20 * x), grid, 8) / end)
+  for other in results[1:]:
+    np.testing.assert_allclose(other, results[0], rtol=1e-9, atol=1e-9)
+
+
+def step(sampler, schedule, x, t, s, denoiser=None):
+  denoiser = denoiser or gaussian_denoiser(schedule, MEAN, VAR)
+  run = jax.jit(lambda x, t, s: sampler.step(denoiser, schedule, sampler.start(x), t, s, stream(len(x))))
+  return run(x, jnp.asarray(t, x.dtype), jnp.asarray(s, x.dtype))
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_step_to_the_same_time_is_the_identity(name):
-  schedule = SCHEDULES["continuous_cosine"]()
-  sampler = SAMPLERS[name]()
-  x = keys.normal(keys.of_examples(keys.seed(1), jnp.arange(4)), (3,))
-  t = jnp.asarray(0.4)
-  sample_keys = keys.of_examples(keys.seed(0), jnp.arange(4))
-  got = sampler.step(gaussian_denoiser(schedule, MEAN, VAR), schedule, sampler.start(x), t, t, sample_keys)
-  np.testing.assert_allclose(got.x, x, rtol=1e-5, atol=1e-5)
+def test_a_step_to_the_same_time_is_the_identity_or_adds_noise_by_design(name):
+  x = keys.normal(stream(4, 1), (3,))
+  got = step(SAMPLERS[name](), SCHEDULES["continuous_cosine"](), x, 0.4, 0.4).x
+  if name in NOISY_BY_DESIGN:
+    assert np.all(np.isfinite(got)) and np.abs(got - x).min() > 1e-5
+  else:
+    np.testing.assert_allclose(got, x, rtol=1e-5, atol=1e-5)
 
 
-def draw(sampler, index, grid_steps=20, schedule=None, key=0):
-  schedule = schedule or SCHEDULES["linear"]()
-  denoiser = gaussian_denoiser(schedule, MEAN, VAR)
-  grid, length = base.padded(grids.leading(schedule, grid_steps))
-  return base.sample(denoiser, schedule, sampler, grid, length, keys.seed(key), index, (2, 3))
+def test_what_adds_noise_by_design():
+  assert set(NOISY_BY_DESIGN) == {"predictor_corrector", "annealed_langevin"}
+  assert not SAMPLERS["heun"](churn=0.1).deterministic and SAMPLERS["euler"](churn=0.1).order is None
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_sample_i_does_not_depend_on_its_batch(name):
-  sampler = SAMPLERS[name]()
-  whole = draw(sampler, jnp.arange(8))
-  parts = [draw(sampler, jnp.asarray([3])), draw(sampler, jnp.asarray([5, 3]))[1:]]
-  for part in parts:
-    np.testing.assert_allclose(part[0], whole[3], rtol=1e-5, atol=1e-5)
-  assert not np.allclose(whole[3], whole[4])
-
-
-def test_eta_one_is_ancestral_sampling_with_the_small_variance():
-  index = jnp.arange(4)
-  one = draw(SAMPLERS["ddim"](eta=1.0), index)
-  other = draw(SAMPLERS["ancestral"](variance="fixed_small"), index)
-  np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_the_walk_is_a_python_loop_and_ends_in_the_denoised_estimate(name):
-  schedule = SCHEDULES["linear"]()
-  sampler, denoiser = SAMPLERS[name](), gaussian_denoiser(schedule, MEAN, VAR)
-  sample_keys = keys.of_examples(keys.seed(0), jnp.arange(4))
-  grid = jnp.asarray(grids.leading(schedule, 10))
-  carry = sampler.start(base.prior(schedule, sample_keys, (2, 3)))
-  step_keys = keys.purpose(sample_keys, "step")
-  for k in range(9):
-    draws = keys.fold(step_keys, k)
-    carry = sampler.step(denoiser, schedule, carry, grid[k], grid[k + 1], draws)
-  expected = denoiser(carry.x, jnp.asarray(schedule.t_min, grid.dtype)).x0
-  got = draw(sampler, jnp.arange(4), grid_steps=10)
-  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_one_compile_for_every_number_of_steps_and_key():
-  schedule = SCHEDULES["linear"]()
+def test_a_whole_draw(name):
+  """Finite, independent of the batch, one compile for all step counts and keys, and a plain loop of steps."""
+  schedule, sampler = SCHEDULES["linear"](), SAMPLERS[name]()
   denoiser = gaussian_denoiser(schedule, MEAN, VAR)
 
   @jax.jit
-  def run(grid, length, key):
-    index = jnp.arange(2)
-    return base.sample(denoiser, schedule, SAMPLERS["ddim"](), grid, length, key, index, (2,))
+  def run(grid, length, key, index):
+    return base.sample(denoiser, schedule, sampler, grid, length, key, index, (2, 3))
 
-  for steps in (5, 50, 1000):
-    run(*base.padded(grids.leading(schedule, steps)), keys.seed(steps))
+  def draw(steps, key, index):
+    return run(*base.padded(grids.leading(schedule, steps)), keys.seed(key), jnp.asarray(index))
+
+  whole, part = draw(10, 0, [0, 1, 2, 3, 5]), draw(10, 0, [5, 3, 9, 8, 0])
+  assert np.all(np.isfinite(whole))
+  np.testing.assert_allclose(part[jnp.array([1, 0, 4])], whole[jnp.array([3, 4, 0])], rtol=1e-5, atol=1e-5)
+  assert not np.allclose(whole[3], whole[4]) and not np.allclose(draw(5, 1, [0, 1, 2, 3, 5]), whole)
   assert run._cache_size() == 1
 
+  sample_keys = keys.of_examples(keys.seed(0), jnp.asarray([0, 1, 2, 3, 5]))
+  grid = jnp.asarray(grids.leading(schedule, 10))
+  carry = sampler.start(base.prior(schedule, sample_keys, (2, 3)))
+  step_keys = keys.purpose(sample_keys, "step")
+  one = jax.jit(lambda carry, t, s, k: sampler.step(denoiser, schedule, carry, t, s, keys.fold(step_keys, k)))
+  for k in range(9):
+    carry = one(carry, grid[k], grid[k + 1], k)
+  expected = denoiser(carry.x, jnp.asarray(schedule.t_min, grid.dtype)).x0
+  np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-4)
 
-def test_inversion_returns_to_the_noise():
+
+def test_eta_one_is_ancestral_sampling_with_the_small_variance():
+  schedule, x = SCHEDULES["linear"](), keys.normal(stream(4, 1), (3,))
+  one = step(SAMPLERS["ddim"](eta=1.0), schedule, x, 0.5, 0.3).x
+  other = step(SAMPLERS["ancestral"](variance="fixed_small"), schedule, x, 0.5, 0.3).x
+  np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpmpp_2m"])
+def test_inversion_returns_to_the_noise(name):
   with jax.enable_x64(True):
-    schedule = SCHEDULES["continuous_cosine"]()
-    sampler, denoiser = SAMPLERS["ddim"](), gaussian_denoiser(schedule, MEAN, VAR)
-    sample_keys = keys.of_examples(keys.seed(0), jnp.arange(1))
-    grid = schedule.t_of(jnp.linspace(-4.0, 4.0, 2001))
-    x = jnp.asarray([[0.3]])
-    there = base.walk(denoiser, schedule, sampler, base.Carry(x), grid, 0, 2000, sample_keys)
-    back = base.walk(denoiser, schedule, sampler, there, grid[::-1], 0, 2000, sample_keys)
-  np.testing.assert_allclose(back.x, x, atol=5e-3)
+    schedule, sampler, x = SCHEDULES["continuous_cosine"](), SAMPLERS[name](), jnp.asarray(STARTS)
+    run, grid = walker(schedule, sampler), interior_grid(schedule, 1000, 1001)
+    back = run(sampler.start(run(sampler.start(x), grid, 1000)), grid[::-1], 1000)
+  np.testing.assert_allclose(back, x, atol=2e-2 if sampler.order == 1 else 1e-3)
 
 
 def test_ddim_finds_the_modes_of_a_mixture():
@@ -169,3 +174,45 @@ def test_ddim_finds_the_modes_of_a_mixture():
   np.testing.assert_allclose(second.mean(), 0.75, atol=4 * np.sqrt(0.75 * 0.25 / 4096) + 0.01)
   np.testing.assert_allclose(x[second].mean(0), means[1], atol=0.02)
   np.testing.assert_allclose(x[second].std(0), 0.1, atol=0.02)
+
+
+def test_the_adaptive_error_follows_the_tolerance_and_conditions_stay_with_their_examples():
+  with jax.enable_x64(True):
+    schedule, x = SCHEDULES["continuous_cosine"](scale="fm"), jnp.asarray(STARTS)
+    t, s = (schedule.t_of(logsnr) for logsnr in (-12.0, 8.0))
+    shift = jnp.asarray([[-1.0], [0.0], [1.0]])
+    exact = exact_flow(schedule, x, t, s) + schedule.alpha_sigma(s)[0] * shift
+
+    @jax.jit
+    def solve(tolerance, shift):
+      sampler = SAMPLERS["adaptive_ode"](rtol=tolerance, atol=tolerance)
+      denoiser = gaussian_denoiser(schedule, MEAN + shift, VAR)
+      start = x + schedule.alpha_sigma(t)[0] * shift
+      return sampler.step(denoiser, schedule, base.Carry(start), t, s, stream(3)).x
+
+    errors = [float(jnp.abs(solve(tolerance, shift) - exact).max()) for tolerance in (1e-4, 1e-7, 1e-10)]
+  assert np.all(np.array(errors) < 10 * np.array([1e-4, 1e-7, 1e-10]))
+  assert errors[0] > 100 * errors[1] > 1e4 * errors[2]
+
+
+def test_the_adaptive_solver_gives_up_visibly():
+  x = keys.normal(stream(4, 1), (3,))
+  sampler = SAMPLERS["adaptive_ode"](max_steps=2)
+  assert np.all(np.isnan(step(sampler, SCHEDULES["continuous_cosine"](), x, 0.9, 0.1).x))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampling_starts_where_no_signal_is_left(name):
+  """On flow, alpha(1) = 0: the first step is of first order, and nothing is divided by alpha."""
+  schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
+  denoiser = gaussian_denoiser(schedule, MEAN, VAR)
+  x, keys_of_step = keys.normal(stream(512, 1), (4,)), stream(512)
+  one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, keys_of_step))
+  carry = one(sampler.start(x), jnp.asarray(1.0), jnp.asarray(0.95))
+  if sampler.deterministic and name != "adaptive_ode":
+    np.testing.assert_allclose(carry.x, 0.05 * MEAN + 0.95 * x, rtol=1e-5, atol=1e-5)
+  elif name != "annealed_langevin":
+    std = np.sqrt(0.05**2 * VAR + 0.95**2)
+    assert abs(np.mean(carry.x) - 0.05 * MEAN) < 0.1 and abs(np.std(carry.x) - std) < 0.1
+  carry = one(carry, jnp.asarray(0.95), jnp.asarray(0.9))
+  assert np.all(np.isfinite(carry.x))

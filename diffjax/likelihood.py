@@ -1,0 +1,343 @@
+"""Bits per dimension: by DDPM's chain, by VDM's integral, and by the probability-flow ODE.
+
+    vlb = discrete_vlb(denoiser, schedule, images, sample_keys)       # images uint8 [B, H, W, C]
+    vlb = continuous_vlb(denoiser, schedule, images, sample_keys)
+    ode = ode_likelihood(denoiser, schedule, images, sample_keys)
+    mean, error = mean_and_error(vlb.total)                           # over all the images
+
+Everything is pure and may be jitted; example i draws from key i alone, and its value does not depend on the
+rest of its batch. In nats, with n dimensions, s one row before t, and L = log-SNR:
+
+    L_T     = KL(q(x_1 | x0) || N(0, prior_std^2))                                                    (1)
+    L_{t-1} = KL(q(x_s | x_t, x0) || N(mean of q(x_s | x_t, D(x_t, t)), var))                         (2)
+    L_0     = -log of the Gaussian around D(x_t, t) at the first row, in x0's bin                     (3)
+
+sum to the bound of Ho et al. 2020, eq. 5; the means in (2) differ by alpha_s c (x0 - D), with c as in
+gaussian.py. In continuous time (2) becomes an integral over the log-SNR, and (3) the decoder:
+
+    L_diff  = 1/2 E int exp(L) |x0 - D|^2 dL                                                          (4)
+    L_0     = -log p(x0 | x_t) at t_min,  p(x0 | x_t) ~ q(x_t | x0), over the 256 values of each pixel   (5)
+
+(Kingma et al. 2021, eq. 11, 15 and 8.) The ODE in the log-SNR, on which no schedule but its ends depends,
+and the density along it (Song et al. 2021, eq. 13 and 39):
+
+    dx/dL = alpha' D + sigma' (x - alpha D) / sigma,     d log p(x) / dL = -div (dx/dL)               (6)
+
+give log p at t_min. Pixels are discrete and their density a bound, -log P(x0) <= E -log p(x) + log q(x | x0)
+- log P(x0 | x) with x drawn from a dequantisation q, one of DEQUANTISATIONS:
+
+    uniform        q uniform on the pixel's bin, P(x0 | x) = 1 (Theis et al. 2016, eq. 6)                (7)
+    variational    q = q(x_t | x0) of the diffusion itself at t_min, P the decoder of (5)                 (8)
+
+(7) wants a model of noisy pixels, or bins that are wide beside sigma(t_min); (8) is exact for an exact
+denoiser of the pixels.
+
+Data that are not uint8 are taken as continuous: the bins become densities in the unit of the data, (5) a
+Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt8
+
+from diffjax import keys
+from diffjax.denoisers import Denoiser
+from diffjax.gaussian import diffuse, discretized_nll, kl, lost_snr, mean_dims, posterior_variance, prior_kl
+from diffjax.samplers.ancestral import VARIANCES
+from diffjax.schedules import SCALES, Schedule
+from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
+
+LEVELS = 256
+LIMIT = 20.0  # log-SNRs are cut to +-LIMIT
+TRACES = ("hutchinson", "exact")
+
+Data = UInt8[ArrayLike, "b *dims"] | Float[ArrayLike, "b *dims"]
+
+
+class Vlb(NamedTuple):
+  """A variational bound in bits per dimension, each term [B].
+
+  Attributes:
+    total: their sum, the bound.
+    prior: equation (1).
+    diffusion: the sum of (2), or the integral (4).
+    decoder: equation (3) or (5).
+    nfe: evaluations of the denoiser for each example.
+  """
+
+  total: PerExample
+  prior: PerExample
+  diffusion: PerExample
+  decoder: PerExample
+  nfe: int
+
+
+class Likelihood(NamedTuple):
+  """A log-likelihood by the ODE.
+
+  Attributes:
+    total: [B] bits per dimension; NaN where the solver gave up.
+    nfe: [B] evaluations of the denoiser (each with the derivative along the probes).
+  """
+
+  total: PerExample
+  nfe: Int[Array, "b"]
+
+
+def mean_and_error(values: Float[ArrayLike, "b"]) -> tuple[float, float]:
+  """The mean over the examples and its standard error, which the Monte Carlo error of each is part of."""
+  values = np.asarray(values, np.float64)
+  error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+  return float(values.mean()), float(error)
+
+
+def discrete_vlb(
+  denoiser: Denoiser,
+  schedule: Schedule,
+  images: Data,
+  sample_keys: Keys,
+  variance: str = "fixed_large",
+) -> Vlb:
+  """DDPM's bound, equations (1) to (3), with one draw of the noise at every row.
+
+  Args:
+    denoiser: the denoiser (DDPM clips its estimate).
+    schedule: a table of T steps; the denoiser is evaluated T times.
+    images: uint8 [B, ...], or continuous data.
+    sample_keys: [B].
+    variance: of the reverse chain, one of ancestral.VARIANCES. At the first row it is the second row's
+      posterior variance whatever the choice, as in DDPM's code.
+
+  Raises:
+    ConfigError: the schedule is not a table, or the variance is unknown.
+  """
+  if schedule.steps is None:
+    raise ConfigError("the discrete VLB needs a schedule of discrete steps, and this one is continuous.")
+  if variance not in VARIANCES:
+    raise ConfigError(
+      f"config.eval.likelihood: variance is {variance!r}; it must be one of {', '.join(VARIANCES)}."
+    )
+  x0, discrete = _data(images)
+  noise_keys = keys.purpose(sample_keys, "eps")
+
+  def noisy(i):
+    t = jnp.asarray(i + 1, x0.dtype) / schedule.steps
+    eps = keys.normal(keys.fold(noise_keys, i), x0.shape[1:], x0.dtype)
+    return t, denoiser(diffuse(schedule, x0, eps, t), t)
+
+  def body(i, total):
+    t, estimate = noisy(i)
+    s = jnp.asarray(i, x0.dtype) / schedule.steps
+    gap = schedule.alpha_sigma(s)[0] * lost_snr(schedule, s, t) * (x0 - estimate.x0)
+    true, model = posterior_variance(schedule, s, t), VARIANCES[variance](schedule, s, t, estimate)
+    return total + mean_dims(kl(gap, jnp.log(true), jnp.zeros_like(gap), jnp.log(model)))
+
+  diffusion = jax.lax.fori_loop(1, schedule.steps, body, jnp.zeros(len(x0), x0.dtype))
+  first, second = (jnp.asarray(k / schedule.steps, x0.dtype) for k in (1, 2))
+  std = jnp.sqrt(posterior_variance(schedule, first, second))
+  mean = noisy(0)[1].x0
+  decoder = mean_dims(discretized_nll(x0, mean, std) if discrete else _gaussian_nll(x0, mean, std))
+  return _vlb(prior_kl(schedule, x0) / x0[0].size, diffusion, decoder, schedule.steps)
+
+
+def continuous_vlb(
+  denoiser: Denoiser, schedule: Schedule, images: Data, sample_keys: Keys, times: int = 128
+) -> Vlb:
+  """VDM's bound, equations (1), (4) and (5), the integral by stratified sampling of the log-SNR.
+
+  Args:
+    denoiser: the denoiser.
+    schedule: any schedule; the integral runs from t_min to 1.
+    images: uint8 [B, ...], or continuous data.
+    sample_keys: [B].
+    times: log-SNRs for each example, one in each of as many equal parts of the range.
+
+  Raises:
+    ConfigError: no times.
+  """
+  if times < 1:
+    raise ConfigError(f"config.eval.likelihood: times is {times}; the integral needs at least one.")
+  x0, discrete = _data(images)
+  start, end = _ends(schedule, x0.dtype)
+  time_keys, noise_keys = keys.purpose(sample_keys, "t"), keys.purpose(sample_keys, "eps")
+
+  def body(i, total):
+    place = (i + keys.uniform(keys.fold(time_keys, i), x0.dtype)) / times
+    logsnr = start + (end - start) * place
+    eps = keys.normal(keys.fold(noise_keys, i), x0.shape[1:], x0.dtype)
+    estimate = denoiser(_noisy(schedule, x0, eps, logsnr), schedule.t_of(logsnr)).x0
+    return total + jnp.exp(logsnr) * mean_dims((x0 - estimate) ** 2)
+
+  total = jax.lax.fori_loop(0, times, body, jnp.zeros(len(x0), x0.dtype))
+  eps = keys.normal(keys.purpose(sample_keys, "decoder"), x0.shape[1:], x0.dtype)
+  xt = _noisy(schedule, x0, eps, jnp.full(len(x0), start))
+  decoder = mean_dims(_decoder_nll(schedule, x0, xt, start, discrete))
+  alpha, sigma = SCALES[schedule.scale](end)
+  prior_logvar = 2 * jnp.log(schedule.prior_std.astype(x0.dtype))
+  prior = mean_dims(kl(alpha * x0, 2 * jnp.log(sigma), jnp.zeros_like(x0), prior_logvar))
+  return _vlb(prior, 0.5 * (start - end) / times * total, decoder, times)
+
+
+def uniform(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+  """Equation (7): (x, log q(x | x0) - log P(x0 | x) per dimension)."""
+  alpha = SCALES[schedule.scale](logsnr)[0]
+  if not discrete:
+    return alpha * x0, jnp.full(len(x0), -jnp.log(alpha))
+  width = 2 / (LEVELS - 1)
+  draw = lambda key: jax.random.uniform(key, x0.shape[1:], x0.dtype, -0.5, 0.5)  # noqa: E731
+  noise = jax.vmap(draw)(keys.purpose(sample_keys, "dequantise"))
+  return alpha * (x0 + width * noise), jnp.full(len(x0), -jnp.log(alpha * width))
+
+
+def variational(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+  """Equation (8), the same pair."""
+  eps = keys.normal(keys.purpose(sample_keys, "dequantise"), x0.shape[1:], x0.dtype)
+  sigma = SCALES[schedule.scale](logsnr)[1]
+  xt = _noisy(schedule, x0, eps, jnp.full(len(x0), logsnr))
+  log_q = -_gaussian_nll(sigma * eps, 0.0, sigma)
+  return xt, mean_dims(log_q + _decoder_nll(schedule, x0, xt, logsnr, discrete))
+
+
+DEQUANTISATIONS: dict[str, Callable] = {"uniform": uniform, "variational": variational}
+
+
+def ode_likelihood(
+  denoiser: Denoiser,
+  schedule: Schedule,
+  images: Data,
+  sample_keys: Keys,
+  dequantise: str = "uniform",
+  trace: str = "hutchinson",
+  probes: int = 1,
+  rtol: float = 1e-5,
+  atol: float = 1e-5,
+  max_steps: int = 4096,
+) -> Likelihood:
+  """The likelihood by equation (6), each example solved with step sizes of its own (Dormand-Prince 5(4)).
+
+  Args:
+    denoiser: the denoiser; differentiated forward along each probe.
+    schedule: any schedule.
+    images: uint8 [B, ...], or continuous data.
+    sample_keys: [B]; they decide the dequantisation and the probes.
+    dequantise: one of DEQUANTISATIONS.
+    trace: "hutchinson", unbiased with random signs (Hutchinson 1990), fixed along the path; or "exact", one
+      derivative a dimension.
+    probes: sign vectors for each example.
+    rtol: relative tolerance of a step, on x and on the integral of the divergence per dimension alike.
+    atol: absolute tolerance. Both must lie well below sigma(t_min) where the model is sharp at that scale, as
+      one of discrete pixels is.
+    max_steps: steps after which the solver gives up.
+
+  Raises:
+    ConfigError: an unknown dequantisation or trace, or no probes.
+  """
+  for name, value, known in (("dequantise", dequantise, DEQUANTISATIONS), ("trace", trace, TRACES)):
+    if value not in known:
+      raise ConfigError(f"config.eval.likelihood: {name} is {value!r}; it must be one of {', '.join(known)}.")
+  if probes < 1:
+    raise ConfigError(f"config.eval.likelihood: probes is {probes}; Hutchinson's trace needs at least one.")
+  x0, discrete = _data(images)
+  size, shape = x0[0].size, x0.shape[1:]
+  start, end = _ends(schedule, x0.dtype)
+  x, cost = DEQUANTISATIONS[dequantise](schedule, x0, start, discrete, sample_keys)
+
+  def directions(key):
+    if trace == "exact":
+      return jnp.eye(size, dtype=x0.dtype).reshape(size, *shape)
+    return jax.random.rademacher(key, (probes, *shape), x0.dtype)
+
+  def field(logsnr, state, vectors):
+    drift, along = jax.linearize(lambda x: _drift(denoiser, schedule, x, logsnr), state[0])
+    products = jax.vmap(lambda v: jnp.sum(v * along(v)))(vectors)
+    divergence = jnp.sum(products) if trace == "exact" else jnp.mean(products)
+    return drift, divergence / size
+
+  def solve(x, key):
+    solution = diffrax.diffeqsolve(
+      diffrax.ODETerm(field),
+      diffrax.Dopri5(),
+      start,
+      end,
+      (end - start) / 100,
+      (x, jnp.zeros((), x.dtype)),
+      directions(key),
+      stepsize_controller=diffrax.PIDController(rtol, atol, norm=_error_norm),
+      max_steps=max_steps,
+      throw=False,
+    )
+    x, divergence = (leaf[-1] for leaf in solution.ys)
+    nats = jnp.mean(_gaussian_nll(x, 0.0, schedule.prior_std.astype(x.dtype))) - divergence
+    solved = solution.result == diffrax.RESULTS.successful
+    return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1
+
+  nats, nfe = jax.vmap(solve)(x, keys.purpose(sample_keys, "probe"))
+  return Likelihood((nats + cost) / jnp.log(2.0), nfe)
+
+
+def _drift(denoiser: Denoiser, schedule: Schedule, x: Array, logsnr: Times) -> Array:
+  """dx/dL of equation (6) for one example."""
+  values, slopes = jax.jvp(SCALES[schedule.scale], (logsnr,), (jnp.ones_like(logsnr),))
+  (alpha, sigma), (d_alpha, d_sigma) = values, slopes
+  x0 = denoiser(x[None], schedule.t_of(logsnr)[None]).x0[0]
+  return d_alpha * x0 + d_sigma / sigma * (x - alpha * x0)
+
+
+def _error_norm(state) -> Array:
+  """The larger of the scaled errors of x (root mean square) and of the integral."""
+  x, divergence = state
+  return jnp.maximum(jnp.sqrt(jnp.mean(x**2)), jnp.abs(divergence))
+
+
+def _data(images: Data) -> tuple[Batch, bool]:
+  """x0 in [-1, 1] and whether it stands for discrete pixels."""
+  images = jnp.asarray(images)
+  if images.dtype == jnp.uint8:
+    return images.astype(float) / 127.5 - 1, True
+  return images, False
+
+
+def _ends(schedule: Schedule, dtype) -> tuple[Times, Times]:
+  """The log-SNRs at t_min and at 1, cut to the limit."""
+  ends = schedule.logsnr(jnp.asarray([schedule.t_min, 1], dtype))
+  return tuple(jnp.clip(ends, -LIMIT, LIMIT))
+
+
+def _noisy(schedule: Schedule, x0: Batch, eps: Batch, logsnr: PerExample) -> Batch:
+  """alpha x0 + sigma eps at log-SNRs [B]."""
+  alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in SCALES[schedule.scale](logsnr))
+  return alpha * x0 + sigma * eps
+
+
+def _gaussian_nll(x: Array, mean: Array | float, std: Times) -> Array:
+  """-log N(x; mean, std^2), elementwise."""
+  return 0.5 * jnp.log(2 * jnp.pi) + jnp.log(std) + 0.5 * ((x - mean) / std) ** 2
+
+
+def _decoder_nll(schedule: Schedule, x0: Batch, xt: Batch, logsnr: Times, discrete: bool) -> Batch:
+  """-log p(x0 | x_t) of equation (5), elementwise."""
+  alpha = SCALES[schedule.scale](logsnr)[0]
+  if not discrete:
+    return _gaussian_nll(x0, xt / alpha, jnp.exp(-logsnr / 2))
+  levels = jnp.linspace(-1, 1, LEVELS, dtype=x0.dtype)
+  energy = lambda x: 0.5 * jnp.exp(logsnr) * (xt / alpha - x) ** 2  # noqa: E731
+  return energy(x0) + jax.nn.logsumexp(-energy(levels.reshape(-1, *[1] * xt.ndim)), axis=0)
+
+
+def _vlb(prior: PerExample, diffusion: PerExample, decoder: PerExample, nfe: int) -> Vlb:
+  """Terms in nats per dimension as bits per dimension, with their sum."""
+  prior, diffusion, decoder = (term / jnp.log(2.0) for term in (prior, diffusion, decoder))
+  return Vlb(prior + diffusion + decoder, prior, diffusion, decoder, nfe)
+
+
+LIKELIHOODS: dict[str, Callable[..., Vlb | Likelihood]] = {
+  "discrete_vlb": discrete_vlb,
+  "continuous_vlb": continuous_vlb,
+  "ode": ode_likelihood,
+}

@@ -1,0 +1,228 @@
+"""The diffusion transformer with adaLN-Zero (Peebles & Xie 2023, section 3.2), in NHWC.
+
+  in      patches of patch x patch pixels, each a vector through one dense layer, plus the fixed sines and
+          cosines of its row and its column.
+  blocks  each, with (shift, scale, gate) twice from swish(embedding) through a dense layer,
+          h += gate_1 attention(norm(h) (1 + scale_1) + shift_1)                                    (1)
+          h += gate_2 mlp(norm(h) (1 + scale_2) + shift_2)                                          (2)
+  out     norm(h) (1 + scale) + shift, and a dense layer back to patches.
+
+The embedding is that of the time plus that of the class. The dense layers of shift, scale and gate and the
+last one start at zero, so that at first every block is the identity and the output is 0. Norms are layer
+norms without parameters of their own.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from diffjax.models.layers import DTYPES, Dense, Dropout, sinusoids
+from diffjax.types import ConfigError, Keys, Labels, PerExample
+
+TIME_CHANNELS = 256  # of the sines and cosines of the time
+
+
+class Embedding(nn.Module):
+  """Time, and the class where there is one, as a vector of `channels`.
+
+  Attributes:
+    channels: of the output.
+    num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
+    time_scale: factor on the time.
+  """
+
+  channels: int
+  num_classes: int
+  time_scale: float
+
+  @nn.compact
+  def __call__(self, time: PerExample, cond: Labels | None) -> Float[Array, "b d"]:
+    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, TIME_CHANNELS)
+    emb = Dense(self.channels, name="dense_0")(emb)
+    emb = Dense(self.channels, name="dense_1")(nn.swish(emb))
+    if self.num_classes:
+      rows = nn.initializers.normal(0.02)
+      emb += nn.Embed(self.num_classes + 1, self.channels, embedding_init=rows, name="classes")(cond)
+    return emb
+
+
+def norm(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+  """Layer norm over the channels, without parameters, in float32."""
+  x = x.astype(jnp.float32)
+  x -= x.mean(-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+
+
+class Block(nn.Module):
+  """Equations (1) and (2).
+
+  Attributes:
+    heads: a divisor of the channels.
+    mlp_ratio: hidden channels of the mlp per channel.
+    dropout: rate in [0, 1), after the attention and the mlp.
+    dtype: of the computation and the output.
+  """
+
+  heads: int
+  mlp_ratio: float
+  dropout: float
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b n c"], emb: Float[Array, "b e"], keys: Keys | None
+  ) -> Float[Array, "b n c"]:
+    """x [B, N, C] and emb [B, E], which is swish of the embedding, to [B, N, C]."""
+    channels = x.shape[-1]
+    parts = jnp.split(Dense(6 * channels, 0.0, name="modulation")(emb)[:, None], 6, axis=-1)
+
+    def branch(x, shift, scale, gate, change, name):
+      h = change((norm(x) * (1 + scale) + shift).astype(self.dtype))
+      h = Dropout(self.dropout, name=name)(h, keys)
+      return x + (gate * h).astype(self.dtype)
+
+    x = branch(x, *parts[:3], self._attention, "dropout_0")
+    return branch(x, *parts[3:], self._mlp, "dropout_1")
+
+  def _attention(self, h):
+    b, n, c = h.shape
+    # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
+    qkv = Dense(3 * c, 2.0, dtype=self.dtype, name="qkv")(h)
+    query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.heads, c // self.heads), 2, 0)
+    out = jax.nn.dot_product_attention(query, key, value).reshape(b, n, c)
+    return Dense(c, dtype=self.dtype, name="out")(out)
+
+  def _mlp(self, h):
+    hidden = Dense(int(self.mlp_ratio * h.shape[-1]), dtype=self.dtype, name="mlp_0")(h)
+    return Dense(h.shape[-1], dtype=self.dtype, name="mlp_1")(nn.gelu(hidden))
+
+
+class DiT(nn.Module):
+  """The network; `apply({"params": p}, x, time, cond, keys)`, as the U-Net's.
+
+  The defaults are DiT-S/2. DiT-B is 768 channels and 12 heads, DiT-L 1024, 24 blocks and 16 heads, DiT-XL
+  1152, 28 blocks and 16 heads.
+
+  Attributes:
+    patch: side of a patch, a divisor of the image's sides.
+    channels: of every token; divisible by 4, at least 8.
+    blocks: number of blocks.
+    heads: of every attention; a divisor of the channels.
+    mlp_ratio: hidden channels of an mlp per channel.
+    dropout: rate in [0, 1), in every block; the paper has none.
+    out_channels: 3 for RGB; 6 where a variance is learned too.
+    num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
+      num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
+    dtype: one of DTYPES, of dense layers and the tensors between them. Parameters, norms, the embedding,
+      the last dense layer and the output are float32.
+    remat: whether the inside of a block is computed again in the backward pass rather than kept.
+    time_scale: factor on the time before the sinusoids; see the U-Net's.
+  """
+
+  patch: int = 2
+  channels: int = 384
+  blocks: int = 12
+  heads: int = 6
+  mlp_ratio: float = 4.0
+  dropout: float = 0.0
+  out_channels: int = 3
+  num_classes: int = 0
+  dtype: str = "float32"
+  remat: bool = False
+  time_scale: float = 1.0
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b h w c"],
+    time: PerExample,
+    cond: Labels | None = None,
+    keys: Keys | None = None,
+  ) -> Float[Array, "b h w d"]:
+    """The network's output for noisy images.
+
+    Args:
+      x: [B, H, W, C]; H and W divisible by patch.
+      time: [B], any real numbers: what the network is told of the time; see `time_scale`.
+      cond: class labels [B], given if and only if num_classes > 0.
+      keys: [B] keys of the examples' dropout masks; None for no dropout.
+
+    Returns:
+      float32 [B, H, W, out_channels].
+
+    Raises:
+      ConfigError: if an attribute is out of range or does not fit the image, or if cond does not
+        fit num_classes.
+    """
+    check(self, x.shape[1], x.shape[2], cond is not None)
+    make_block = nn.remat(Block) if self.remat else Block
+    emb = nn.swish(Embedding(self.channels, self.num_classes, self.time_scale, name="embedding")(time, cond))
+    rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+
+    h = Dense(self.channels, dtype=self.dtype, name="patches")(patches(x, self.patch))
+    h += jnp.asarray(positions(rows, columns, self.channels), self.dtype)
+    for i in range(self.blocks):
+      h = make_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")(h, emb, keys)
+    shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
+    h = norm(h) * (1 + scale) + shift
+    h = Dense(self.patch**2 * self.out_channels, 0.0, name="out")(h)
+    return images(h, rows, columns, self.patch)
+
+
+def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b n d"]:
+  """[B, H, W, C] to its patches [B, H W / patch^2, patch^2 C], row by row."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // patch, patch, w // patch, patch, c)
+  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
+
+
+def images(h: Float[Array, "b n d"], rows: int, columns: int, patch: int) -> Float[Array, "b h w c"]:
+  """The images [B, rows patch, columns patch, C] of these patches; `patches` undone."""
+  h = h.reshape(h.shape[0], rows, columns, patch, patch, -1)
+  return h.transpose(0, 1, 3, 2, 4, 5).reshape(h.shape[0], rows * patch, columns * patch, -1)
+
+
+def positions(rows: int, columns: int, channels: int) -> np.ndarray:
+  """[rows columns, channels]: half for the column and half for the row, each half sines and half cosines.
+
+  Frequencies 10000^(-k / (channels / 4)), as in the authors' code (after MAE).
+  """
+  frequency = 1e4 ** (-np.arange(channels // 4) / (channels // 4))
+  row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+  angles = [place.reshape(-1, 1) * frequency for place in (column, row)]
+  return np.concatenate([wave(a) for a in angles for wave in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def check(net: DiT, height: int, width: int, labelled: bool) -> None:
+  """Raises ConfigError if an attribute is out of range or does not fit the images or the labels."""
+  if net.patch < 1 or height % net.patch or width % net.patch:
+    raise ConfigError(
+      f"patch={net.patch} must be positive and divide the image's sides, but it is {height}x{width}; "
+      f"{math.gcd(height, width)} and its divisors do."
+    )
+  if net.channels < 8 or net.channels % 4:
+    raise ConfigError(
+      f"channels={net.channels} must be divisible by 4 and at least 8: a quarter each goes to the sines and "
+      "cosines of the row and of the column."
+    )
+  if net.heads < 1 or net.channels % net.heads:
+    raise ConfigError(f"heads={net.heads} must divide the channels, which are {net.channels}.")
+  if net.blocks < 1:
+    raise ConfigError(f"blocks={net.blocks} must be at least 1.")
+  if not 0 <= net.dropout < 1:
+    raise ConfigError(f"dropout={net.dropout} must be at least 0 and less than 1.")
+  if net.dtype not in DTYPES:
+    raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
+  if labelled and not net.num_classes:
+    raise ConfigError(
+      "num_classes=0 makes an unconditional model, but cond was given: leave it out, or set num_classes."
+    )
+  if net.num_classes and not labelled:
+    raise ConfigError(
+      f"num_classes={net.num_classes} makes a conditional model, but cond is missing: give the"
+      f" label of every example ({net.num_classes} for none)."
+    )

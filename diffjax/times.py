@@ -1,0 +1,148 @@
+"""How the times of a step are drawn: functions (schedule, draws, **options) -> (t, density), both [B].
+
+The density is that of t on [t_min, 1], or on a table the probability of the row. It divides a loss only where
+a weight asks for it. Draws that spread out fall on the rows of a table and on [t_min, 1] otherwise.
+
+Importance sampling of the bound (Nichol & Dhariwal 2021, section 3.3) has a memory, the last losses of every
+row, and a pure step carries it so: it keeps a `History` beside its parameters, makes its times with
+`importance(history)`, and from the loss [B] that the objective returns, already divided by the density,
+
+    t, density = times(schedule, draws)                 # the same draws, so the same times
+    history = recorded(history, t, loss * density)      # over the global batch
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from diffjax import keys
+from diffjax.schedules import Schedule
+from diffjax.types import ConfigError, PerExample
+
+Drawn = tuple[PerExample, PerExample]
+TimesOf = Callable[[Schedule, keys.Draws], Drawn]
+
+
+def _spread(schedule: Schedule, u: PerExample) -> Drawn:
+  """Maps uniform numbers to [t_min, 1]."""
+  length = 1 - schedule.t_min
+  return schedule.t_min + length * u, jnp.full_like(u, 1 / length)
+
+
+def _rows(schedule: Schedule, u: PerExample) -> Drawn:
+  """Maps uniform numbers to the rows of a table."""
+  row = jnp.minimum(jnp.floor(u * schedule.steps), schedule.steps - 1)
+  return (row + 1) / schedule.steps, jnp.full_like(u, 1 / schedule.steps)
+
+
+def _either(schedule: Schedule, u: PerExample) -> Drawn:
+  return _spread(schedule, u) if schedule.steps is None else _rows(schedule, u)
+
+
+def uniform(schedule: Schedule, draws: keys.Draws) -> Drawn:
+  """t uniform on [t_min, 1]."""
+  return _spread(schedule, keys.uniform(draws.keys("t")))
+
+
+def discrete(schedule: Schedule, draws: keys.Draws) -> Drawn:
+  """A row of the table, uniformly."""
+  return _rows(schedule, keys.uniform(draws.keys("t")))
+
+
+def stratified(schedule: Schedule, draws: keys.Draws) -> Drawn:
+  """One uniform offset a step and an even spread over the global batch (Kingma et al. 2021, I.1).
+
+  Of all the draws this one alone depends on the batch size, by its nature.
+  """
+  u = jax.random.uniform(draws.shared("t"))
+  return _either(schedule, (u + draws.index / draws.size) % 1)
+
+
+def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
+  """Examples 2k and 2k + 1 of the global batch draw u and 1 - u (Song et al. 2021a's code, in halves)."""
+  pair = keys.purpose(keys.of_examples(draws.key, draws.index // 2), "t")
+  u = keys.uniform(pair)
+  return _either(schedule, jnp.where(draws.index % 2 == 0, u, 1 - u))
+
+
+def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: float = 1.2) -> Drawn:
+  """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), within the schedule's ends."""
+  log_ratio = mean + std * keys.normal(draws.keys("t"), ())
+  t = schedule.t_of(-2 * log_ratio)
+  slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones_like(t),))[1]
+  return t, _normal_density(log_ratio, mean, std) * -slope / 2
+
+
+def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: float = 1.0) -> Drawn:
+  """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
+  logit = mean + std * keys.normal(draws.keys("t"), ())
+  t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
+  return t, _normal_density(logit, mean, std) / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit))
+
+
+def _normal_density(x, mean, std):
+  return jax.scipy.stats.norm.pdf(x, mean, std)
+
+
+TIMES: dict[str, Callable[..., Drawn]] = {
+  "uniform": uniform,
+  "discrete": discrete,
+  "stratified": stratified,
+  "antithetic": antithetic,
+  "log_normal": log_normal,
+  "logit_normal": logit_normal,
+}
+
+ON_ROWS = ("discrete", "stratified", "antithetic")  # those that draw rows where there is a table
+
+
+class History(NamedTuple):
+  """The last losses of every row of a table, the newest last, and how many have been recorded."""
+
+  losses: Float[Array, "rows last"]
+  counts: Int[Array, "rows"]
+
+
+def no_history(steps: int, last: int = 10) -> History:
+  """An empty history of `last` losses for each of `steps` rows."""
+  return History(jnp.zeros((steps, last)), jnp.zeros(steps, jnp.int32))
+
+
+def probabilities(history: History, uniform: float = 0.001) -> Float[Array, "rows"]:
+  """sqrt of the mean squared loss, normalised, and a little uniform; uniform until every row is full."""
+  steps, last = history.losses.shape
+  root = jnp.sqrt(jnp.mean(history.losses**2, axis=1))
+  informed = (1 - uniform) * root / jnp.sum(root) + uniform / steps
+  return jnp.where(jnp.all(history.counts >= last), informed, 1 / steps)
+
+
+def importance(history: History, uniform: float = 0.001) -> TimesOf:
+  """Rows of the table with `probabilities(history)`; a function (schedule, draws) as those of TIMES."""
+
+  def times(schedule, draws):
+    if schedule.steps != len(history.counts):
+      raise ConfigError(
+        f"config.objective.times is 'importance' with a history of {len(history.counts)} rows, but the schedule has "
+        f"{schedule.steps or 'no'} rows; they must agree."
+      )
+    each = probabilities(history, uniform)
+    row = jnp.searchsorted(jnp.cumsum(each), keys.uniform(draws.keys("t")), side="right")
+    row = jnp.minimum(row, schedule.steps - 1)
+    return (row + 1) / schedule.steps, each[row]
+
+  return times
+
+
+def recorded(history: History, t: PerExample, losses: PerExample) -> History:
+  """The history with these losses of the rows at t, one after the other; no gradient."""
+
+  def record(history, one):
+    row, loss = one
+    kept = jnp.roll(history.losses[row], -1).at[-1].set(loss)
+    return History(history.losses.at[row].set(kept), history.counts.at[row].add(1)), None
+
+  rows = jnp.round(t * len(history.counts)).astype(int) - 1
+  return jax.lax.scan(record, history, (rows, jax.lax.stop_gradient(losses)))[0]

@@ -1,0 +1,366 @@
+"""Mistakes and damage: each is one paragraph on standard error, no traceback, and an exit status of its own.
+
+2 is a mistake in what was asked for, 1 a run that cannot go on. Everything runs in this process through the
+command line, with a network of one convolution so that little is compiled.
+"""
+
+import json
+import shutil
+import sys
+
+import flax.linen as nn
+import jax.numpy as jnp
+import pytest
+from absl import flags
+from PIL import Image
+
+from diffjax import commandline, metrics
+from diffjax.data.source import ArraySource
+from diffjax.evaluation import evaluate
+from diffjax.models import MODELS
+from diffjax.sampling import sample
+from diffjax.training import train
+
+JOBS = {"train": train, "sample": sample, "eval": evaluate}
+TINY = (
+  *("--config=configs/digits.py", "--config.model.name=tiny", "--config.compile_cache=False"),
+  *("--config.train.batch_size=8", "--config.train.steps=2", "--config.train.warmup=0"),
+  *("--config.train.decay=constant", "--config.log.every=1", "--config.log.samples=1"),
+  *("--config.log.held_out=0", "--config.checkpoint.every=1", "--config.sample.guidance=0.0"),
+  *("--config.sample.steps=2", "--config.sample.batch_size=8", "--config.sample.count=2"),
+)
+
+
+class Tiny(nn.Module):
+  """One convolution, and a shift by the class."""
+
+  out_channels: int = 1
+  num_classes: int = 0
+  dtype: str = "float32"
+  width: int = 256
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    wide = nn.Conv(self.width, (3, 3))(x)
+    if self.num_classes:
+      wide += nn.Embed(self.num_classes + 1, self.width)(cond)[:, None, None]
+    return nn.Conv(self.out_channels, (1, 1))(nn.swish(wide)) + 0 * time[:, None, None, None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_model():
+  MODELS["tiny"] = Tiny
+  yield
+  del MODELS["tiny"]
+
+
+def main(*arguments, jobs=JOBS):
+  """What `python main.py ARGUMENTS` does, as often as one likes in a process."""
+  argv = ["main.py", *arguments]
+  flags.FLAGS.unparse_flags()
+  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+    delattr(flags.FLAGS, name)
+  for name in ("config", "workdir", "mode"):
+    flags.FLAGS[name].unparse()
+  before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
+  try:
+    return commandline.run(jobs, argv, "doc")
+  finally:
+    sys.argv = before
+
+
+@pytest.fixture
+def refused(capsys):
+  """Runs a command that must fail; returns what it says, on one line."""
+
+  def run(*arguments, status=2, **kwargs):
+    capsys.readouterr()
+    assert main(*arguments, **kwargs) == status
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    paragraph = said.rstrip("\n").split("\n\n")[-1].removeprefix("\n")
+    assert paragraph.startswith("error: ") and "\n\n" not in paragraph
+    lines = paragraph.splitlines()
+    assert all(len(line) <= 110 or " " not in line for line in lines) and len(paragraph) < 900
+    return " ".join(lines).removeprefix("error: ")
+
+  return run
+
+
+@pytest.fixture
+def wrong(refused, tmp_path):
+  """A command that must fail before anything is made."""
+
+  def run(*arguments, **kwargs):
+    said = refused(*TINY, f"--workdir={tmp_path / 'new'}", *arguments, **kwargs)
+    assert not (tmp_path / "new").exists()
+    return said
+
+  return run
+
+
+IN_THE_ARGUMENTS = [
+  ("--config.train.stepz=3", "config.train.stepz does not exist; did you mean config.train.steps?"),
+  ("--config.steps=3", "config.steps does not exist; did you mean config.train.steps?"),
+  ("--config.train.steps=3.0", "config.train.steps is given '3.0', but is of type int, for instance 1200."),
+  ("--config.train.learning_rate=fast", "config.train.learning_rate is given 'fast', but is of type float"),
+  ("--config.data.flip=maybe", "config.data.flip is given 'maybe', but is of type bool"),
+  ("--config.sample.label=none", "config.sample.label is given 'none', but is of type int."),
+  ("--config.train.ema=(1,)", "config.train.ema is (1,); every element must be of type float."),
+  ("--config.model.unet.multipliers=(1,2.5)", "config.model.unet.multipliers is (1, 2.5)"),
+  ("--config.train=5", "config.train is a section; set its fields one by one, such as config.train."),
+  (
+    "--config.objective.predict=vv",
+    "it must be one of eps, x0, v, score, flow, edm, posterior. Did you mean 'v'?",
+  ),
+  ("--config.schedule.name=linaer", "config.schedule.name is 'linaer'"),
+  ("--config.sample.sampler=dimm", "Did you mean 'ddim'?"),
+  ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier, inception."),
+  ("--config.model.dtype=float16", "it must be one of float32, bfloat16."),
+  ("--config.sample.weights=em", "config.sample.weights is 'em'"),
+  ("--config.schedule.cosine.scale=vq", "scale is 'vq'; it must be one of vp, ve, fm, subvp."),
+  ("--config.sample.ddim.eta=-0.5", "config.sample.ddim.eta is -0.5; it must be between 0 and 1."),
+  ("--config.sample.guidance=nan", "config.sample.guidance is nan; it must be finite."),
+  ("--config.train.learning_rate=nan", "config.train.learning_rate is nan; it must be greater than 0."),
+  ("--config.train.ema=1.0", "config.train.ema"),
+  ("--config.seed=-1", "config.seed is -1; it must be between 0 and 4294967295."),
+  ("--config.sample.steps=1001", "it must lie between 1 and the schedule's 1000 steps."),
+  ("--config.sample.label=10", "config.sample.label is 10; the data's classes are 0 to 9."),
+  ("--config.train.batch_size=12", "config.train.batch_size is 12, which 8 devices do not divide"),
+  ("--config.train.accumulate=3", "which config.train.accumulate = 3 does not divide"),
+  (
+    "--config.objective.predict=flow",
+    "config.objective.predict is 'flow', a derivative in time, but the schedule is a table",
+  ),
+  (
+    "--config.schedule.name=continuous_cosine",
+    "config.objective.times is 'discrete', which draws rows of a table",
+  ),
+  ("--config.train.steps_per_call=4", "is no multiple of config.train.steps_per_call = 4; choose 4, say."),
+  ("--config=configs/digit.py", "--config=configs/digit.py is no file. Did you mean configs/digits.py?"),
+  ("--mode=trian", "--mode=trian: value should be one of <train|sample|eval>"),
+  ("--wrokdir=x", "Unknown command line flag 'wrokdir'"),
+  ("stray", "'stray' is no flag."),
+]
+
+
+@pytest.mark.parametrize("argument, said", IN_THE_ARGUMENTS, ids=[a for a, _ in IN_THE_ARGUMENTS])
+def test_a_mistake_in_one_argument_is_named(argument, said, wrong):
+  assert said in wrong(argument)
+
+
+SEVERAL = {
+  "guidance without dropped labels": (
+    ("--config.objective.label_dropout=0.0", "--config.sample.guidance=1.5"),
+    "config.sample.guidance is 1.5, but config.objective.label_dropout is 0",
+  ),
+  "guidance without labels": (
+    (
+      "--config.model.conditional=False",
+      "--config.objective.label_dropout=0.0",
+      "--config.sample.guidance=1.0",
+    ),
+    "config.sample.guidance is 1.0, but config.model.conditional is False",
+  ),
+  "an index on a continuous schedule": (
+    ("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
+    "config.objective.time_input is 'index', the row of a table, but the schedule is continuous",
+  ),
+  "a table's grid on a continuous schedule": (
+    (
+      *("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
+      "--config.objective.time_input=logsnr",
+    ),
+    "config.sample.grid is 'trailing', which walks the rows of a table",
+  ),
+  "a bound over uniform times": (
+    ("--config.objective.weight=vlb", "--config.objective.times=uniform"),
+    "choose one of discrete, stratified, antithetic",
+  ),
+  "an unknown variance": (
+    ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=fixed"),
+    "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large, learned.",
+  ),
+  "an attention that no image has": (
+    ("--config.model.name=unet", "--config.model.unet.attention=(3,)"),
+    "names the size 3, which no feature map of a 8x8 image has",
+  ),
+  "data that are not prepared": (
+    ("--config.data.source=tfds", "--config.data.tfds.data_dir=/nowhere"),
+    "TFDS set 'cifar10' is not prepared as array_record under /nowhere.",
+  ),
+  "data that no one knows": (
+    ("--config.data.source=tfds", "--config.data.tfds.name=cifar11"),
+    "config.data.tfds.name is 'cifar11', which TFDS does not know.",
+  ),
+  "a folder that is not there": (
+    ("--config.data.source=image_folder", "--config.data.image_folder.path=/nowhere"),
+    "config.data.image_folder.path is '/nowhere', which is not a folder",
+  ),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_a_mistake_of_several_arguments_is_named(case, wrong):
+  arguments, said = SEVERAL[case]
+  assert said in wrong(*arguments)
+
+
+def test_flags_that_are_missing_are_named(refused, tmp_path):
+  assert "add --config=configs/digits.py" in refused(f"--workdir={tmp_path}")
+  assert "add --workdir=runs/NAME" in refused("--config=configs/digits.py")
+  assert "add --config=" in refused("--mode=sample", f"--workdir={tmp_path / 'none'}")
+
+
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    (
+      "import nothing_of_this_name",
+      "config.py:1: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+    ),
+    ("def get_config(:", "SyntaxError"),
+    ("def get_config():\n  return 3", "get_config returns 3; it must return a ConfigDict."),
+    ("x = 1", "has no attribute 'get_config'"),
+  ],
+)
+def test_a_config_file_that_fails_is_told_where(text, said, refused, tmp_path):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  assert said in refused(f"--config={path}", f"--workdir={tmp_path / 'new'}")
+
+
+def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
+  (tmp_path / "file").write_text("x")
+  for place in ("file", "file/run"):
+    assert f"{tmp_path / 'file'} is a file" in refused(*TINY, f"--workdir={tmp_path / place}")
+
+
+def pictures(folder, count, suffix="png"):
+  folder.mkdir(parents=True, exist_ok=True)
+  for i in range(count):
+    Image.new("RGB", (9, 9), (i, 2 * i, 3)).save(folder / f"{i}.{suffix}")
+
+
+FOLDER = (
+  *("--config.data.source=image_folder", "--config.data.image_folder.size=8", "--config.train.steps=1"),
+  *("--config.data.image_folder.test_fraction=0.5", "--config.model.conditional=False"),
+  *("--config.objective.label_dropout=0.0", "--config.checkpoint.every=1"),
+)
+
+
+def test_an_empty_folder_and_a_corrupt_image_are_named(wrong, refused, tmp_path):
+  folder = tmp_path / "images"
+  pictures(folder, 0)
+  path = f"--config.data.image_folder.path={folder}"
+  assert f"'{folder}', which holds no images" in wrong(*FOLDER, path)
+  pictures(folder, 8)
+  for file in folder.iterdir():
+    file.write_bytes(file.read_bytes()[:40])
+  assert f"{folder}/" in wrong(*FOLDER, path) and "cannot be read as an image" in wrong(*FOLDER, path)
+  lazy = (*FOLDER, path, "--config.data.image_folder.memory=0", f"--workdir={tmp_path / 'lazy'}")
+  assert "cannot be read as an image" in refused(*TINY, *lazy)  # by grain's threads, in the first step
+
+
+def test_labels_that_the_data_lack_are_told(wrong, tmp_path):
+  pictures(tmp_path / "images", 8)
+  said = wrong(
+    *FOLDER, f"--config.data.image_folder.path={tmp_path / 'images'}", "--config.model.conditional=True"
+  )
+  assert "config.model.conditional is True, but the data carry no labels" in said
+
+
+def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
+  images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
+  one, two = (ArraySource(images[:n], jnp.zeros(n, jnp.int32), 2, str(n)) for n in (1, 2))
+
+  for split, sources in (("train", (one, two)), ("test", (two, one))):
+    judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources)  # noqa: E731
+    said = refused(*TINY, f"--workdir={tmp_path}", "--mode=eval", jobs={"eval": judge})
+    assert "needs at least 2 images in each split" in said and f"the {split} split has 1" in said
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A run of two steps."""
+  folder = tmp_path_factory.mktemp("trained") / "run"
+  assert main(*TINY, f"--workdir={folder}") == 0
+  return folder
+
+
+def test_what_is_not_trained_cannot_be_sampled(refused, trained, tmp_path):
+  (tmp_path / "config.json").write_bytes((trained / "config.json").read_bytes())
+  for mode in ("sample", "eval"):
+    assert "holds no checkpoint yet; train first." in refused(f"--workdir={tmp_path}", f"--mode={mode}")
+
+
+def test_the_workdir_of_another_config_is_refused_by_field_and_both_values(refused, trained):
+  before = (trained / "config.json").read_bytes()
+  said = refused(
+    *TINY, f"--workdir={trained}", "--config.objective.predict=eps", "--config.train.learning_rate=0.5"
+  )
+  assert f"--workdir={trained} holds the run of another config" in said
+  assert "config.objective.predict is 'eps' here and 'v' there" in said
+  assert "config.train.learning_rate is 0.5 here and 0.001 there" in said
+  assert "config.train.steps is 1 here and 2 there" in refused(
+    *TINY, f"--workdir={trained}", "--config.train.steps=1"
+  )
+  assert (trained / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"config": {"train": {"steps": "many"}}}'])
+def test_a_damaged_config_is_named(text, refused, tmp_path):
+  (tmp_path / "config.json").write_text(text)
+  for arguments in ((), TINY):
+    said = refused(*arguments, f"--workdir={tmp_path}")
+    assert f"{tmp_path / 'config.json'} is damaged" in said
+
+
+def test_a_saved_field_that_is_gone_is_named(refused, trained, tmp_path):
+  saved = json.loads((trained / "config.json").read_text())
+  saved["config"]["train"]["stepz"] = 3
+  (tmp_path / "config.json").write_text(json.dumps(saved))
+  assert "config.train.stepz does not exist" in refused(f"--workdir={tmp_path}", "--mode=sample")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint_is_named_with_the_way_out(refused, trained, tmp_path):
+  def damaged(name, mode, damage):
+    shutil.copytree(trained, tmp_path / name)
+    damage(tmp_path / name / "checkpoints" / "2")
+    arguments = (f"--workdir={tmp_path / name}", f"--mode={mode}", "--config.train.steps=3")
+    said = refused(*arguments, status=1)
+    assert f"The checkpoint {tmp_path / name / 'checkpoints' / '2'} is damaged" in said
+    assert said.endswith("Remove that folder to continue from step 1.")
+    return said
+
+  def flip(folder):
+    about = folder / "about" / "metadata"
+    checksums = json.loads(about.read_text())["checksums"]
+    path, value = next((p, v) for p, v in checksums.items() if "kernel" in p)
+    about.write_text(about.read_text().replace(str(value), str(value ^ 8)))
+
+  for mode in JOBS:
+    assert "the bytes of" in damaged(f"flip_{mode}", mode, flip)
+  cut = lambda folder: (folder / "state" / "_METADATA").write_bytes(b'{"tree')  # noqa: E731
+  assert "it cannot be read" in damaged("cut", "sample", cut)
+  assert "it cannot be read" in damaged("gone", "train", lambda folder: shutil.rmtree(folder / "state"))
+  shutil.rmtree(tmp_path / "flip_train" / "checkpoints" / "2")
+  assert main(f"--workdir={tmp_path / 'flip_train'}", "--mode=sample") == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_step(refused, tmp_path):
+  arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.learning_rate=1e30", "--config.train.steps=6")
+  for _ in range(2):  # the same command ends the same way
+    said = refused(*arguments, status=1)
+    assert said.startswith("At step 1 the loss was ")
+    assert "step 1 is the last checkpoint from before" in said and f"{tmp_path}/config.json" in said
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1]
+
+
+def test_help_tells_the_flags(capsys):
+  assert main("--help") == 0
+  said = capsys.readouterr().out
+  assert "doc" in said and all(f"--{flag}" in said for flag in ("config", "workdir", "mode"))

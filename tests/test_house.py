@@ -1,0 +1,176 @@
+"""The order of the house: what may import what, read from the source itself."""
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "diffjax"
+# Imports point only up this list. A new module is placed here deliberately, at the level of what it uses.
+ORDER = (
+  "types",
+  "atomic",
+  "console",
+  "keys",
+  "curves",
+  "schedules",
+  "gaussian",
+  "predictions",
+  "denoisers",
+  "times",
+  "weights",
+  "objectives",
+  "samplers",
+  "likelihood",
+  "models",
+  "data",
+  "parallel",
+  "metrics",
+  "state",
+  "optimization",
+  "pictures",
+  "reporting",
+  "checkpoint",
+  "config",
+  "experiment",
+  "workdir",
+  "saved_config",
+  "run",
+  "train_step",
+  "held_out",
+  "sampling",
+  "training",
+  "evaluation",
+  "commandline",
+)
+PURE = (
+  *("types", "keys", "curves", "schedules", "gaussian", "predictions", "denoisers", "times", "weights"),
+  *("objectives", "samplers", "likelihood", "models", "state", "optimization"),
+)
+# All that pure functions of arrays need; nothing here opens a file or knows the machine.
+PURE_MAY_USE = {
+  *("collections", "dataclasses", "functools", "itertools", "math", "typing", "zlib"),
+  *("jax", "flax", "numpy", "optax", "diffrax", "jaxtyping"),
+}
+IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
+DEVICES = {
+  *("devices", "local_devices", "device_count", "local_device_count", "process_index", "process_count"),
+  *("pmap", "pmean", "psum", "shard_map", "make_mesh", "Mesh", "NamedSharding", "PartitionSpec"),
+}
+MODULES = sorted(ROOT.rglob("*.py"))
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def room(path):
+  """The name of a file's place in the list: its own, or its folder's."""
+  return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@functools.cache
+def parsed(path):
+  return ast.parse(path.read_text(), str(path))
+
+
+def imports(path):
+  """(line, dotted name) of every import in a file, those inside functions too."""
+  for node in ast.walk(parsed(path)):
+    if isinstance(node, ast.Import):
+      yield from ((node.lineno, alias.name) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}:{node.lineno} imports by a relative name"
+      yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def dotted(node):
+  """a.b.c of an attribute, or None."""
+  if isinstance(node, ast.Name):
+    return node.id
+  if isinstance(node, ast.Attribute) and (base := dotted(node.value)):
+    return f"{base}.{node.attr}"
+  return None
+
+
+def file_of(name):
+  """The file that a dotted name of this library is or lies in."""
+  parts = name.split(".")[1:]
+  for length in range(len(parts), -1, -1):
+    place = ROOT.joinpath(*parts[:length])
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+      if file.is_file():
+        return file
+  raise AssertionError(f"{name} is nowhere")
+
+
+def private(name):
+  return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def test_every_module_has_its_place_in_the_list():
+  assert len(set(ORDER)) == len(ORDER) and set(PURE) < set(ORDER)
+  rooms = {room(path) for path in MODULES} - {"__init__"}
+  assert "schedules" in rooms and "samplers" in rooms  # the walk finds files and folders
+  assert rooms <= set(ORDER), f"no place yet: {sorted(rooms - set(ORDER))}"
+
+
+@every_module
+def test_imports_point_only_up_the_list(path):
+  for line, name in imports(path):
+    if name.split(".")[0] != "diffjax":
+      continue
+    assert path != ROOT / "__init__.py", "the package itself imports nothing"
+    used = ORDER.index(room(file_of(name)))
+    assert used <= ORDER.index(room(path)), f"{path}:{line} imports {name}, which stands below it"
+
+
+def test_no_two_modules_import_each_other():
+  uses = {p: {file_of(name) for _, name in imports(p) if name.split(".")[0] == "diffjax"} for p in MODULES}
+  assert sum(map(len, uses.values())) > 50
+  while free := {path for path, used in uses.items() if not used}:
+    uses = {path: used - free for path, used in uses.items() if path not in free}
+  assert not uses, f"in or behind a circle: {sorted(str(p.relative_to(ROOT)) for p in uses)}"
+
+
+@every_module
+def test_nothing_private_of_others_is_used(path):
+  for line, name in imports(path):
+    assert not private(name), f"{path}:{line} imports {name}"
+  mine = {name.split(".")[-1] for _, name in imports(path)} | {
+    alias.asname
+    for node in ast.walk(parsed(path))
+    if isinstance(node, ast.Import | ast.ImportFrom)
+    for alias in node.names
+  }
+  for node in ast.walk(parsed(path)):
+    if isinstance(node, ast.Attribute) and (name := dotted(node)) and name.split(".")[0] in mine:
+      assert not private(name), f"{path}:{node.lineno} uses {name}"
+
+
+@every_module
+def test_the_pure_core_reads_and_writes_nothing(path):
+  if room(path) not in PURE:
+    return
+  for line, name in imports(path):
+    top = name.split(".")[0]
+    fine = room(file_of(name)) in PURE if top == "diffjax" else top in PURE_MAY_USE
+    assert fine, f"{path}:{line} imports {name}"
+  for node in ast.walk(parsed(path)):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+      assert node.func.id not in IMPURE_BUILTINS, f"{path}:{node.lineno} calls {node.func.id}"
+
+
+@every_module
+def test_only_parallel_knows_devices(path):
+  if room(path) == "parallel":
+    return
+  for line, name in imports(path):
+    assert not (name.startswith("jax.") and name.split(".")[-1] in DEVICES), f"{path}:{line} imports {name}"
+  for node in ast.walk(parsed(path)):
+    if isinstance(node, ast.Attribute) and (name := dotted(node)) and name.startswith("jax."):
+      assert name.split(".")[-1] not in DEVICES, f"{path}:{node.lineno} uses {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT.parent / "configs").glob("*.py")), ids=lambda p: p.name)
+def test_a_config_uses_only_the_config_and_other_configs(path):
+  for line, name in imports(path):
+    assert name == "diffjax.config" or name.startswith("configs."), f"{path}:{line} imports {name}"

@@ -1,0 +1,243 @@
+"""main.py as a user runs it: each mode, finished runs, and resuming after a kill, bit for bit.
+
+Two runs of the same 8 steps, each command a process of its own. One goes straight through. The other ends
+after 3 steps, is told to go on and killed in step 6, goes on and is asked to stop in step 5, and finishes.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax import checkpoint, parallel, workdir
+from diffjax import run as runs
+from diffjax.data import SOURCES, order, pipeline
+
+ROOT = Path(__file__).parents[1]
+STEPS = 8
+CONFIG = (
+  *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
+  *("--config.model.unet.attention=()", "--config.model.unet.dropout=0.1", "--config.data.flip=True"),
+  *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
+  *("--config.train.ema=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
+  *("--config.log.held_out=7", "--config.checkpoint.every=3", "--config.sample.steps=3"),
+)
+# The same main.py, in which the process is sent a signal once the metrics of a step are written.
+SIGNALLED = """
+import os, sys
+import main
+from diffjax.reporting import Reporter
+
+number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+written = Reporter.metrics
+
+def metrics(self, step, values):
+  written(self, step, values)
+  if step == at:
+    os.kill(os.getpid(), number)
+
+Reporter.metrics = metrics
+sys.exit(main.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def main(tmp_path_factory):
+  """Runs a command on one CPU device; compiled functions are kept for the next one."""
+  cache = tmp_path_factory.mktemp("compiled")
+  flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")).strip()
+  environment = os.environ | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+
+  def run(*arguments, signalled=None):
+    program = ["-c", SIGNALLED, *map(str, signalled)] if signalled else ["main.py"]
+    command = [sys.executable, *program, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+  return run
+
+
+@pytest.fixture(scope="module")
+def done(main, tmp_path_factory):
+  """The two runs' workdirs, and what every command of theirs answered."""
+  straight, broken = (tmp_path_factory.mktemp(name) / "run" for name in ("straight", "broken"))
+  steps = f"--config.train.steps={STEPS}"
+  said = {}
+
+  def first():
+    train = (*CONFIG, steps, f"--workdir={straight}")
+    said["train"] = main(*train)
+    succeeded(said["train"])
+    before = files(straight / "checkpoints")
+    said["again"] = main(*train)
+    said["unchanged"] = before == files(straight / "checkpoints")
+    said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11")
+    said["eval"] = main(
+      *(f"--workdir={straight}", "--mode=eval", "--config.eval.seeds=1", "--config.sample.steps=2"),
+      *("--config.sample.batch_size=512", "--config.sample.guidance=0.0"),
+    )
+
+  def second():
+    train = (*CONFIG, steps, f"--workdir={broken}")
+    said["short"] = main(*CONFIG, "--config.train.steps=3", f"--workdir={broken}")
+    succeeded(said["short"])
+    said["killed"] = main(*train, signalled=(signal.SIGKILL, 5))
+    said["left"] = sorted(path.name for path in (broken / "checkpoints").iterdir() if path.name.isdigit())
+    said["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
+    said["finished"] = main(*train)
+
+  with ThreadPoolExecutor() as pool:
+    for job in [pool.submit(first), pool.submit(second)]:
+      job.result()
+  return straight, broken, said
+
+
+def files(folder):
+  """Every file under a folder with its content and the time of its last change."""
+  found = [path for path in folder.rglob("*") if path.is_file()]
+  return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def succeeded(answer):
+  assert answer.returncode == 0, answer.stderr
+  assert "Traceback" not in answer.stderr
+  return answer.stderr
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_training_leaves_a_whole_workdir(done):
+  folder, _, said = done
+  assert f"step {STEPS}/{STEPS}" in succeeded(said["train"])
+  about = json.loads((folder / "config.json").read_text())
+  assert set(about) == {"config", "commit", "packages"}
+  assert about["config"]["train"]["steps"] == STEPS and about["config"]["train"]["ema"] == [0.5, 0.99]
+  assert about["packages"]["jax"] == jax.__version__
+  head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+  assert about["commit"] is None if head.returncode else about["commit"].startswith(head.stdout.strip())
+  found = lines(folder / "metrics.jsonl")
+  losses = {line["step"]: line["loss"] for line in found if "loss" in line}
+  assert list(losses) == list(range(1, STEPS + 1)) and all(0 < loss < 3 for loss in losses.values())
+  rates = [line["learning_rate"] for line in found if "learning_rate" in line]
+  np.testing.assert_allclose(rates, [5e-4] + [1e-3] * (STEPS - 1), rtol=1e-6)
+  held_out = {name.split("/")[1] for line in found for name in line if name.startswith("held_out/")}
+  assert held_out == {"raw", "ema_0.5", "ema_0.99"}
+  assert list((folder / "tensorboard").glob("events.*"))
+  log = (folder / "log.txt").read_text()
+  assert f"step {STEPS}/{STEPS}" in log and "training: " in log and "\x1b" not in log
+  assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["6", "8"]
+
+
+def test_training_draws_samples_and_a_denoising_strip(done):
+  folder, _, said = done
+  grid, strip = (
+    np.asarray(Image.open(folder / "samples" / f"{n}_{STEPS:08d}.png")) for n in ("grid", "strip")
+  )
+  assert grid.dtype == strip.dtype == np.uint8 and grid.ndim == 2  # digits are grey
+  assert grid.std() > 5 and strip.std() > 5
+  assert strip.shape[0] > strip.shape[1]  # five samples down; x_T, two stops and the end across
+  assert f"grid_{STEPS:08d}.png" in said["train"].stderr
+
+
+def test_a_finished_run_says_so_and_changes_no_checkpoint(done):
+  folder, _, said = done
+  assert f"{folder} is finished: step {STEPS} of {STEPS}." in succeeded(said["again"])
+  assert said["unchanged"]
+
+
+def test_sampling_needs_only_the_workdir(done):
+  folder, _, said = done
+  assert f"11 samples of step {STEPS}, ema 0.5 weights" in succeeded(said["sample"])
+  (path,) = (folder / "samples").glob("*.npz")
+  with np.load(path, allow_pickle=False) as found:
+    images, labels = found["images"], found["labels"]
+  assert images.shape == (11, 8, 8, 1) and images.dtype == np.uint8
+  np.testing.assert_array_equal(labels, [*range(10), 0])
+  assert len({image.tobytes() for image in images}) == 11
+  for kind in ("grid", "strip"):
+    Image.open(f"{path.with_suffix('')}_{kind}.png").load()
+
+
+def test_evaluation_writes_values_floors_and_settings(done):
+  folder, _, said = done
+  table = succeeded(said["eval"])
+  assert "classifier frechet" in table and "classifier agreement" in table
+  report = json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text())
+  train = SOURCES["digits"]("train")
+  assert report["step"] == STEPS and report["samples"] == len(train) and report["seeds"] == [0]
+  assert report["weights"] == "ema 0.5" and report["evaluations"] == 2
+  assert report["sampler"]["sampler"] == "ddim" and report["sampler"]["guidance"] == 0.0
+  summary = report["metrics"]["classifier"]
+  assert summary["settings"]["trained_on"] == train.fingerprint
+  assert SOURCES["digits"]("test").fingerprint in summary["settings"]["reference"]
+  for name, value in summary["values"].items():
+    assert value["value"] == np.median(value["of_seeds"]) and len(value["of_seeds"]) == 1, name
+  frechet, agreement = (summary["values"][name] for name in ("frechet", "agreement"))
+  assert frechet["value"] > 10 * frechet["floor"] > 0  # eight steps are no training
+  assert 0 <= agreement["value"] < 0.5 < 0.9 < agreement["floor"] <= 1
+  Image.open(folder / "eval" / str(STEPS) / "grid.png").load()
+
+
+def test_a_kill_loses_only_the_steps_since_the_last_checkpoint(done):
+  _, _, said = done
+  assert "finished: step 3" in succeeded(said["short"])
+  assert said["killed"].returncode == -signal.SIGKILL
+  assert "going on from step 3" in said["killed"].stderr
+  assert said["left"] == ["3"]
+  assert "going on from step 3" in said["stopped"].stderr
+
+
+def test_a_polite_stop_saves_the_step_and_says_so(done):
+  _, _, said = done
+  stopped = succeeded(said["stopped"])
+  assert "SIGTERM: step 5 is saved; the same command goes on from there." in stopped
+  assert "finished" not in stopped
+  assert "going on from step 5" in succeeded(said["finished"])
+
+
+def test_interrupted_and_straight_runs_are_equal_bit_for_bit(done):
+  straight, broken, _ = done
+  states = []
+  for folder in (straight, broken):
+    run = runs.start(workdir.load(folder), folder)
+    with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+      states.append(run.restore(checkpoints, STEPS))
+  flat = [jax.tree_util.tree_leaves_with_path(state) for state in states]
+  assert len(flat[0]) > 5 * 20
+  for (path, one), (_, other) in zip(*flat, strict=True):
+    if jax.numpy.issubdtype(one.dtype, jax.dtypes.prng_key):
+      one, other = jax.random.key_data(one), jax.random.key_data(other)
+    assert np.asarray(one).tobytes() == np.asarray(other).tobytes(), jax.tree_util.keystr(path)
+  assert int(states[0].step) == STEPS
+  assert states[0].params is not states[1].params
+
+  def told(folder):
+    found = lines(folder / "metrics.jsonl")
+    return [line for line in found if "loss" in line] + [line for line in found if line["step"] == STEPS]
+
+  assert told(straight) == told(broken) and len(told(straight)) == STEPS + 2
+  grids = [(folder / "samples" / f"grid_{STEPS:08d}.png").read_bytes() for folder in (straight, broken)]
+  assert grids[0] == grids[1]
+
+
+def test_the_next_batch_after_a_restart_is_the_one_that_was_next():
+  source = SOURCES["digits"]("train")
+  with pipeline.batches(source, seed=0, start_step=STEPS, batch_size=16) as ahead:
+    batch = next(ahead)
+  with pipeline.batches(source, seed=0, start_step=0, batch_size=16) as ahead:
+    whole = [next(ahead) for _ in range(STEPS + 1)][-1]
+  expected = source.read(order.indices(0, STEPS, 16, len(source)))
+  for name in ("image", "label"):
+    np.testing.assert_array_equal(batch[name][0], whole[name][0])
+    np.testing.assert_array_equal(batch[name][0], expected[name])
+  assert parallel.create().device_count == 8  # the restored states above were read by more devices than wrote
