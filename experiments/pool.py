@@ -180,5 +180,6 @@ def _stop(tasks: list[Task], kill: bool) -> None:
       with contextlib.suppress(ProcessLookupError):
         if kill:
           os.killpg(task.process.pid, signal.SIGKILL)
+          task.process.wait()
         else:
           task.process.terminate()

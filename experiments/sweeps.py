@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from diffjax import commandline
 from diffjax.config import check as check_config
-from diffjax.config import leaves, require_path, resolved
+from diffjax.config import leaves, require_field, resolved
 from diffjax.types import ConfigError
 
 HERE = Path(__file__).parent
@@ -207,7 +207,7 @@ def _config(base: str, run: Run) -> ConfigDict:
   config = commandline.load(base)
   try:
     for path, value in run.overrides.items():
-      require_path(config, path)
+      require_field(config, path)
       _set(config, path, value)
     check_config(config)
     _check_used(config, run.overrides)

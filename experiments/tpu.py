@@ -156,13 +156,15 @@ done
 """
 
 
+def _on(args: Any, worker: int, command: str) -> str:
+  """A command on one worker."""
+  ssh = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", args.tpu_name, *_where(args)]
+  return shlex.join([*ssh, f"--worker={worker}", f"--command={command}"])
+
+
 def _everywhere(args: Any, command: str) -> list[str]:
   """A command on every worker at once."""
-  ssh = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", args.tpu_name, *_where(args)]
-  return [
-    f"{shlex.join([*ssh, f'--worker={k}', f'--command={command}'])} & pids+=($!)"
-    for k in range(args.tpu_workers)
-  ]
+  return [f"{_on(args, worker, command)} & pids+=($!)" for worker in range(args.tpu_workers)]
 
 
 def _copy(args: Any) -> str:
@@ -192,7 +194,7 @@ def _copy(args: Any) -> str:
 
 
 def _run(job: Job, args: Any) -> str:
-  """A run on all workers, unless it is finished."""
+  """A run on all workers, unless the first one finds it finished."""
   made = f"checkpoints/{job.config.train.steps}"
   if "eval" in job.commands:
     made = f"eval/{job.config.train.steps}/metrics.json"
@@ -200,13 +202,16 @@ def _run(job: Job, args: Any) -> str:
   if job.after:
     lend = ["ln", "-sfn", f"../{job.after}/checkpoints", f"{job.folder}/checkpoints"]
     commands = [shlex.join(["mkdir", "-p", job.folder]), shlex.join(lend), *commands]
-  there = shlex.quote(f"{job.folder}/{made}")
-  command = f"cd {CODE} && {{ [ -e {there} ] || {{ {' && '.join(commands)}; }}; }}"
+  there = shlex.join(["[", "-e", f"{job.folder}/{made}", "]"])
   return "\n".join(
     [
-      f"echo {shlex.quote(job.name)}",
-      *_everywhere(args, command),
+      f"if {_on(args, 0, f'cd {CODE} && {there}')} </dev/null; then",
+      f"echo {shlex.quote(f'{job.name}: finished before')}",
+      "else",
+      f"echo {shlex.quote(f'{job.name}: running')}",
+      *_everywhere(args, " && ".join([f"cd {CODE}", *commands])),
       f"together || failed+=({shlex.quote(job.name)})",
+      "fi",
       "",
     ]
   )

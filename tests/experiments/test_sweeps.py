@@ -61,7 +61,7 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
     ({"objective.predict": "velocity"}, "config.objective.predict is 'velocity'; it must be one of"),
     ({"train.steps": 0}, "config.train.steps is 0; it must be at least 1"),
     ({"train.ema": ("high",)}, "every element must be of type float"),
-    ({"schedule": "linear"}, "config.schedule"),
+    ({"schedule": "linear"}, "config.schedule is a section; set its fields"),
     ({"schedule.linear.beta_end": 0.03}, "has no effect here: 'linear' is not what is chosen"),
     ({"model.conditional": False}, "config.objective.label_dropout is 0.1, but config.model.conditional is"),
   ],
