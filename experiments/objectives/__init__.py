@@ -9,8 +9,8 @@ SWEEP = product(
   "configs/digits.py",
   {"objective.predict": ("eps", "x0", "v"), "schedule.name": ("linear", "cosine")},
   shared={
-    "train.steps": 600,
-    "checkpoint.every": 200,
+    "train.steps": 500,
+    "checkpoint.every": 250,
     "eval.count": 720,
     "sample.guidance": 0.0,
   },

@@ -46,6 +46,12 @@ def test_an_earlier_checkpoint_is_not_the_end(job):
   assert not job.done("train") and not job.finished
 
 
+def test_an_evaluation_without_its_checkpoint_is_not_the_end(job):
+  train(job, step=20)
+  evaluate(job, report(job))
+  assert not job.done("eval") and not job.finished
+
+
 def test_trained_and_not_evaluated(job):
   train(job)
   assert job.done("train") and not job.done("eval") and not job.finished
