@@ -7,13 +7,16 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 
-.PHONY: help install demo test test-torch test-assets lint lock clean
+.PHONY: help install demo test test-torch test-assets test-sweep test-slurm sweep lint lock clean
 
 help:
 	@echo "make demo        install into $(VENV), train on scikit-learn's digits, sample, evaluate"
 	@echo "make test        install into $(VENV) and run the tests   [PYTHON=python3.12]"
 	@echo "make test-torch  compare the U-Net with diffusers' (PyTorch, large download)"
 	@echo "make test-assets  what needs DIFFJAX_INCEPTION, TFDS_DATA_DIR and DIFFJAX_GOLDEN (see tests/metrics)"
+	@echo "make sweep       objectives x schedules on digits: nine minutes or so on 2 cores, table and picture"
+	@echo "make test-sweep  train, stop, resume and collect a small sweep; check the TPU script with shellcheck"
+	@echo "make test-slurm  a sweep on a Slurm of one node (as root; apt-get install slurm-wlm munge)"
 	@echo "make lint        ruff"
 	@echo "make lock        resolve the lock files again"
 	@echo "make clean       remove the virtual environments"
@@ -41,7 +44,7 @@ demo: install
 	$(VENV)/bin/python main.py --workdir=runs/digits --mode=eval
 
 test: install
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2
 
 test-torch: install
 	$(VENV)/bin/python -m pip install -q -e .[parity]
@@ -49,6 +52,17 @@ test-torch: install
 
 test-assets: install
 	$(VENV)/bin/python -m pytest -q -rs -s -m assets
+
+sweep: install
+	$(VENV)/bin/python -m experiments.launch objectives --on=local
+	$(VENV)/bin/python -m experiments.collect objectives
+
+test-sweep: install
+	$(VENV)/bin/python -m pytest -q -m "sweep or shellcheck"
+
+test-slurm: install
+	$(VENV)/bin/python -m pip install -q -e .[slurm]
+	$(VENV)/bin/python -m pytest -q -m slurm
 
 lint: install
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -31,8 +31,9 @@ setup(
     "tensorboardX>=2.6.5",
   ],
   extras_require={
-    "test": ["pytest>=9", "hypothesis>=6.150", "beartype>=0.22", "ruff>=0.14"],
+    "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "beartype>=0.22", "ruff>=0.14"],
     "wandb": ["wandb>=0.21"],
+    "slurm": ["submitit>=1.5.3"],
     "parity": ["torch==2.13.0", "diffusers>=0.35"],
   },
 )

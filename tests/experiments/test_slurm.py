@@ -1,0 +1,121 @@
+"""A sweep on a real Slurm of one node: submitted, one job requeued by SIGTERM, all finished.
+
+apt-get install slurm-wlm munge; pip install submitit; make test-slurm        (as root)
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import launch, slurm
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """\
+from experiments.sweeps import product
+
+SWEEP = product(
+  "configs/digits.py",
+  {"seed": (0, 1)},
+  shared={
+    "model.unet.channels": 8, "train.batch_size": 8, "train.steps": 2000, "train.warmup": 0,
+    "log.every": 50, "log.held_out": 16, "log.samples": 4, "checkpoint.every": 2000,
+    "sample.steps": 2, "eval.count": 20, "eval.seeds": 1,
+  },
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+  """A Slurm of one node, as long as the tests of this file run."""
+  folder = tmp_path_factory.mktemp("slurm")
+  script = Path(__file__).with_name("slurm.sh")
+  subprocess.run([script, "start", folder], check=True)
+  os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+  yield folder
+  subprocess.run([script, "stop", folder], check=True)
+  del os.environ["SLURM_CONF"]
+
+
+def until(holds, seconds, what):
+  """Waits until something holds."""
+  end = time.monotonic() + seconds
+  while not holds():
+    assert time.monotonic() < end, f"not within {seconds} seconds: {what()}"
+    time.sleep(0.5)
+
+
+@pytest.mark.slurm
+def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
+  sweep = tmp_path / "mine" / "__init__.py"
+  sweep.parent.mkdir()
+  sweep.write_text(SWEEP)
+  runs = tmp_path / "runs" / "mine"
+  command = [sys.executable, "-m", "experiments.launch", str(sweep.parent), f"--workdir={tmp_path}/runs"]
+  flags = ["--on=slurm", "--partition=test", "--cpus=1", "--time=0:30:00"]
+  environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
+
+  def launched():
+    found = subprocess.run(
+      [*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+  def said():
+    outputs = "\n".join(path.read_text()[-3000:] for path in (runs / "slurm").glob("*.out"))
+    return subprocess.run(["squeue"], capture_output=True, text=True).stdout + outputs
+
+  def log(run):
+    path = runs / run / "log.txt"
+    return path.read_text() if path.exists() else ""
+
+  assert "seed_0: submitted as job" in launched()
+  assert "seed_0: queued before as job" in launched()
+  until(lambda: " step 100/2000 " in log("seed_0"), 200, said)
+  job = json.loads((runs / "slurm" / "jobs.json").read_text())["seed_0"]
+  subprocess.run(["scancel", "--signal=TERM", job], check=True)
+  until(lambda: "the same command goes on from there" in log("seed_0"), 60, said)
+  saved = int(re.search(r"SIG(?:TERM|INT): step (\d+) is saved", log("seed_0"))[1])
+  assert 100 <= saved < 2000
+  shown = lambda: subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout  # noqa: E731
+  until(lambda: "Restarts=1 " in shown(), 60, said)
+  evaluated = lambda run: (runs / run / "eval/2000/metrics.json").exists()  # noqa: E731
+  until(lambda: evaluated("seed_0") and evaluated("seed_1"), 400, said)
+  assert f"going on from step {saved}" in log("seed_0")
+  assert "going on from" not in log("seed_1")
+  until(lambda: not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout, 60, said)
+  assert "2 runs, 2 finished before" in launched()
+
+
+def test_a_missing_submitit_is_said(monkeypatch, capsys, tmp_path):
+  monkeypatch.setitem(sys.modules, "submitit", None)
+  assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}"]) == 2
+  assert "pip install diffjax[slurm]" in capsys.readouterr().err
+
+
+def test_a_machine_without_slurm_is_said(monkeypatch, capsys, tmp_path):
+  monkeypatch.setitem(sys.modules, "submitit", object())
+  monkeypatch.setenv("PATH", "/nonexistent")
+  assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}"]) == 2
+  assert "there is no sbatch on this machine" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_dry_run_needs_neither(monkeypatch, capsys, tmp_path):
+  monkeypatch.setitem(sys.modules, "submitit", None)
+  assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}", "--dry_run"]) == 0
+  assert "--config.seed=4" in capsys.readouterr().out
+  assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}", "--dry_run", "--time=soon"]) == 2
+
+
+@pytest.mark.parametrize(
+  ("text", "minutes"), [("90", 90), ("1:00:00", 60), ("2-01:30:00", 2970), ("0:00:01", 1), ("24:00:00", 1440)]
+)
+def test_times(text, minutes):
+  assert slurm.minutes(text) == minutes
