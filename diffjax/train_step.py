@@ -57,7 +57,8 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
   """The pure step (state, batch, mean) -> (state, metrics), equations (1) and (2).
 
   `batch` holds image uint8 [B, H, W, C], label int32 [B] and index int32 [B], the places in the global batch.
-  Metrics are float32 scalars: loss, grad_norm (before clipping) and learning_rate.
+  Metrics are float32 scalars: loss, grad_norm (before clipping), update_norm
+  and learning_rate.
   """
   config = experiment.config.train
 
@@ -88,6 +89,7 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
     metrics = {
       "loss": value,
       "grad_norm": optax.tree.norm(gradient),
+      "update_norm": optax.tree.norm(updates),
       "learning_rate": experiment.learning_rate(state.step),
     }
     return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics

@@ -87,18 +87,18 @@ class Interval:
     """Their means (of the learning rate the last).
 
     Raises:
-      RunError: a loss or a gradient was not finite.
+      RunError: a loss, a gradient or an update was not finite.
     """
     steps = {name: np.concatenate([p[name] for p in jax.device_get(self.parts)]) for name in self.parts[0]}
-    finite = np.isfinite(steps["loss"]) & np.isfinite(steps["grad_norm"])
+    finite = np.all([np.isfinite(steps[name]) for name in ("loss", "grad_norm", "update_norm")], axis=0)
     if not finite.all():
       at = int(np.argmin(finite))
       good = (
         f"step {last_good} is the last checkpoint from before" if last_good else "there is no checkpoint yet"
       )
       raise RunError(
-        f"At step {self.first + at} the loss was {steps['loss'][at]:g} and the gradient's norm "
-        f"{steps['grad_norm'][at]:g}. The run has stopped; {good} (config: {run.folder}/config.json). Lower "
+        f"At step {self.first + at + 1} the loss was {steps['loss'][at]:g}, the gradient's norm "
+        f"{steps['grad_norm'][at]:g} and the update's {steps['update_norm'][at]:g}. The run has stopped; {good} (config: {run.folder}/config.json). Lower "
         "config.train.learning_rate or add config.train.warmup, or look for bad data."
       )
     return {name: float(v[-1] if name == "learning_rate" else v.mean()) for name, v in steps.items()}

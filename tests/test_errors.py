@@ -355,7 +355,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_step(re
   arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.learning_rate=1e30", "--config.train.steps=6")
   for _ in range(2):  # the same command ends the same way
     said = refused(*arguments, status=1)
-    assert said.startswith("At step 1 the loss was ")
+    assert said.startswith("At step 2 the loss was ")
     assert "step 1 is the last checkpoint from before" in said and f"{tmp_path}/config.json" in said
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
