@@ -40,7 +40,8 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
   FigureCanvasAgg(figure)
   for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-    _panel(axes, lines(sweep, rows, metric), axis_of(sweep, rows), metric)
+    axis = axis_of(sweep, rows)
+    _panel(axes, lines(sweep, rows, metric), axis, metric, ", ".join(p for p in sweep.paths if p != axis))
   if unfinished := sum(not row.finished for row in rows):
     figure.suptitle(f"{unfinished} of {len(rows)} runs unfinished and left out", fontsize="small")
   with atomic.writing(path) as file:
@@ -48,7 +49,7 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   return True
 
 
-def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str) -> None:
+def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str, legend: str) -> None:
   x = list(dict.fromkeys(value for points in found.values() for value, _ in points))
   numeric = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in x)
   place = {value: value if numeric else k for k, value in enumerate(x)}
@@ -70,4 +71,4 @@ def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str) -> None
   axes.set(xlabel=axis, ylabel=metric)
   axes.grid(alpha=0.3)
   if any(found):
-    axes.legend(fontsize="small")
+    axes.legend(title=legend, fontsize="small", title_fontsize="small")

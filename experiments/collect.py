@@ -56,7 +56,10 @@ class Row:
   @property
   def state(self) -> str:
     """In words."""
-    return "finished" if self.finished else f"unfinished, step {self.step} of {self.steps}"
+    if self.finished:
+      return "finished"
+    reached = "not evaluated" if self.step >= self.steps else f"step {self.step} of {self.steps}"
+    return f"unfinished, {reached}"
 
 
 def rows(sweep: Sweep, every: Sequence[Job]) -> list[Row]:
@@ -159,7 +162,7 @@ def as_markdown(name: str, found: Sequence[Row]) -> str:
   unfinished = sum(not row.finished for row in found)
   parts = [f"# {name}", _table(header, lines)]
   if unfinished:
-    parts.append(f"**{unfinished} of {len(found)} runs are unfinished.**")
+    parts.append(f"**Unfinished: {unfinished} of {len(found)} runs.**")
   if same:
     parts.append(
       "Scores are medians over the sampling seeds, in brackets the lowest and the highest. All: "

@@ -1,6 +1,7 @@
 """The files that collect writes, against numbers put into the workdirs by hand."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_the_table_marks_the_unfinished(sweep, capsys):
   assert rows["eps"]["loss"] == "0.25" and rows["eps"]["state"] == "finished"
   assert rows["x0"]["state"] == "unfinished, step 20 of 40"
   assert rows["v"]["state"] == "unfinished, step 0 of 40"
-  assert "**2 of 3 runs are unfinished.**" in first
+  assert "**Unfinished: 2 of 3 runs.**" in first
   assert "samples 30" in first and "seeds 0 1" in first and "classifier frechet of real data 0.5" in first
   assert rows_of(held_out)["eps"]["ema_0.995/logsnr_0_to_3"] == "6" and "raw" not in held_out
   assert text in capsys.readouterr().out
@@ -131,6 +132,7 @@ def test_settings_that_differ_are_columns(tmp_path):
   ]
   text = collect.as_markdown("s", found)
   rows = rows_of(text)
+  assert dataclasses.replace(found[0], finished=False).state == "unfinished, not evaluated"
   assert (rows["steps_5"]["samples"], rows["steps_10"]["samples"]) == ("1442", "1443")
   assert (rows["steps_5"]["steps"], rows["steps_10"]["steps"]) == ("5", "10")
   assert "samples 144" not in text and "sampler ddim" in text
@@ -143,6 +145,7 @@ def test_lines_of_the_picture(tmp_path):
   for k, job in enumerate(every[:5]):
     train(job)
     evaluate(job, report(job, [float(k), k + 2.0]))
+  evaluate(every[5], report(every[5], [9.0, 9.0]))  # and is not trained to the end
   found = collect.rows(sweep, every)
   assert chart.axis_of(sweep, found) == "sample.steps"
   assert chart.lines(sweep, found, "classifier frechet") == {
