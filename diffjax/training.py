@@ -98,8 +98,9 @@ class Interval:
       )
       raise RunError(
         f"At step {self.first + at + 1} the loss was {steps['loss'][at]:g}, the gradient's norm "
-        f"{steps['grad_norm'][at]:g} and the update's {steps['update_norm'][at]:g}. The run has stopped; {good} (config: {run.folder}/config.json). Lower "
-        "config.train.learning_rate or add config.train.warmup, or look for bad data."
+        f"{steps['grad_norm'][at]:g} and the update's {steps['update_norm'][at]:g}. The run has stopped; {good} "
+        f"(config: {run.folder}/config.json). Lower config.train.learning_rate or add config.train.warmup, or look "
+        "for bad data."
       )
     return {name: float(v[-1] if name == "learning_rate" else v.mean()) for name, v in steps.items()}
 
