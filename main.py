@@ -46,5 +46,11 @@ def score(*arguments) -> None:
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score}
 
+
+def main() -> int:
+  """Runs the command line; returns the exit status."""
+  return commandline.run(JOBS, sys.argv, __doc__)
+
+
 if __name__ == "__main__":
-  sys.exit(commandline.run(JOBS, sys.argv, __doc__))
+  sys.exit(main())
