@@ -19,7 +19,7 @@ def get_config():
   c.model.unet.blocks = 1
   c.model.unet.attention = (4,)
   c.model.unet.dropout = 0.0
-  c.train.steps = 1200
+  c.train.steps = 1000
   c.train.batch_size = 64
   c.train.learning_rate = 1e-3
   c.train.warmup = 100
@@ -27,10 +27,10 @@ def get_config():
   c.train.ema = (0.995,)
   c.log.every = 100
   c.log.samples = 100
-  c.checkpoint.every = 400
-  c.sample.sampler = "ddim"
+  c.checkpoint.every = 500
+  c.sample.sampler = "dpmpp_2m"
   c.sample.grid = "trailing"
-  c.sample.steps = 20
+  c.sample.steps = 10
   c.sample.guidance = 0.1
   c.sample.batch_size = 256
   c.sample.count = 100

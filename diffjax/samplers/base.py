@@ -25,7 +25,7 @@ CAPACITY = 1024  # grids are padded to this length, or to the next power of two
 
 
 class Carry(NamedTuple):
-  """State between two steps: the sample x_t and whatever a multistep method remembers."""
+  """State between two steps: the sample x_t and whatever a multistep method remembers, examples on axis 0."""
 
   x: Batch
   memory: Any = ()

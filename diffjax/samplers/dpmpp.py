@@ -31,7 +31,7 @@ from diffjax.types import Batch, Times
 
 
 class Past(NamedTuple):
-  """An estimate of the data and the half log-SNR where it was made, -inf for none."""
+  """An estimate of the data and the half log-SNR [B] where it was made, -inf for none."""
 
   x0: Batch
   at: Times
@@ -39,7 +39,7 @@ class Past(NamedTuple):
 
 def _start(count: int):
   def start(x):
-    return Carry(x, (Past(jnp.zeros_like(x), jnp.full((), -jnp.inf, x.dtype)),) * count)
+    return Carry(x, (Past(jnp.zeros_like(x), jnp.full(x.shape[:1], -jnp.inf, x.dtype)),) * count)
 
   return start
 
@@ -53,7 +53,7 @@ def _inverse_ratio(h: Times, at: Times, past: Past) -> Times:
 
 def _now(denoiser, schedule, x, t, s):
   """The estimate at t and the length of the step."""
-  now = Past(denoiser(x, t).x0, half_logsnr(schedule, t))
+  now = Past(denoiser(x, t).x0, jnp.broadcast_to(half_logsnr(schedule, t), x.shape[:1]))
   return now, half_logsnr(schedule, s) - now.at
 
 

@@ -73,7 +73,7 @@ def test_the_quadratic_of_3m_is_of_order_three_once_it_has_its_past():
       h, memory = 2 * INTERIOR / count, []
       for back in (1, 2):
         u = schedule.t_of(-INTERIOR - back * h)
-        at = jnp.asarray(-INTERIOR - back * h) / 2
+        at = jnp.full(x.shape[:1], (-INTERIOR - back * h) / 2)
         memory.append(dpmpp.Past(denoiser(exact_flow(schedule, x, grid[0], u), u).x0, at))
       exact = exact_flow(schedule, x, grid[0], grid[-1])
       errors.append(jnp.abs(run(base.Carry(x, tuple(memory)), grid, count) - exact).max())
@@ -224,3 +224,16 @@ def test_the_adaptive_solver_gives_up_visibly():
   x = keys.normal(stream(4, 1), (3,))
   sampler = SAMPLERS["adaptive_ode"](max_steps=2, solver="bosh3")
   assert np.all(np.isnan(step(sampler, SCHEDULES["flow"](), x, 0.9, 0.1).x))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_everything_that_a_sampler_carries_is_cut_by_examples(name):
+  schedule, sampler, x = SCHEDULES["continuous_cosine"](), SAMPLERS[name](), jnp.zeros((5, 3))
+  sample_keys = keys.of_examples(keys.seed(0), jnp.arange(5))
+  take = lambda carry: sampler.step(  # noqa: E731
+    gaussian_denoiser(schedule, MEAN, VAR), schedule, carry, jnp.asarray(0.5), jnp.asarray(0.4), sample_keys
+  )
+  before = jax.eval_shape(sampler.start, x)
+  after = jax.eval_shape(take, before)
+  assert all(leaf.shape[:1] == (5,) for leaf in jax.tree.leaves((before, after)))
+  assert jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, before, after)
