@@ -119,7 +119,6 @@ IN_THE_ARGUMENTS = [
   ("--config.model.dtype=float16", "it must be one of float32, bfloat16."),
   ("--config.sample.weights=em", "config.sample.weights is 'em'"),
   ("--config.schedule.cosine.scale=vq", "scale is 'vq'; it must be one of vp, ve, fm, subvp."),
-  ("--config.sample.ddim.eta=-0.5", "config.sample.ddim.eta is -0.5; it must be between 0 and 1."),
   ("--config.sample.guidance=nan", "config.sample.guidance is nan; it must be finite."),
   ("--config.train.learning_rate=nan", "config.train.learning_rate is nan; it must be greater than 0."),
   ("--config.train.ema=1.0", "config.train.ema"),
@@ -176,6 +175,10 @@ SEVERAL = {
   "a bound over uniform times": (
     ("--config.objective.weight=vlb", "--config.objective.times=uniform"),
     "choose one of discrete, stratified, antithetic",
+  ),
+  "a noise level that is none": (
+    ("--config.sample.sampler=ddim", "--config.sample.ddim.eta=-0.5"),
+    "config.sample.ddim.eta is -0.5; it must be between 0 and 1.",
   ),
   "an unknown variance": (
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=fixed"),

@@ -188,7 +188,7 @@ def test_evaluation_writes_values_floors_and_settings(done):
   train = SOURCES["digits"]("train")
   assert report["step"] == STEPS and report["samples"] == len(train) and report["seeds"] == [0]
   assert report["weights"] == "ema 0.5" and report["evaluations"] == 3
-  assert report["sample"]["sampler"] == "ddim" and report["sample"]["guidance"] == 0.0
+  assert report["sample"]["sampler"] == "dpmpp_2m" and report["sample"]["guidance"] == 0.0
   summary = report["metrics"]["classifier"]
   assert summary["settings"]["trained_on"] == train.fingerprint
   assert SOURCES["digits"]("test").fingerprint in summary["settings"]["reference"]
