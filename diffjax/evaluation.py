@@ -82,7 +82,7 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
     "samples": len(index),
     "seeds": seeds,
     "sample": workdir.about(run.config)["config"]["sample"],
-    "evaluations": len(run.experiment.grid),
+    "evaluations": run.experiment.evaluations,
     "seconds": round(seconds, 1),
     "images_per_second": round(total / seconds, 2),
     "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
@@ -90,7 +90,7 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
   }
   head = (
     f"step {step}, {weights} weights, {len(index)} samples x {len(seeds)} seeds, "
-    f"{report['sample']['sampler']}, {report['evaluations']} evaluations, "
+    f"{report['sample']['sampler']}, {report['evaluations'] or 'adaptive'} evaluations, "
     f"guidance {report['sample']['guidance']:g}"
   )
   if run.writes:

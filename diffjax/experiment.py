@@ -66,6 +66,14 @@ class Experiment:
     learned = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
     return {"model": self.model.init(key, images, jnp.zeros(1), cond)["params"], **learned}
 
+  @property
+  def evaluations(self) -> int | None:
+    """Calls of the denoiser for a sample, the last one included; None where they depend on a tolerance."""
+    if self.sampler.evaluations is None:
+      return None
+    final = self.config.sample.final == "denoise"
+    return self.sampler.evaluations * (len(self.grid) - 1) + final
+
   def schedule_of(self, params: Params) -> Schedule:
     """The schedule; a learned one is rebuilt from the parameters here."""
     return schedules.rebuilt(self.schedule, params.get("schedule"))

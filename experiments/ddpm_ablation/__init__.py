@@ -10,8 +10,8 @@ SWEEP = Sweep(
   (
     Run("eps-simple", {}),
     Run("eps-vlb", {"objective.weight": "vlb"}),
+    Run("mean-vlb", {"objective.predict": "posterior", "objective.weight": "vlb"}),
     Run("x0-simple", {"objective.predict": "x0"}),
-    Run("x0-vlb", {"objective.predict": "x0", "objective.weight": "vlb"}),
     Run("eps-hybrid", {"objective.name": "hybrid", "sample.ancestral.variance": "learned"}),
   ),
   x="objective.predict",
