@@ -63,10 +63,10 @@ def test_the_csv_has_every_number(sweep):
     "held_out/raw/logsnr_0_to_3": 7.0,
     "held_out/ema_0.995/logsnr_0_to_3": 6.0,
     "samples": 30,
-    "evaluations": 20,
+    "evaluations": 10,
   }.items():
     assert float(eps[name]) == value, name
-  assert (eps["weights"], eps["seeds"], eps["sampler"]) == ("ema 0.995", "0 1", "ddim")
+  assert (eps["weights"], eps["seeds"], eps["sampler"]) == ("ema 0.995", "0 1", "dpmpp_2m")
   assert eps["classifier reference"] == "test split"
   assert (x0["state"], x0["step"], x0["loss"], x0["classifier frechet"]) == ("unfinished", "20", "nan", "")
   assert (v["state"], v["step"], v["loss"], v["classifier frechet"]) == ("unfinished", "0", "", "")
@@ -135,7 +135,7 @@ def test_settings_that_differ_are_columns(tmp_path):
   assert dataclasses.replace(found[0], finished=False).state == "unfinished, not evaluated"
   assert (rows["steps_5"]["samples"], rows["steps_10"]["samples"]) == ("1442", "1443")
   assert (rows["steps_5"]["steps"], rows["steps_10"]["steps"]) == ("5", "10")
-  assert "samples 144" not in text and "sampler ddim" in text
+  assert "samples 144" not in text and "sampler dpmpp_2m" in text
 
 
 def test_lines_of_the_picture(tmp_path):
