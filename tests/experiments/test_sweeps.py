@@ -56,7 +56,7 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
   [
     ({"objective.predct": "v"}, r"run r: config\.objective\.predct does not exist; did you mean .*predict\?"),
     ({"nonsense": 1}, "config.nonsense does not exist"),
-    ({"train.steps": "many"}, r"config\.train\.steps is of type int, for instance 1200; it cannot be 'many'"),
+    ({"train.steps": "many"}, r"config\.train\.steps is of type int, for instance 1000; it cannot be 'many'"),
     ({"train.steps": 2.5}, "config.train.steps is of type int"),
     ({"objective.predict": "velocity"}, "config.objective.predict is 'velocity'; it must be one of"),
     ({"train.steps": 0}, "config.train.steps is 0; it must be at least 1"),
