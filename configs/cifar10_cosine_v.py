@@ -2,8 +2,8 @@
 
     python main.py --config=configs/cifar10_cosine_v.py --workdir=runs/cifar10_cosine_v
 
-Expected: no paper reports this very recipe. Its parts: iDDPM's cosine table (Nichol & Dhariwal 2021) and v
-(Salimans & Ho 2022), whose own, larger models reach FID 2.90 and 2.5 to 3.0 on CIFAR-10.
+Expected: not measured yet; no paper reports this very recipe. Its parts: the cosine table of Nichol & Dhariwal
+2021 and v of Salimans & Ho 2022, whose own, larger models reach FID 2.90 and 2.5 to 3.0 on CIFAR-10.
 Cost: a step costs what cifar10_ddpm.py's does, 4.49 TFLOP; 400,000 of them.
 """
 

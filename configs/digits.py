@@ -1,13 +1,18 @@
-"""scikit-learn's digits: 1,797 scanned 8x8 images, class-conditional, a few minutes on 2 CPU cores.
+"""scikit-learn's digits: 1,797 scanned 8x8 images, class-conditional.
 
-python main.py --config=configs/digits.py --workdir=runs/digits
+    python main.py --config=configs/digits.py --workdir=runs/digits
+
+Expected (--mode=eval, median of 3 seeds): Fréchet distance 3.0 to the held-out digits in a classifier's
+features, where the training digits have 1.7; 97.5 % of the samples read as the class that was asked for, where
+held-out digits have 99.2 %.
+Cost: two and a half minutes on 2 CPU cores, and one more to evaluate.
 """
 
 from diffjax import config
 
 
 def get_config():
-  """DDPM's process with a small U-Net and classifier-free guidance."""
+  """The cosine table, v, a small U-Net, a little guidance, DPM-Solver++(2M) in 10 steps."""
   c = config.base()
   c.data.source = "digits"
   c.schedule.name = "cosine"
@@ -26,6 +31,7 @@ def get_config():
   c.train.decay = "cosine"
   c.train.ema = (0.995,)
   c.log.every = 100
+  c.log.sample_every = 500
   c.log.samples = 100
   c.checkpoint.every = 500
   c.sample.sampler = "dpmpp_2m"

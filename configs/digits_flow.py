@@ -1,6 +1,8 @@
 """Flow matching on the digits (Lipman et al. 2023; Liu et al. 2023), times as in Esser et al. 2024, Euler.
 
-python main.py --config=configs/digits_flow.py --workdir=runs/digits_flow
+    python main.py --config=configs/digits_flow.py --workdir=runs/digits_flow
+
+Expected: not measured yet. Cost: about that of digits.py.
 """
 
 from configs import digits

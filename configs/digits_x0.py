@@ -1,6 +1,8 @@
-"""The digits by predicting x0 on the linear table, DDIM.
+"""The digits by predicting x0 on the linear table.
 
-python main.py --config=configs/digits_x0.py --workdir=runs/digits_x0
+    python main.py --config=configs/digits_x0.py --workdir=runs/digits_x0
+
+Expected: not measured yet. Cost: about that of digits.py.
 """
 
 from configs import digits

@@ -64,6 +64,8 @@ def load(place: str) -> ConfigDict:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
     raise ConfigError(f"--config={name} is no file.{hint}")
+  if not name.endswith(".py"):
+    raise ConfigError(f"--config={name} is no Python file; a config is one with a get_config function.")
   spec = importlib.util.spec_from_file_location("config_file", name)
   module = importlib.util.module_from_spec(spec)
   try:
@@ -169,7 +171,7 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
     _prepare(arguments[0])
     jobs[job](*arguments)
     return 0
-  except (ConfigError, RunError) as error:
+  except (ConfigError, RunError, OSError) as error:
     print(
       f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}",
       file=sys.stderr,

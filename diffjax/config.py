@@ -322,6 +322,11 @@ def check(config: ConfigDict) -> None:
       f"config.train.batch_size is {config.train.batch_size}, which config.train.accumulate = "
       f"{config.train.accumulate} does not divide."
     )
+  low_high = config.sample.guidance_interval
+  if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1]:
+    raise ConfigError(
+      f"config.sample.guidance_interval is {low_high}; it must be two values of sigma / alpha, the lower first."
+    )
   weights = ("ema", "raw", *map(str, config.train.ema))
   if config.sample.weights not in weights or (config.sample.weights == "ema" and not config.train.ema):
     known = weights if config.train.ema else weights[1:]

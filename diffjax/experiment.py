@@ -127,6 +127,18 @@ def _objective(config, times, row, input_scale, time_input) -> Objective:
   return make(times, weight(), row, input_scale, time_input)
 
 
+def _make(config, section: str, field: str, *arguments, **given):
+  """Calls the entry that a field names; whatever its options make it raise is a ConfigError."""
+  (make,) = chosen(config, section, field)
+  try:
+    return make(*arguments, **given)
+  except ConfigError:
+    raise
+  except (ValueError, TypeError, ArithmeticError, IndexError) as error:
+    name = config[section][field]
+    raise ConfigError(f"config.{section}.{name} cannot be used with these options: {error}.") from None
+
+
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
   (make,) = chosen(config, "data", "source")
@@ -153,28 +165,19 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   if conditional and label is not None and not 0 <= label < num_classes:
     raise ConfigError(f"config.sample.label is {label}; the data's classes are 0 to {num_classes - 1}.")
   classes = num_classes if conditional else 0
-  ((schedule,), (row,), (times,), (input_scale,), (time_input,)) = (
-    chosen(config, section, field)
-    for section, field in (
-      ("schedule", "name"),
-      ("objective", "predict"),
-      ("objective", "times"),
-      ("objective", "input_scale"),
-      ("objective", "time_input"),
-    )
-  )
-  schedule = schedule()
+  fields = ("predict", "times", "input_scale", "time_input")
+  (row,), (times,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
+  schedule = _make(config, "schedule", "name")
   objective = config.objective
   objectives.check(schedule, objective.name, objective.times, objective.weight)
   predictions.check(schedule, objective.predict, objective.time_input)
-  (model,) = chosen(config, "model", "name")
   channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)
-  model = model(out_channels=channels, num_classes=classes, dtype=config.model.dtype)
-  (decay,), (scale,) = chosen(config, "train", "decay"), chosen(config, "train", "optimizer")
+  given = {"out_channels": channels, "num_classes": classes, "dtype": config.model.dtype}
+  model = _make(config, "model", "name", **given)
   train = config.train
-  rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
+  decay = _make(config, "train", "decay", warmup=train.warmup, steps=train.steps)
+  rate = learning_rate(train.learning_rate, train.warmup, decay)
   (ema_rate,) = chosen(config, "train", "ema_warmup")
-  (sampler,), (grid,) = chosen(config, "sample", "sampler"), chosen(config, "sample", "grid")
   experiment = Experiment(
     config=config,
     image_shape=image_shape,
@@ -186,10 +189,13 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
     input_scale=input_scale,
     time_input=time_input,
     learning_rate=rate,
-    optimizer=optimizer(scale(), rate, train.clip),
+    optimizer=optimizer(_make(config, "train", "optimizer"), rate, train.clip),
     ema_rate=ema_rate,
-    sampler=sampler(),
-    grid=grid(schedule, config.sample.steps),
+    sampler=_make(config, "sample", "sampler"),
+    grid=_make(config, "sample", "grid", schedule, config.sample.steps),
   )
-  jax.eval_shape(experiment.init, jax.random.key(0))  # the model's own checks, before anything is compiled
+  try:
+    jax.eval_shape(experiment.init, jax.random.key(0))  # the model's own checks, before anything is compiled
+  except ConfigError as error:
+    raise ConfigError(f"config.model.{config.model.name}: {error}") from None
   return experiment

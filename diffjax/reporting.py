@@ -273,8 +273,8 @@ def _wandb(workdir: Path, project: str, config: Mapping[str, Any] | None) -> Any
     import wandb
   except ImportError as error:
     raise ConfigError(
-      f'wandb_project is "{project}", and Weights & Biases is not installed: '
-      'pip install diffjax[wandb], or set it to ""'
+      f'config.log.wandb is "{project}", and Weights & Biases is not installed: '
+      'pip install -e .[wandb], or set it to ""'
     ) from error
   path = workdir / "wandb_id.txt"
   if not path.exists():

@@ -67,10 +67,10 @@ class Run:
     Raises:
       ConfigError: there is no such checkpoint.
     """
+    if not workdir.has_checkpoints(self.folder):
+      raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
     with self.checkpoints() as checkpoints:
       there = checkpoints.steps()
-      if not there:
-        raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
       named = {"latest": there[-1:], "all": there}
       wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
       if missing := set(wanted) - set(there):
@@ -96,6 +96,7 @@ def start(config: ConfigDict, folder: Path) -> Run:
       raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
   devices = parallel.create(config.parallel.mode)
   train = experiment.source(config, "train")
+  if workdir.has_run(folder) and workdir.has_checkpoints(folder):
+    workdir.require_data(folder, train.fingerprint)
   made = experiment.create(config, tuple(train.image_shape), train.num_classes)
-  parallel.check_batch(devices, "config.train.batch_size", config.train.batch_size, config.train.accumulate)
   return Run(config, folder, devices, made, train, experiment.source(config, "test"))

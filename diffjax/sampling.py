@@ -35,12 +35,12 @@ def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
 class Sampling:
   """Draws samples with an experiment's sampler; one compile serves every number of steps and key."""
 
-  def __init__(self, experiment: Experiment, parallel: Parallel):
-    """Compiles nothing yet."""
+  def __init__(self, experiment: Experiment, parallel: Parallel, batch_size: int | None = None):
+    """Compiles nothing yet; `batch_size` is config.sample's unless given."""
     self._parallel = parallel
     self._grid, length = base.padded(experiment.grid)
     self._last = int(length) - 1
-    self._batch_size = parallel.padded(experiment.config.sample.batch_size)
+    self._batch_size = parallel.padded(batch_size or experiment.config.sample.batch_size)
     shape, sampler, final = experiment.image_shape, experiment.sampler, experiment.config.sample.final
 
     def begin(shared, batch):
@@ -116,7 +116,8 @@ def sample(config: ConfigDict, folder: Path) -> None:
   run = runs.start(config, folder)
   ((step, weights, params),) = run.trained()
   settings = config.sample
-  sampling, key = Sampling(run.experiment, run.parallel), keys.seed(settings.seed)
+  batch_size = min(settings.batch_size, settings.count)
+  sampling, key = Sampling(run.experiment, run.parallel, batch_size), keys.seed(settings.seed)
   index = np.arange(settings.count)
   labels = labels_of(run.experiment, index)
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:

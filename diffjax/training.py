@@ -17,7 +17,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from diffjax import keys, pictures, reporting, workdir
+from diffjax import keys, parallel, pictures, reporting, workdir
 from diffjax import run as runs
 from diffjax.checkpoint import Checkpoints
 from diffjax.data.pipeline import batches
@@ -32,13 +32,14 @@ STEPS_PER_CALL = {"cpu": 1}  # in a loop XLA's CPU convolutions and their gradie
 OTHERWISE = 10
 
 
-def steps_per_call(config: ConfigDict, platform: str) -> int:
-  """How many steps one compiled call takes; it divides every interval.
+def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
+  """How many steps one compiled call takes; it divides every interval, and the step that a run goes on from.
 
   Raises:
     ConfigError: the number that the config names does not divide an interval.
   """
   intervals = {
+    "train.steps done": start,
     "train.steps": config.train.steps,
     "log.every": config.log.every,
     "log.sample_every": config.log.sample_every,
@@ -49,6 +50,11 @@ def steps_per_call(config: ConfigDict, platform: str) -> int:
   if not asked:
     return math.gcd(STEPS_PER_CALL.get(platform, OTHERWISE), *intervals.values())
   for name, interval in intervals.items():
+    if interval % asked and interval == start:
+      raise ConfigError(
+        f"config.train.steps_per_call is {asked}, but the run goes on from step {start}, which is no multiple of "
+        f"it; choose {math.gcd(asked, start)}, say."
+      )
     if interval % asked:
       raise ConfigError(
         f"config.{name} is {interval}, which is no multiple of config.train.steps_per_call = {asked}; "
@@ -111,7 +117,8 @@ class Pictures:
   def __init__(self, run: Run):
     """Compiles nothing yet."""
     config = run.config
-    self._run, self._sampling = run, Sampling(run.experiment, run.parallel)
+    count = min(config.log.samples, config.sample.batch_size)
+    self._run, self._sampling = run, Sampling(run.experiment, run.parallel, count)
     self._index = np.arange(config.log.samples)
     count = min(config.log.held_out, len(run.test))
     rows = run.test.read(np.arange(count)) if count else None
@@ -142,9 +149,10 @@ def train(config: ConfigDict, folder: Path) -> None:
     RunError: a damaged checkpoint, or a loss that is not finite.
   """
   run = runs.start(config, folder)
-  chunk = steps_per_call(config, run.parallel.platform)
-  if run.writes:
-    workdir.save(folder, config)
+  parallel.check_batch(
+    run.parallel, "config.train.batch_size", config.train.batch_size, config.train.accumulate
+  )
+  steps_per_call(config, run.parallel.platform, 0)
   reporter = reporting.create(
     folder,
     run.writes,
@@ -155,6 +163,9 @@ def train(config: ConfigDict, folder: Path) -> None:
   )
   with reporter, run.checkpoints() as checkpoints, stopping() as heard:
     start = checkpoints.latest()
+    chunk = steps_per_call(config, run.parallel.platform, start or 0)
+    if run.writes:
+      workdir.save(folder, config, run.train.fingerprint)
     if start is not None and start >= config.train.steps:
       return reporter.line(f"{folder} is finished: step {start} of {config.train.steps}.")
     state = run.new_state() if start is None else run.restore(checkpoints, start)
@@ -180,9 +191,9 @@ def _loop(
   heard: list[str],
 ) -> None:
   """The steps from `start` on, in calls of `chunk`."""
-  config, parallel = run.config, run.parallel
+  config, devices = run.config, run.parallel
   total, batch_size = config.train.steps, config.train.batch_size
-  take = parallel.train(make_chunk(make_step(run.experiment)))
+  take = devices.train(make_chunk(make_step(run.experiment)))
   pictured, about = Pictures(run), workdir.about(config)
   interval, due, latest = Interval(start), None, {}
 
@@ -200,13 +211,13 @@ def _loop(
     seed=config.seed,
     start_step=start,
     batch_size=batch_size,
-    process_index=parallel.process_index,
-    process_count=parallel.process_count,
+    process_index=devices.process_index,
+    process_count=devices.process_count,
     chunk=chunk,
   )
   with reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
-      state, metrics = take(state, parallel.place(next(ahead)))
+      state, metrics = take(state, devices.place(next(ahead)))
       interval.parts.append(metrics)
       report()
       last = step == total or heard

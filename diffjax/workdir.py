@@ -17,7 +17,11 @@ from diffjax.types import ConfigError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
 # What a run may change while it goes on; all else decides its numbers.
-FREE = ("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache")
+FREE = (
+  *("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache"),
+  *("data.image_folder.path", "data.image_folder.memory", "data.image_folder.cache_dir"),
+  *("data.tfds.data_dir", "data.tfds.memory", "data.tfds.cache_dir"),
+)
 MAY_GROW = "train.steps"
 
 
@@ -45,10 +49,10 @@ def commit() -> str | None:
   return f"{head}+changes" if changed else head
 
 
-def save(workdir: Path, config: ConfigDict) -> None:
-  """Writes config.json."""
+def save(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+  """Writes config.json, with the fingerprint of the training data."""
   with atomic.writing(workdir / "config.json") as file:
-    file.write(json.dumps(about(config), indent=2).encode() + b"\n")
+    file.write(json.dumps(about(config) | {"data": fingerprint}, indent=2).encode() + b"\n")
 
 
 def load(workdir: Path) -> ConfigDict:
@@ -71,9 +75,27 @@ def has_run(workdir: Path) -> bool:
   return (Path(workdir) / "config.json").is_file()
 
 
+def has_checkpoints(workdir: Path) -> bool:
+  """Whether anything was saved there, or was being saved."""
+  folder = Path(workdir) / "checkpoints"
+  return folder.is_dir() and any(folder.iterdir())
+
+
+def require_data(workdir: Path, fingerprint: str) -> None:
+  """Raises ConfigError if the run of a workdir was trained on other data."""
+  trained_on = json.loads((workdir / "config.json").read_text()).get("data", fingerprint)
+  if trained_on != fingerprint:
+    raise ConfigError(
+      f"--workdir={workdir} holds a run that was trained on other data (fingerprint {trained_on}, and here "
+      f"{fingerprint}): files were added, removed or changed. Name another workdir, or restore the files."
+    )
+
+
 def require_same(workdir: Path, config: ConfigDict) -> None:
-  """Raises ConfigError, naming what differs, if the run of a workdir was made by another config."""
+  """Raises ConfigError, naming what differs, if the checkpoints of a workdir were made by another config."""
   old, new = dict(leaves(resolved(load(workdir)))), dict(leaves(resolved(config)))
+  if not has_checkpoints(workdir):
+    return
   if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":
     old[MAY_GROW] = new[MAY_GROW]
   paths = [path for path in sorted({*old, *new}) if not path.startswith(FREE)]

@@ -151,9 +151,7 @@ def _submitit() -> Any:
   try:
     import submitit
   except ImportError:
-    raise ConfigError(
-      "--on=slurm needs submitit, which is not installed: pip install diffjax[slurm]"
-    ) from None
+    raise ConfigError("--on=slurm needs submitit, which is not installed: pip install -e .[slurm]") from None
   if not shutil.which("sbatch"):
     raise ConfigError(
       "--on=slurm needs Slurm, and there is no sbatch on this machine; run it on a login node."

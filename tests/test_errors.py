@@ -369,3 +369,19 @@ def test_help_tells_the_flags(capsys):
   assert main("--help") == 0
   said = capsys.readouterr().out
   assert "doc" in said and all(f"--{flag}" in said for flag in ("config", "workdir", "mode"))
+
+
+def test_a_run_that_goes_on_within_a_chunk_is_refused_rather_than_lost(refused, tmp_path):
+  arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.decay=constant", "--config.log.every=1")
+  assert main(*arguments, "--config.train.steps=3") == 0
+  longer = (*arguments, "--config.train.steps=8", "--config.log.every=4", "--config.checkpoint.every=4")
+  said = refused(*longer, "--config.train.steps_per_call=4")
+  assert "config.train.steps_per_call is 4, but the run goes on from step 3" in said
+  assert main(*longer, "--config.train.steps_per_call=1") == 0
+  assert "8" in {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+
+def test_a_workdir_without_a_checkpoint_takes_another_config(tmp_path):
+  arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.steps=2")
+  assert main(*arguments, "--config.train.learning_rate=1e30") == 1
+  assert main(*arguments, "--config.train.learning_rate=1e-3") == 0

@@ -123,7 +123,7 @@ def test_training_leaves_a_whole_workdir(done):
   folder, _, said = done
   assert f"step {STEPS}/{STEPS}" in succeeded(said["train"])
   about = json.loads((folder / "config.json").read_text())
-  assert set(about) == {"config", "commit", "packages"}
+  assert set(about) == {"config", "commit", "packages", "data"}
   assert about["config"]["train"]["steps"] == STEPS and about["config"]["train"]["ema"] == [0.5, 0.99]
   assert about["packages"]["jax"] == jax.__version__
   head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)

@@ -417,7 +417,7 @@ def test_an_interval_of_no_steps_is_an_error(tmp_path):
 def test_weights_and_biases_is_asked_for_or_not_touched(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "wandb", None)
   _create(tmp_path).close()
-  with pytest.raises(ConfigError, match=r"pip install diffjax\[wandb\]"):
+  with pytest.raises(ConfigError, match=r"pip install -e .\[wandb\]"):
     _create(tmp_path, wandb_project="digits")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from diffjax.data.crop import square
+from diffjax.data import cache
+from diffjax.data.crop import square, upright
 from diffjax.data.source import ArraySource, Source, fingerprint
 from diffjax.types import ConfigError
 
@@ -79,6 +80,7 @@ def image_folder(
   size: int = 32,
   channels: int = 3,
   test_fraction: float = 0.05,
+  cache_dir: str | None = None,
   memory: int = MEMORY,
 ) -> Source:
   """The images of a folder, or of its sub-folders, which then are the classes in sorted order.
@@ -89,7 +91,8 @@ def image_folder(
     size: images are cropped to the central square and resized to size x size.
     channels: 3 or 1.
     test_fraction: share of the files that are held out.
-    memory: sets of at most this many decoded bytes are read once and kept in memory.
+    cache_dir: see cache.folder.
+    memory: sets of at most this many decoded bytes are decoded once and kept in memory.
 
   Raises:
     ConfigError: no such folder, no images, images beside class folders, or a file that is no image.
@@ -107,12 +110,18 @@ def image_folder(
       f"{test_fraction}; choose another fraction or add images."
     )
   labels = _labels(files, names)
-  stamps = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-  key = fingerprint("image_folder", split, size, channels, stamps)
+  sizes = [(str(f.relative_to(root)), f.stat().st_size) for f in files]
+  key = fingerprint("image_folder", split, size, channels, sizes)
   source = FolderSource(tuple(files), labels, len(names), (size, size, channels), key)
   if len(files) * size * size * channels > memory:
     return source
-  return ArraySource(source.read(np.arange(len(files)))["image"], labels, len(names), key)
+  stamp = fingerprint(key, str(root.resolve()), [f.stat().st_mtime_ns for f in files])
+
+  def decode(i):
+    return load(files[i], size, channels), labels[i]
+
+  images, _ = cache.decoded(f"folder-{split}", stamp, len(files), decode, cache_dir)
+  return ArraySource(images, labels, len(names), key)
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
@@ -132,7 +141,8 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
   for file in files:
     try:
       with Image.open(file) as image:
-        found.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"), np.uint8))
+        grey = image.mode in ("1", "L") or image.mode.startswith("I")
+        found.append(np.asarray(upright(image, grey), np.uint8))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
       raise ConfigError(f"{file} cannot be read as an image ({error}); mend or remove it.") from None
     if found[-1].shape[:2] != found[0].shape[:2]:

@@ -100,5 +100,7 @@ def tfds(
   if len(records) * int(np.prod(shape)) > memory:
     return TfdsSource(records, decode, tuple(shape), classes, key)
   safe = name.replace("/", "-")
-  images, labels = cache.decoded(f"{safe}-{wanted}", key, len(records), decode, cache_dir)
+  images, labels = cache.decoded(
+    f"{safe}-{wanted}", fingerprint(key, data_dir), len(records), decode, cache_dir
+  )
   return ArraySource(images, labels, classes, key)

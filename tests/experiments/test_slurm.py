@@ -97,7 +97,7 @@ def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
 def test_a_missing_submitit_is_said(monkeypatch, capsys, tmp_path):
   monkeypatch.setitem(sys.modules, "submitit", None)
   assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}"]) == 2
-  assert "pip install diffjax[slurm]" in capsys.readouterr().err
+  assert "pip install -e .[slurm]" in capsys.readouterr().err
 
 
 def test_a_machine_without_slurm_is_said(monkeypatch, capsys, tmp_path):
