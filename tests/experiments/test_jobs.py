@@ -93,7 +93,8 @@ def test_named_checkpoints_are_all_evaluated(tmp_path):
 
 def test_the_workdir_of_another_config_is_refused(job, tmp_path):
   jobs.prepare(job)
-  workdir.save(Path(job.folder), jobs_of(small(), tmp_path)[1].config)
+  workdir.save(Path(job.folder), jobs_of(small(), tmp_path)[1].config, "fingerprint")
+  train(job, step=20)
   with pytest.raises(ConfigError, match="config.objective.predict is 'eps' here and 'x0' there"):
     jobs.prepare(job)
 
