@@ -32,21 +32,28 @@ CONFIG = (
   *("--config.train.ema=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
   *("--config.log.held_out=7", "--config.checkpoint.every=3", "--config.sample.steps=3"),
 )
-# The same main.py, in which the process is sent a signal once the metrics of a step are written.
+# The same main.py, in which the process is sent a signal once the metrics of a step, or in an evaluation the
+# shard of samples that starts there, are written.
 SIGNALLED = """
 import os, sys
 import main
+from diffjax.data import cache
 from diffjax.reporting import Reporter
 
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-written = Reporter.metrics
+written, saved = Reporter.metrics, cache.save
 
 def metrics(self, step, values):
   written(self, step, values)
   if step == at:
     os.kill(os.getpid(), number)
 
-Reporter.metrics = metrics
+def save(path, array):
+  saved(path, array)
+  if path.name == f"seed0_{at:07d}.npy":
+    os.kill(os.getpid(), number)
+
+Reporter.metrics, cache.save = metrics, save
 sys.exit(main.main())
 """
 
@@ -76,6 +83,7 @@ def done(main, tmp_path_factory):
   """The two runs' workdirs, and what every command of theirs answered."""
   straight, broken = (tmp_path_factory.mktemp(name) / "run" for name in ("straight", "broken"))
   steps = f"--config.train.steps={STEPS}"
+  judge = ("--mode=eval", "--config.eval.seeds=1", "--config.eval.shard=600")
   said = {}
 
   def first():
@@ -86,7 +94,7 @@ def done(main, tmp_path_factory):
     said["again"] = main(*train)
     said["unchanged"] = before == files(straight / "checkpoints")
     said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11")
-    said["eval"] = main(f"--workdir={straight}", "--mode=eval", "--config.eval.seeds=1")
+    said["eval"] = main(f"--workdir={straight}", *judge)
 
   def second():
     train = (*CONFIG, steps, f"--workdir={broken}")
@@ -96,6 +104,10 @@ def done(main, tmp_path_factory):
     said["left"] = sorted(path.name for path in (broken / "checkpoints").iterdir() if path.name.isdigit())
     said["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
     said["finished"] = main(*train)
+    said["eval killed"] = main(f"--workdir={broken}", *judge, signalled=(signal.SIGKILL, 600))
+    said["shards"] = sorted(path.name for path in (broken / "eval").rglob("*.npy"))
+    said["judged"] = (broken / "eval" / str(STEPS) / "metrics.json").exists()
+    said["eval again"] = main(f"--workdir={broken}", *judge)
 
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(first), pool.submit(second)]:
@@ -198,6 +210,19 @@ def test_evaluation_writes_values_floors_and_settings(done):
   assert frechet["value"] > 10 * frechet["floor"] > 0  # eight steps are no training
   assert 0 <= agreement["value"] < 0.5 < 0.9 < agreement["floor"] <= 1
   Image.open(folder / "eval" / str(STEPS) / "grid.png").load()
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):
+  straight, broken, said = done
+  assert said["eval killed"].returncode == -signal.SIGKILL
+  assert said["shards"] == ["seed0_0000000.npy", "seed0_0000600.npy"] and not said["judged"]
+  succeeded(said["eval again"])
+  reports = [
+    json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text()) for folder in (straight, broken)
+  ]
+  for report in reports:
+    assert report.pop("seconds") > 0 and report.pop("images_per_second") > 0
+  assert reports[0] == reports[1]
 
 
 def test_a_kill_loses_only_the_steps_since_the_last_checkpoint(done):

@@ -1,0 +1,65 @@
+"""Two feature networks with the same weights: ours, and pytorch-fid's own code in PyTorch.
+
+Each is a function (weights file or None) -> extract, and extract maps uint8 images [N, 32, 32, 3] to pool3
+features float32 [N, 2048].
+"""
+
+from collections.abc import Callable
+from unittest import mock
+
+import numpy as np
+
+from diffjax.metrics import inception, weights
+
+Extract = Callable[[np.ndarray], np.ndarray]
+
+
+def diffjax(path: str | None, batch_size: int) -> Extract:
+  """The library's."""
+  extract = inception.extractor(weights.load(path).variables, batch_size=batch_size)
+  return lambda images: extract(images).pool3
+
+
+def pytorch_fid(path: str | None, batch_size: int) -> Extract:
+  """pytorch-fid's InceptionV3 as it stands, given the file's tensors where it would download its own."""
+  import torch
+
+  _import_torchvision()
+  from pytorch_fid import inception as peer
+
+  tensors = weights.read(weights.locate(path)[0])
+  state = {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+  state.setdefault("fc.weight", torch.zeros(1008, 2048))  # above pool3, and not used
+  state.setdefault("fc.bias", torch.zeros(1008))
+  with mock.patch.object(peer, "load_state_dict_from_url", lambda *_, **__: state):
+    network = peer.InceptionV3().eval()
+
+  def extract(images):
+    parts = []
+    for start in range(0, len(images), batch_size):
+      batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size].transpose(0, 3, 1, 2)))
+      with torch.no_grad():
+        parts.append(network(batch.float() / 255)[0].squeeze(3).squeeze(2).numpy())
+    return np.concatenate(parts)
+
+  return extract
+
+
+_KEPT = []  # an operator lives as long as its library
+
+
+def _import_torchvision() -> None:
+  """Imports torchvision even where its compiled operators, which are not used here, do not fit PyTorch's."""
+  try:
+    import torchvision  # noqa: F401
+  except RuntimeError:
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    _KEPT.append(library)
+    for name in ("nms", "qnms"):
+      library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision  # noqa: F401
+
+
+NETWORKS = {"diffjax": diffjax, "pytorch_fid": pytorch_fid}
