@@ -16,12 +16,12 @@ import numpy as np
 from diffjax import atomic
 from diffjax.data import cache
 from diffjax.metrics import weights
-from diffjax.metrics.frechet import fid_name, frechet_distance
+from diffjax.metrics.frechet import fid_name
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
-from experiments.cifar10_inception.networks import NETWORKS
+from experiments.cifar10_inception.networks import DISTANCES, NETWORKS
 
 HERE = pathlib.Path(__file__).parent
 SPLITS = ("test", "train")
@@ -80,10 +80,9 @@ def _load(place: pathlib.Path) -> tuple[np.ndarray, float] | None:
 
 def values(network: str, test: np.ndarray, train: np.ndarray) -> dict[str, float]:
   """The metrics of the test images against the training images, as the network's own package has them."""
-  frechet = frechet_distance if network == "diffjax" else peer_frechet
   distances = kid(test, train, subset_size=min(1000, len(test) // 2))
   return {
-    fid_name(len(test)): frechet(_gaussian(test), _gaussian(train)),
+    fid_name(len(test)): DISTANCES[network](_gaussian(test), _gaussian(train)),
     "kid": distances.value,
     "kid_standard_error": distances.standard_error,
     **precision_recall(train, test)._asdict(),
@@ -94,13 +93,6 @@ def values(network: str, test: np.ndarray, train: np.ndarray) -> dict[str, float
 def _gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   moments = Moments.empty(x.shape[1]).add(x)
   return moments.mean, moments.covariance
-
-
-def peer_frechet(p, q) -> float:
-  """pytorch-fid's own distance."""
-  from pytorch_fid.fid_score import calculate_frechet_distance
-
-  return float(calculate_frechet_distance(*p, *q))
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:

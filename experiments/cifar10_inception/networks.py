@@ -1,7 +1,7 @@
 """Two feature networks with the same weights: ours, and pytorch-fid's own code in PyTorch.
 
-Each is a function (weights file or None) -> extract, and extract maps uint8 images [N, 32, 32, 3] to pool3
-features float32 [N, 2048].
+NETWORKS are functions (weights file or None, batch size) -> extract, and extract maps uint8 images
+[N, 32, 32, 3] to pool3 features float32 [N, 2048]. DISTANCES are each package's own Fréchet distance.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 
 from diffjax.metrics import inception, weights
+from diffjax.metrics.frechet import frechet_distance
 
 Extract = Callable[[np.ndarray], np.ndarray]
 
@@ -45,6 +46,14 @@ def pytorch_fid(path: str | None, batch_size: int) -> Extract:
   return extract
 
 
+def peer_frechet(p, q) -> float:
+  """pytorch-fid's own distance of two pairs (mean [D], covariance [D, D])."""
+  _import_torchvision()
+  from pytorch_fid.fid_score import calculate_frechet_distance
+
+  return float(calculate_frechet_distance(*p, *q))
+
+
 _KEPT = []  # an operator lives as long as its library
 
 
@@ -63,3 +72,4 @@ def _import_torchvision() -> None:
 
 
 NETWORKS = {"diffjax": diffjax, "pytorch_fid": pytorch_fid}
+DISTANCES = {"diffjax": frechet_distance, "pytorch_fid": peer_frechet}
