@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from diffjax import processes
 from diffjax.types import ConfigError, RunError
 
 CACHE = "~/.cache/diffjax/compiled"
@@ -29,6 +30,11 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
 flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
+flags.DEFINE_integer(
+  "processes", None, "Their number; not needed under srun and on the hosts of a TPU slice."
+)
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
 
@@ -166,9 +172,17 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
   if {"--help", "-h", "-help", "--helpshort"} & set(argv):
     print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}")
     return 0
+  child = processes.is_child()
   try:
     job, arguments = parse(argv)
-    _prepare(arguments[0])
+    others = [flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
+    if processes.several(*others):
+      if not child:
+        return processes.watched([sys.executable, *argv])
+      _prepare(arguments[0])
+      processes.join(*others)
+    else:
+      _prepare(arguments[0])
     jobs[job](*arguments)
     return 0
   except (ConfigError, RunError, OSError) as error:
@@ -176,4 +190,5 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
       f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}",
       file=sys.stderr,
     )
-    return 2 if isinstance(error, ConfigError) else 1
+    status = 2 if isinstance(error, ConfigError) else 1
+    return processes.leave(status) if child else status

@@ -30,7 +30,7 @@ from diffjax.models import MODELS
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
 from diffjax.optimization import DECAYS, OPTIMIZERS
-from diffjax.parallel import MODES
+from diffjax.parallel import MODES, SMALL
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import FINALS
@@ -180,7 +180,16 @@ def base() -> ConfigDict:
       "shard": 1024,  # samples that are kept on disk together, so that a killed evaluation goes on
     }
   )
-  config.parallel = ConfigDict({"mode": "jit"})
+  config.parallel = ConfigDict(
+    {
+      "mode": "jit",
+      "data": 0,  # devices that hold copies of the state; 0 for as many as are left
+      "fsdp": 1,  # devices that share the state and cut the batch
+      "model": 1,  # devices that share the state and cut the activations' channels
+      "small": SMALL,  # arrays with fewer numbers are copied to every device
+      "check_every": 1000,  # steps after which all copies of the state are compared; 0 for never
+    }
+  )
   config.deterministic = False  # bit-exact on a GPU too, slower
   config.compile_cache = True  # compiled functions are kept between runs
   for choice in CHOICES:
@@ -300,6 +309,8 @@ RANGES = {
   "eval.shard": _between(1),
   "eval.likelihood_images": _between(2),
   "sample.guidance_rescale": _between(0.0, 1.0),
+  "parallel.small": _between(0),
+  "parallel.check_every": _between(0),
 }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from diffjax import experiment, keys, parallel, state, workdir
+from diffjax import consistency, experiment, keys, parallel, state, workdir
 from diffjax.checkpoint import Checkpoints
+from diffjax.config import leaves
 from diffjax.data.source import Source
 from diffjax.experiment import Experiment
 from diffjax.parallel import Parallel
@@ -94,8 +95,12 @@ def start(config: ConfigDict, folder: Path) -> Run:
   for place in (folder, *folder.parents):
     if place.exists() and not place.is_dir():
       raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
-  devices = parallel.create(config.parallel.mode)
+  settings = config.parallel
+  devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
   train = experiment.source(config, "train")
+  same = workdir.about(config) | {"data": train.fingerprint}
+  consistency.require_same(devices, {name: same[name] for name in ("commit", "packages", "data")})
+  consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(same["config"])})
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_data(folder, train.fingerprint)
   made = experiment.create(config, tuple(train.image_shape), train.num_classes)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, UInt32
 
 from diffjax.types import Params
 
@@ -63,22 +63,23 @@ def warmed_rate(step: Int[Array, ""], rate: float) -> Array:
 EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate}
 
 
-def fingerprint(tree) -> dict[str, Array]:
-  """A uint32 checksum per leaf that any flipped bit changes, computed where the leaf lives.
+def checksum(leaf: Array) -> UInt32[Array, ""]:
+  """A uint32 that any flipped bit changes, computed where the array lives.
 
   sum of (2 i + 1) * word_i modulo 2^32: odd factors keep every single change visible, and integer sums do
   not depend on the order, so any sharding of the same numbers gives the same checksum.
   """
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = jax.random.key_data(leaf)
+  if leaf.dtype == jnp.bool_:
+    leaf = leaf.astype(jnp.uint8)
+  # A word has at most 32 bits; wider numbers are several.
+  words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{min(8 * leaf.dtype.itemsize, 32)}")).ravel()
+  place = jax.lax.iota(jnp.uint32, words.size)
+  return jnp.sum((2 * place + 1) * words.astype(jnp.uint32), dtype=jnp.uint32)
 
-  def checksum(leaf):
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      leaf = jax.random.key_data(leaf)
-    if leaf.dtype == jnp.bool_:
-      leaf = leaf.astype(jnp.uint8)
-    # A word has at most 32 bits; wider numbers are several.
-    words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{min(8 * leaf.dtype.itemsize, 32)}")).ravel()
-    place = jax.lax.iota(jnp.uint32, words.size)
-    return jnp.sum((2 * place + 1) * words.astype(jnp.uint32), dtype=jnp.uint32)
 
+def fingerprint(tree) -> dict[str, Array]:
+  """The checksum of every leaf, by its path."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path): checksum(leaf) for path, leaf in leaves}

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -17,11 +17,13 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from diffjax import keys, parallel, pictures, reporting, workdir
+from diffjax import consistency, keys, parallel, pictures, reporting, workdir
 from diffjax import run as runs
 from diffjax.checkpoint import Checkpoints
+from diffjax.consistency import Copies
 from diffjax.data.pipeline import batches
 from diffjax.held_out import HeldOut
+from diffjax.parallel import Parallel
 from diffjax.run import Run
 from diffjax.sampling import Sampling, labels_of
 from diffjax.state import TrainState
@@ -45,6 +47,7 @@ def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
     "log.sample_every": config.log.sample_every,
     "checkpoint.every": config.checkpoint.every,
     "checkpoint.keep_every": config.checkpoint.keep_every,
+    "parallel.check_every": config.parallel.check_every,
   }
   asked = config.train.steps_per_call
   if not asked:
@@ -64,9 +67,15 @@ def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[list[str]]:
-  """A list that a first SIGTERM or Ctrl-C is put into; a second one ends the process as usual."""
+def stopping(devices: Parallel) -> Iterator[Callable[[int], str | None]]:
+  """A function of the step that names the SIGTERM or Ctrl-C after which the run shall end, once there was one.
+
+  A second one ends the process as usual. Of several processes JAX hears SIGTERM, and finds a step for all.
+  """
   heard, before = [], {}
+  if devices.process_count > 1:
+    yield lambda step: "SIGTERM" if devices.asked_to_stop(step) else None
+    return
 
   def hear(number, frame):
     heard.append(signal.Signals(number).name)
@@ -76,7 +85,7 @@ def stopping() -> Iterator[list[str]]:
     with contextlib.suppress(ValueError):  # only the main thread may listen
       before[number] = signal.signal(number, hear)
   try:
-    yield heard
+    yield lambda step: heard[0] if heard else None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
@@ -161,8 +170,9 @@ def train(config: ConfigDict, folder: Path) -> None:
     wandb_project=config.log.wandb,
     config=workdir.about(config),
   )
-  with reporter, run.checkpoints() as checkpoints, stopping() as heard:
+  with reporter, run.checkpoints() as checkpoints, stopping(run.parallel) as heard:
     start = checkpoints.latest()
+    consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
     if run.writes:
       workdir.save(folder, config, run.train.fingerprint)
@@ -188,13 +198,13 @@ def _loop(
   chunk: int,
   reporter: reporting.Reporter,
   checkpoints: Checkpoints,
-  heard: list[str],
+  heard: Callable[[int], str | None],
 ) -> None:
   """The steps from `start` on, in calls of `chunk`."""
   config, devices = run.config, run.parallel
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
-  pictured, about = Pictures(run), workdir.about(config)
+  pictured, about, copies = Pictures(run), workdir.about(config), Copies(devices, state)
   interval, due, latest = Interval(start), None, {}
 
   def report():
@@ -211,16 +221,16 @@ def _loop(
     seed=config.seed,
     start_step=start,
     batch_size=batch_size,
-    process_index=devices.process_index,
-    process_count=devices.process_count,
+    rows=devices.rows(batch_size),
     chunk=chunk,
   )
   with reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
-      state, metrics = take(state, devices.place(next(ahead)))
+      state, metrics = take(state, devices.place(next(ahead), batch_size))
       interval.parts.append(metrics)
       report()
-      last = step == total or heard
+      stop = heard(step)
+      last = step == total or stop
       saves = last or step % config.checkpoint.every == 0
       shows = step == total or (config.log.sample_every and step % config.log.sample_every == 0)
       if step % config.log.every == 0 or saves or shows:
@@ -229,11 +239,13 @@ def _loop(
         reporter.progress(step, total, latest)
       if saves or shows:
         report()
+      if config.parallel.check_every and step % config.parallel.check_every == 0:
+        copies.check(state, step)
       with reporter.paused():
         if saves:
           checkpoints.save(state, about)
         if shows:
           pictured.report(state, step, reporter)
-      if heard:
-        return reporter.line(f"{heard[0]}: step {step} is saved; the same command goes on from there.")
+      if stop:
+        return reporter.line(f"{stop}: step {step} is saved; the same command goes on from there.")
   reporter.line(f"finished: step {total}")

@@ -40,7 +40,7 @@ def cheap():
 
   with pytest.MonkeyPatch.context() as patch:
     one = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
-    patch.setattr(parallel, "create", lambda mode: one)
+    patch.setattr(parallel, "create", lambda *_: one)
     patch.setitem(METRICS, "classifier", brightness)
     yield
 

@@ -32,6 +32,7 @@ ORDER = (
   "pictures",
   "reporting",
   "checkpoint",
+  "consistency",
   "config",
   "experiment",
   "workdir",
@@ -42,6 +43,7 @@ ORDER = (
   "sampling",
   "training",
   "evaluation",
+  "processes",
   "commandline",
 )
 PURE = (
@@ -143,7 +145,8 @@ def test_nothing_private_of_others_is_used(path):
   }
   for node in ast.walk(parsed(path)):
     if isinstance(node, ast.Attribute) and (name := dotted(node)) and name.split(".")[0] in mine:
-      assert not private(name), f"{path}:{node.lineno} uses {name}"
+      public = name == "os._exit"  # documented, in spite of its name
+      assert public or not private(name), f"{path}:{node.lineno} uses {name}"
 
 
 @every_module

@@ -78,7 +78,7 @@ def trained(made, parallel, count, chunk=1):
   take = parallel.train(make_chunk(make_step(made)))
   now, data, losses = parallel.init(lambda: new_state(made)), batches(count), []
   for k in range(0, count, chunk):
-    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data)))
+    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     losses.append(metrics["loss"])
   return jax.device_get(now), np.concatenate(losses)
 
@@ -150,7 +150,7 @@ def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode)
   counts = []
   for k in range(4):
     before = now
-    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], batches(4))))
+    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], batches(4)), B))
     jax.block_until_ready(metrics)
     counts.append(len(compiles))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.ema, before.opt_state)))

@@ -13,34 +13,24 @@ import numpy as np
 
 from diffjax.data import order
 from diffjax.data.source import Source
-from diffjax.types import ConfigError
 
 WORKERS = 4  # threads that decode, for sets that do not fit in memory
 
 
 def chunk_reader(
-  source: Source, seed: int, batch_size: int, process_index: int, process_count: int, chunk: int
+  source: Source, seed: int, batch_size: int, rows: np.ndarray, chunk: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
-  """A function from a chunk's first step to this process's share of its batches.
+  """A function from a chunk's first step to this process's share of its batches, `rows` of each.
 
   Returns:
     step -> {"image": uint8 [chunk, B_local, H, W, C], "label": int32 [chunk, B_local], "index": int32 [chunk,
     B_local]}, `index` being the place in the global batch.
-
-  Raises:
-    ConfigError: the processes do not divide the batch.
   """
-  if batch_size % process_count:
-    raise ConfigError(
-      f"config.train.batch_size is {batch_size}, which {process_count} processes do not divide; choose a "
-      f"multiple of {process_count}."
-    )
-  local = batch_size // process_count
-  index = np.arange(process_index * local, (process_index + 1) * local, dtype=np.int32)
+  local, index = len(rows), rows.astype(np.int32)
 
   def read(step):
-    rows = [order.indices(seed, step + k, batch_size, len(source))[index] for k in range(chunk)]
-    batch = source.read(np.concatenate(rows))
+    places = [order.indices(seed, step + k, batch_size, len(source))[rows] for k in range(chunk)]
+    batch = source.read(np.concatenate(places))
     batch = {name: value.reshape(chunk, local, *value.shape[1:]) for name, value in batch.items()}
     return batch | {"index": np.broadcast_to(index, (chunk, local))}
 
@@ -54,8 +44,7 @@ def batches(
   seed: int,
   start_step: int,
   batch_size: int,
-  process_index: int = 0,
-  process_count: int = 1,
+  rows: np.ndarray | None = None,
   chunk: int = 1,
   prefetch: int = 2,
 ) -> Iterator[Iterator[dict[str, np.ndarray]]]:
@@ -66,12 +55,12 @@ def batches(
     seed: of the order.
     start_step: the first step; nothing else is needed to resume.
     batch_size: the global batch.
-    process_index: this process.
-    process_count: all of them; each reads its contiguous share of every batch.
+    rows: the places in every global batch that this process reads; default all.
     chunk: steps per item.
     prefetch: items read ahead.
   """
-  read = chunk_reader(source, seed, batch_size, process_index, process_count, chunk)
+  rows = np.arange(batch_size) if rows is None else rows
+  read = chunk_reader(source, seed, batch_size, rows, chunk)
   ahead = _in_thread if source.in_memory else _by_grain
   with ahead(read, start_step, chunk, prefetch) as iterator:
     yield iterator

@@ -1,0 +1,127 @@
+"""One run of several processes: how they find each other, and how all of them end when one does.
+
+JAX's own runtime joins them. On Slurm (srun) and on the hosts of a Cloud TPU slice it knows the others by
+itself; elsewhere the flags name them:
+
+    main.py ... --coordinator=HOST:PORT --processes=2 --process=0       # and on the other host --process=1
+
+A process that is gone is noticed after HEARTBEAT seconds at most, and then JAX's runtime aborts the others, with
+a stack trace and wherever they are. So the work is done in a child process, and its parent, which does
+nothing else, says in one paragraph how it ended.
+"""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from diffjax.types import ConfigError
+
+HEARTBEAT = 30  # seconds
+JOIN = 120  # seconds in which all processes must have started
+CHILD = "DIFFJAX_CHILD"
+
+
+def several(coordinator: str | None, processes: int | None, process: int | None) -> bool:
+  """Whether this is one of several processes, or a host of a slice that may have several.
+
+  Raises:
+    ConfigError: the three flags do not fit each other.
+  """
+  flags = {"coordinator": coordinator, "processes": processes, "process": process}
+  missing = [name for name, value in flags.items() if value is None]
+  if 0 < len(missing) < 3:
+    raise ConfigError(
+      f"--{missing[0]} is not given; processes that are named by flags need all of --coordinator=HOST:PORT, "
+      "--processes=N and --process=I."
+    )
+  if not missing:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+      raise ConfigError(f"--coordinator={coordinator} is no HOST:PORT.")
+    if processes < 1 or not 0 <= process < processes:
+      raise ConfigError(f"--process={process} of --processes={processes}; it must be 0 to {processes - 1}.")
+    return processes > 1
+  if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    return True
+  tpu = os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu") and importlib.util.find_spec("libtpu")
+  return bool(tpu)
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+  """Joins the others; before anything asks JAX for devices.
+
+  Raises:
+    ConfigError: they do not all start within JOIN seconds.
+  """
+  import jax
+
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      processes,
+      process,
+      initialization_timeout=JOIN,
+      heartbeat_timeout_seconds=HEARTBEAT,
+    )
+  except RuntimeError as error:
+    raise ConfigError(
+      f"the processes of this run did not find each other within {JOIN} seconds: {str(error).splitlines()[0]}"
+    ) from None
+
+
+def leave(status: int) -> None:
+  """Ends this process at once, without waiting for others that may never come; its parent tells them apart."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
+
+
+def is_child() -> bool:
+  """Whether a parent watches; if so this process ends with its parent."""
+  pipe = os.environ.pop(CHILD, None)
+  if pipe is None:
+    return False
+
+  def wait():
+    os.read(int(pipe), 1)  # returns when the parent is gone
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
+  return True
+
+
+def watched(command: Sequence[str]) -> int:
+  """Runs a command as the child, passes SIGTERM and Ctrl-C on to it, and says how it ended if it was no exit.
+
+  Returns:
+    Its exit status, or 1 where a signal ended it.
+  """
+  ours, theirs = os.pipe()
+  os.set_inheritable(ours, True)
+  child = subprocess.Popen(command, env=os.environ | {CHILD: str(ours)}, close_fds=False)
+  os.close(ours)
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: child.send_signal(number))
+  status = child.wait()
+  os.close(theirs)
+  if status >= 0:
+    return status
+  name = signal.Signals(-status).name
+  if -status == signal.SIGABRT:
+    why = (
+      f"another process of the run has ended or could not be reached for {HEARTBEAT} seconds, and JAX has ended "
+      "this one; the log of the process that was first says why"
+    )
+  else:
+    why = f"this process was ended by {name}" + (
+      ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    )
+  print(
+    f"\nerror: {why}. The same commands on all hosts go on from the last checkpoint.",
+    file=sys.stderr,
+  )
+  return 1
