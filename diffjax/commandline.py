@@ -178,7 +178,7 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
     others = [flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
     if processes.several(*others):
       if not child:
-        return processes.watched([sys.executable, *argv])
+        return processes.watched([sys.executable, *sys.orig_argv[1:]])
       _prepare(arguments[0])
       processes.join(*others)
     else:

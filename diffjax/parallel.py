@@ -101,6 +101,8 @@ class Parallel:
         fits = [axis for axis in axes if shape[axis] % size == 0 and spec[axis] is None]
         if size > 1 and fits:
           spec[fits[0]] = name
+    while spec and spec[-1] is None:
+      spec.pop()
     return NamedSharding(self.mesh, P(*spec))
 
   def init(self, make: Callable[[], Any]) -> Any:

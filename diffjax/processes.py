@@ -113,8 +113,8 @@ def watched(command: Sequence[str]) -> int:
   name = signal.Signals(-status).name
   if -status == signal.SIGABRT:
     why = (
-      f"another process of the run has ended or could not be reached for {HEARTBEAT} seconds, and JAX has ended "
-      "this one; the log of the process that was first says why"
+      f"another process of the run has ended, could not be reached for {HEARTBEAT} seconds or did not start within "
+      f"{JOIN}, and JAX has ended this one; the log of the process that was first says why"
     )
   else:
     why = f"this process was ended by {name}" + (
