@@ -45,8 +45,8 @@ def several(coordinator: str | None, processes: int | None, process: int | None)
     if processes < 1 or not 0 <= process < processes:
       raise ConfigError(f"--process={process} of --processes={processes}; it must be 0 to {processes - 1}.")
     return processes > 1
-  if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-    return True
+  if "SLURM_STEP_NODELIST" in os.environ:  # srun's, and not in a batch script itself
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1
   tpu = os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu") and importlib.util.find_spec("libtpu")
   return bool(tpu)
 

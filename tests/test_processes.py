@@ -221,8 +221,9 @@ def test_flags_that_do_not_fit_are_told(flags, message):
 
 def test_one_process_is_not_several(monkeypatch):
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  monkeypatch.delenv("SLURM_PROCID", raising=False)
+  monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
   assert not processes.several(None, None, None) and not processes.several("host:1", 1, 0)
-  monkeypatch.setenv("SLURM_PROCID", "0")
-  monkeypatch.setenv("SLURM_NTASKS", "2")
+  monkeypatch.setenv("SLURM_NTASKS", "2")  # a batch script's
+  assert not processes.several(None, None, None)
+  monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
   assert processes.several(None, None, None)
