@@ -37,7 +37,7 @@ from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
 from diffjax.state import EMA_WARMUPS
-from diffjax.times import TIMES
+from diffjax.times import REMEMBERING, TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
 
@@ -85,7 +85,7 @@ CHOICES = (
   Choice("schedule", "name", SCHEDULES),
   Choice("objective", "name", OBJECTIVES),
   Choice("objective", "predict", ROWS),
-  Choice("objective", "times", TIMES),
+  Choice("objective", "times", TIMES | REMEMBERING),
   Choice("objective", "weight", WEIGHTS),
   Choice("objective", "input_scale", INPUT_SCALES),
   Choice("objective", "time_input", TIME_INPUTS),

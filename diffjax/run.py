@@ -49,7 +49,8 @@ class Run:
   def _make(self) -> TrainState:
     key = keys.seed(self.config.seed)
     params = self.experiment.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
-    return state.create(params, self.experiment.optimizer, self.config.train.ema, key)
+    memory = self.experiment.start_memory()
+    return state.create(params, self.experiment.optimizer, self.config.train.ema, key, memory)
 
   def new_state(self) -> TrainState:
     """The state before the first step."""
