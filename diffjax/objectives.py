@@ -25,7 +25,7 @@ gradient of its square (their appendix I.2), which costs a second pass through t
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ from diffjax.gaussian import (
   prior_kl,
 )
 from diffjax.predictions import Row, error_scale, network_inputs, target, to_x0_eps
+from diffjax.ranges import NotNegative, at_least
 from diffjax.schedules import Schedule, parameters, rebuilt
 from diffjax.times import ON_ROWS, REMEMBERING, TIMES, TimesOf
 from diffjax.types import Batch, ConfigError, PerExample
@@ -127,7 +128,7 @@ def hybrid(
   row: Row,
   input_scale: Callable,
   time_input: Callable,
-  vlb_weight: float = 0.001,
+  vlb_weight: NotNegative = 0.001,
 ) -> Objective:
   """Learned variance, equation (2), on a table; the arguments are those of `regular`.
 
@@ -191,7 +192,7 @@ def vdm(
   row: Row,
   input_scale: Callable,
   time_input: Callable,
-  levels: int = 256,
+  levels: Annotated[int, at_least(2)] = 256,
 ) -> Objective:
   """The variational bound in continuous time, equation (4), in nats per dimension.
 

@@ -13,13 +13,14 @@ loss [B] that the objective returns, already divided by the density,
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax import keys
+from diffjax.ranges import Count, Positive, up_to
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError, PerExample
 
@@ -69,7 +70,7 @@ def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
   return _either(schedule, jnp.where(draws.index % 2 == 0, u, 1 - u))
 
 
-def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: float = 1.2) -> Drawn:
+def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: Positive = 1.2) -> Drawn:
   """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), within the schedule's ends."""
   log_ratio = mean + std * keys.normal(draws.keys("t"), ())
   t = schedule.t_of(-2 * log_ratio)
@@ -77,7 +78,7 @@ def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: f
   return t, _normal_density(log_ratio, mean, std) * -slope / 2
 
 
-def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: float = 1.0) -> Drawn:
+def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: Positive = 1.0) -> Drawn:
   """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
   logit = mean + std * keys.normal(draws.keys("t"), ())
   t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
@@ -171,7 +172,7 @@ def forgetful(times: TimesOf) -> Memory:
   return Memory(lambda schedule: (), lambda memory: times, lambda memory, t, losses: memory)
 
 
-def importance(last: int = 10, uniform: float = 0.001) -> Memory:
+def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001) -> Memory:
   """Rows by the root mean square of their `last` losses (Nichol & Dhariwal 2021, eq. 18).
 
   Args:
