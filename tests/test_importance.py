@@ -79,7 +79,7 @@ def walked(made, parallel, count, chunk=1, start=None):
   now = parallel.init(lambda: new_state(made)) if start is None else start
   states, data, first = [], batches(12), 0 if start is None else int(start.step)
   for k in range(first, first + count, chunk):
-    now, _ = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data)))
+    now, _ = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     states.append(jax.device_get(now))
   return states
 
