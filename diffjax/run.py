@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffjax import consistency, experiment, keys, parallel, state, workdir
 from diffjax.checkpoint import Checkpoints
-from diffjax.config import leaves
+from diffjax.config import check, leaves
 from diffjax.data.source import Source
 from diffjax.experiment import Experiment
 from diffjax.parallel import Parallel
@@ -91,6 +91,7 @@ def start(config: ConfigDict, folder: Path) -> Run:
   Raises:
     ConfigError: a field that cannot be right, data that are not there, or a workdir of another config.
   """
+  check(config)
   if workdir.has_run(folder):
     workdir.require_same(folder, config)
   for place in (folder, *folder.parents):
