@@ -24,7 +24,8 @@ _fingerprint = jax.jit(fingerprint)
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:
-  return {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state", "key")}
+  memory = ("memory",) if jax.tree.leaves(state.memory) else ()
+  return {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state", "key", *memory)}
 
 
 class Checkpoints:

@@ -1,7 +1,8 @@
 """Configs: every field with its default, the named choices with their options, and what is refused.
 
 A choice is a field whose value names an entry of one of the library's dicts. The options of an entry are its
-keyword parameters and stand beside the choice under the entry's name:
+keyword parameters, their annotations say which numbers they may be (ranges.py), and they stand beside the choice
+under the entry's name:
 
     config.schedule.name = "linear"
     config.schedule.linear.beta_end = 0.02
@@ -14,7 +15,6 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import math
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +23,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from diffjax import ranges
 from diffjax.data import SOURCES
 from diffjax.likelihood import LIKELIHOODS
 from diffjax.metrics import METRICS
@@ -37,7 +38,7 @@ from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
 from diffjax.state import EMA_WARMUPS
-from diffjax.times import TIMES
+from diffjax.times import REMEMBERING, TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
 
@@ -71,6 +72,15 @@ class Choice:
     parameters = inspect.signature(entry).parameters.values() if callable(entry) else ()
     return {p.name: _default(p) for p in parameters if p.default is not p.empty and p.name not in self.given}
 
+  def check(self, config: ConfigDict) -> None:
+    """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
+    for name in self.names(config):
+      if name not in self.entries:
+        _refuse(self.section, self.field, name, self.entries)
+      for option, value in _set(config, self, name).items():
+        annotation = inspect.signature(self.entries[name]).parameters[option].annotation
+        ranges.check(f"{self.section}.{name}.{option}", value, ranges.of(annotation))
+
 
 def _default(parameter: inspect.Parameter) -> Any:
   """The default, or a placeholder of the annotated type where it is None."""
@@ -85,7 +95,7 @@ CHOICES = (
   Choice("schedule", "name", SCHEDULES),
   Choice("objective", "name", OBJECTIVES),
   Choice("objective", "predict", ROWS),
-  Choice("objective", "times", TIMES),
+  Choice("objective", "times", TIMES | REMEMBERING),
   Choice("objective", "weight", WEIGHTS),
   Choice("objective", "input_scale", INPUT_SCALES),
   Choice("objective", "time_input", TIME_INPUTS),
@@ -201,8 +211,13 @@ def base() -> ConfigDict:
 
 
 def chosen(config: ConfigDict, section: str, field: str) -> list[Callable]:
-  """What config.<section>.<field> names (one entry, or several), with its options bound."""
+  """What config.<section>.<field> names (one entry, or several), with its options bound.
+
+  Raises:
+    ConfigError: no entry has that name, or an option is outside its range.
+  """
   choice = next(c for c in CHOICES if (c.section, c.field) == (section, field))
+  choice.check(config)
   return [
     functools.partial(choice.entries[name], **_set(config, choice, name)) for name in choice.names(config)
   ]
@@ -272,45 +287,35 @@ def require_field(config: ConfigDict, path: str) -> None:
     raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
 
 
-def _between(low, high=float("inf")):
-  text = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-  return (lambda value: low <= value <= high), text
-
-
-def _above(low, below=float("inf")):
-  text = f"greater than {low}" if below == float("inf") else f"greater than {low} and less than {below}"
-  return (lambda value: low < value < below), text
-
-
 RANGES = {
-  "seed": _between(0, 2**32 - 1),
-  "objective.label_dropout": _between(0.0, 1.0),
-  "train.steps": _between(1),
-  "train.batch_size": _between(1),
-  "train.accumulate": _between(1),
-  "train.learning_rate": _above(0),
-  "train.warmup": _between(0),
-  "train.clip": _between(0),
-  "train.steps_per_call": _between(0),
-  "log.every": _between(1),
-  "log.sample_every": _between(0),
-  "log.samples": _between(1, 4096),
-  "log.held_out": _between(0),
-  "checkpoint.every": _between(1),
-  "checkpoint.keep": _between(1),
-  "checkpoint.keep_every": _between(0),
-  "sample.guidance": (math.isfinite, "finite"),
-  "sample.steps": _between(1),
-  "sample.count": _between(1),
-  "sample.batch_size": _between(1),
-  "sample.seed": _between(0, 2**32 - 1),
-  "eval.count": _between(0),
-  "eval.seeds": _between(1),
-  "eval.shard": _between(1),
-  "eval.likelihood_images": _between(2),
-  "sample.guidance_rescale": _between(0.0, 1.0),
-  "parallel.small": _between(0),
-  "parallel.check_every": _between(0),
+  "seed": ranges.closed(0, 2**32 - 1),
+  "objective.label_dropout": ranges.closed(0.0, 1.0),
+  "train.steps": ranges.at_least(1),
+  "train.batch_size": ranges.at_least(1),
+  "train.accumulate": ranges.at_least(1),
+  "train.learning_rate": ranges.above(0),
+  "train.warmup": ranges.at_least(0),
+  "train.clip": ranges.at_least(0),
+  "train.steps_per_call": ranges.at_least(0),
+  "log.every": ranges.at_least(1),
+  "log.sample_every": ranges.at_least(0),
+  "log.samples": ranges.closed(1, 4096),
+  "log.held_out": ranges.at_least(0),
+  "checkpoint.every": ranges.at_least(1),
+  "checkpoint.keep": ranges.at_least(1),
+  "checkpoint.keep_every": ranges.at_least(0),
+  "sample.guidance": ranges.FINITE,
+  "sample.steps": ranges.at_least(1),
+  "sample.count": ranges.at_least(1),
+  "sample.batch_size": ranges.at_least(1),
+  "sample.seed": ranges.closed(0, 2**32 - 1),
+  "eval.count": ranges.at_least(0),
+  "eval.seeds": ranges.at_least(1),
+  "eval.shard": ranges.at_least(1),
+  "eval.likelihood_images": ranges.at_least(2),
+  "sample.guidance_rescale": ranges.closed(0.0, 1.0),
+  "parallel.small": ranges.at_least(0),
+  "parallel.check_every": ranges.at_least(0),
 }
 
 
@@ -318,13 +323,9 @@ def check(config: ConfigDict) -> None:
   """Raises ConfigError at the first field whose value cannot be right, whatever the data are."""
   _check_tuples(config)
   for choice in CHOICES:
-    for name in choice.names(config):
-      if name not in choice.entries:
-        _refuse(choice.section, choice.field, name, choice.entries)
-  for path, (holds, text) in RANGES.items():
-    value = dict(leaves(config))[path]
-    if not holds(value):
-      raise ConfigError(f"config.{path} is {value}; it must be {text}.")
+    choice.check(config)
+  for path, allowed in RANGES.items():
+    ranges.check(path, dict(leaves(config))[path], allowed)
   for rate in config.train.ema:
     if not 0 <= rate < 1:
       raise ConfigError(f"config.train.ema is {config.train.ema}; every rate must be at least 0 and below 1.")

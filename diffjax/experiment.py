@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ from diffjax.optimization import learning_rate, optimizer
 from diffjax.samplers.base import Sampler
 from diffjax.schedules import Schedule
 from diffjax.state import TrainState
+from diffjax.times import REMEMBERING, Memory, TimesOf, forgetful
 from diffjax.types import ConfigError, Params, PerExample
 
 
@@ -33,7 +35,7 @@ class Experiment:
     image_shape: (H, W, C) of the data.
     num_classes: of a conditional model, else 0; it is also the null class's label.
     schedule: the noise schedule.
-    objective: how the network is trained.
+    memory: how its times are drawn.
     model: the network.
     row, input_scale, time_input: what the network answers and is told.
     learning_rate: step -> learning rate.
@@ -47,7 +49,7 @@ class Experiment:
   image_shape: tuple[int, int, int]
   num_classes: int
   schedule: Schedule
-  objective: Objective
+  memory: Memory
   model: nn.Module
   row: Callable
   input_scale: Callable
@@ -116,15 +118,18 @@ class Experiment:
     rate = str(self.config.train.ema[0]) if name == "ema" else name
     return f"ema {rate}", state.ema[rate]
 
+  def start_memory(self) -> Any:
+    """What the drawing of times remembers before the first step."""
+    return self.memory.start(self.schedule)
+
+  def objective(self, times: TimesOf) -> Objective:
+    """How the network is trained, with times drawn so."""
+    (make,), (weight,) = (chosen(self.config, "objective", field) for field in ("name", "weight"))
+    return make(times, weight(), self.row, self.input_scale, self.time_input)
+
   def objective_at(self, t: PerExample) -> Objective:
     """The objective with its weight and kind, at the times t [B] in place of drawn ones."""
-    times = lambda schedule, draws: (t, jnp.ones_like(t))  # noqa: E731
-    return _objective(self.config, times, self.row, self.input_scale, self.time_input)
-
-
-def _objective(config, times, row, input_scale, time_input) -> Objective:
-  (make,), (weight,) = chosen(config, "objective", "name"), chosen(config, "objective", "weight")
-  return make(times, weight(), row, input_scale, time_input)
+    return self.objective(lambda schedule, draws: (t, jnp.ones_like(t)))
 
 
 def _make(config, section: str, field: str, *arguments, **given):
@@ -167,6 +172,7 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   classes = num_classes if conditional else 0
   fields = ("predict", "times", "input_scale", "time_input")
   (row,), (times,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
+  memory = times() if config.objective.times in REMEMBERING else forgetful(times)
   schedule = _make(config, "schedule", "name")
   objective = config.objective
   objectives.check(schedule, objective.name, objective.times, objective.weight)
@@ -183,7 +189,7 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
     image_shape=image_shape,
     num_classes=classes,
     schedule=schedule,
-    objective=_objective(config, times, row, input_scale, time_input),
+    memory=memory,
     model=model,
     row=row,
     input_scale=input_scale,

@@ -49,6 +49,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from diffjax import keys
 from diffjax.denoisers import Denoiser
 from diffjax.gaussian import diffuse, discretized_nll, kl, lost_snr, mean_dims, posterior_variance, prior_kl
+from diffjax.ranges import Count, NotNegative, Positive
 from diffjax.samplers.ancestral import VARIANCES
 from diffjax.schedules import SCALES, Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
@@ -147,7 +148,7 @@ def discrete_vlb(
 
 
 def continuous_vlb(
-  denoiser: Denoiser, schedule: Schedule, images: Data, sample_keys: Keys, times: int = 128
+  denoiser: Denoiser, schedule: Schedule, images: Data, sample_keys: Keys, times: Count = 128
 ) -> Vlb:
   """VDM's bound, equations (1), (4) and (5), the integral by stratified sampling of the log-SNR.
 
@@ -214,10 +215,10 @@ def ode_likelihood(
   sample_keys: Keys,
   dequantise: str = "uniform",
   trace: str = "hutchinson",
-  probes: int = 1,
-  rtol: float = 1e-5,
-  atol: float = 1e-5,
-  max_steps: int = 4096,
+  probes: Count = 1,
+  rtol: NotNegative = 1e-5,
+  atol: Positive = 1e-5,
+  max_steps: Count = 4096,
 ) -> Likelihood:
   """The likelihood by equation (6), each example solved with step sizes of its own (Dormand-Prince 5(4)).
 

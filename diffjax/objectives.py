@@ -25,7 +25,7 @@ gradient of its square (their appendix I.2), which costs a second pass through t
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +43,9 @@ from diffjax.gaussian import (
   prior_kl,
 )
 from diffjax.predictions import Row, error_scale, network_inputs, target, to_x0_eps
+from diffjax.ranges import NotNegative, at_least
 from diffjax.schedules import Schedule, parameters, rebuilt
-from diffjax.times import ON_ROWS, TIMES, TimesOf
+from diffjax.times import ON_ROWS, REMEMBERING, TIMES, TimesOf
 from diffjax.types import Batch, ConfigError, PerExample
 from diffjax.weights import WEIGHTS, Weight, likelihood
 
@@ -127,7 +128,7 @@ def hybrid(
   row: Row,
   input_scale: Callable,
   time_input: Callable,
-  vlb_weight: float = 0.001,
+  vlb_weight: NotNegative = 0.001,
 ) -> Objective:
   """Learned variance, equation (2), on a table; the arguments are those of `regular`.
 
@@ -191,7 +192,7 @@ def vdm(
   row: Row,
   input_scale: Callable,
   time_input: Callable,
-  levels: int = 256,
+  levels: Annotated[int, at_least(2)] = 256,
 ) -> Objective:
   """The variational bound in continuous time, equation (4), in nats per dimension.
 
@@ -249,7 +250,7 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
   Args:
     schedule: the schedule.
     objective: a key of OBJECTIVES.
-    times: a key of TIMES, or "importance".
+    times: a key of TIMES or of REMEMBERING.
     weight: a key of WEIGHTS.
 
   Raises:
@@ -257,16 +258,23 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
   """
   for section, name, entries in (
     ("name", objective, tuple(OBJECTIVES)),
-    ("times", times, (*TIMES, "importance")),
+    ("times", times, (*TIMES, *REMEMBERING)),
     ("weight", weight, tuple(WEIGHTS)),
   ):
     if name not in entries:
       raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
-  table, on_rows = schedule.steps is not None, times in (*ON_ROWS, "importance")
+  table, on_rows = schedule.steps is not None, times in (*ON_ROWS, *REMEMBERING)
+  divides = WEIGHTS[weight]().importance
   if times in ("discrete", "importance") and not table:
     raise ConfigError(
       f"config.objective.times is {times!r}, which draws rows of a table, but the schedule is continuous; choose "
       "'uniform', 'stratified' or a schedule with steps."
+    )
+  if times == "importance" and not divides:
+    asking = ", ".join(name for name, make in WEIGHTS.items() if make().importance)
+    raise ConfigError(
+      f"config.objective.times is 'importance', but the weight {weight!r} does not divide by the density of t, so "
+      f"that the loss would change with what was drawn so far; choose the weight 'vlb' (or one of {asking})."
     )
   if objective == "hybrid" and not (table and on_rows):
     raise ConfigError(
@@ -278,7 +286,7 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
       "config.objective.name is 'vdm', the bound in continuous time: it needs a continuous schedule and the weight "
       "'vlb'; on a table the objective 'regular' with 'vlb' is the bound."
     )
-  if table and not on_rows and WEIGHTS[weight]().importance:
+  if table and not on_rows and divides:
     raise ConfigError(
       f"config.objective.weight is {weight!r}, on a table a sum over its rows, but objective.times is {times!r}, "
       f"which draws between them; choose one of {', '.join(ON_ROWS)}."

@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Share
 
-def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+
+def adam(b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8) -> optax.GradientTransformation:
   """Adam (Kingma & Ba 2015), without the learning rate."""
   return optax.scale_by_adam(b1, b2, eps)
 
 
 def adamw(
-  b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01
+  b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8, weight_decay: NotNegative = 0.01
 ) -> optax.GradientTransformation:
   """Adam with decoupled weight decay (Loshchilov & Hutter 2019), on matrices and kernels only."""
   matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
@@ -31,7 +33,7 @@ def constant(warmup: int, steps: int) -> optax.Schedule:
   return lambda step: jnp.ones(())
 
 
-def cosine(warmup: int, steps: int, final: float = 0.0) -> optax.Schedule:
+def cosine(warmup: int, steps: int, final: Share = 0.0) -> optax.Schedule:
   """Half a cosine from 1 after the warm-up to `final` at the last step (Loshchilov & Hutter 2017, eq. 5)."""
 
   def decay(step):
@@ -41,7 +43,7 @@ def cosine(warmup: int, steps: int, final: float = 0.0) -> optax.Schedule:
   return decay
 
 
-def rsqrt(warmup: int, steps: int, timescale: int = 10_000) -> optax.Schedule:
+def rsqrt(warmup: int, steps: int, timescale: Count = 10_000) -> optax.Schedule:
   """1 / sqrt(step / timescale) from step `timescale` on (Vaswani et al. 2017, eq. 3, for its tail)."""
   return lambda step: jnp.sqrt(timescale / jnp.maximum(step, timescale))
 

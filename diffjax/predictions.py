@@ -17,6 +17,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffjax.gaussian import expand, lost_snr
+from diffjax.ranges import Positive
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Times
 
@@ -49,7 +50,7 @@ def flow(schedule: Schedule, t: Times):
   return schedule.derivatives(t)
 
 
-def edm(schedule: Schedule, t: Times, sigma_data: float = 0.5):
+def edm(schedule: Schedule, t: Times, sigma_data: Positive = 0.5):
   """EDM's effective training target (Karras et al. 2022, table 1 and eq. 8), for any alpha."""
   alpha, sigma = schedule.alpha_sigma(t)
   q = jnp.sqrt(sigma**2 + (sigma_data * alpha) ** 2)
@@ -114,7 +115,7 @@ TIME_INPUTS: dict[str, Callable[[Schedule, Times], Times]] = {
 }
 
 
-def _unit(schedule: Schedule, t: Times, sigma_data: float = 0.5) -> Times:
+def _unit(schedule: Schedule, t: Times, sigma_data: Positive = 0.5) -> Times:
   alpha, sigma = schedule.alpha_sigma(t)
   return 1 / jnp.sqrt(sigma**2 + (sigma_data * alpha) ** 2)
 

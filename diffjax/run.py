@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffjax import consistency, experiment, keys, parallel, state, workdir
 from diffjax.checkpoint import Checkpoints
-from diffjax.config import leaves
+from diffjax.config import check, leaves
 from diffjax.data.source import Source
 from diffjax.experiment import Experiment
 from diffjax.parallel import Parallel
@@ -49,7 +49,8 @@ class Run:
   def _make(self) -> TrainState:
     key = keys.seed(self.config.seed)
     params = self.experiment.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
-    return state.create(params, self.experiment.optimizer, self.config.train.ema, key)
+    memory = self.experiment.start_memory()
+    return state.create(params, self.experiment.optimizer, self.config.train.ema, key, memory)
 
   def new_state(self) -> TrainState:
     """The state before the first step."""
@@ -90,6 +91,7 @@ def start(config: ConfigDict, folder: Path) -> Run:
   Raises:
     ConfigError: a field that cannot be right, data that are not there, or a workdir of another config.
   """
+  check(config)
   if workdir.has_run(folder):
     workdir.require_same(folder, config)
   for place in (folder, *folder.parents):

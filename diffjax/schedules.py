@@ -21,6 +21,7 @@ noise or the score (predictions.check says so).
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,11 @@ from diffjax.curves import (
   VpLinear,
   pytree,
 )
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, inside
 from diffjax.types import ConfigError, Params, Times
+
+Rows = Annotated[int, at_least(2)]
+Beta = Annotated[float, inside(0, 1)]
 
 
 def _vp(logsnr):
@@ -184,9 +189,9 @@ def _table(betas: np.ndarray, scale: str, zero: bool) -> Schedule:
 
 
 def linear(
-  steps: int = 1000,
-  beta_start: float = 1e-4,
-  beta_end: float = 0.02,
+  steps: Rows = 1000,
+  beta_start: Beta = 1e-4,
+  beta_end: Beta = 0.02,
   scale: str = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
@@ -195,9 +200,9 @@ def linear(
 
 
 def scaled_linear(
-  steps: int = 1000,
-  beta_start: float = 0.00085,
-  beta_end: float = 0.012,
+  steps: Rows = 1000,
+  beta_start: Beta = 0.00085,
+  beta_end: Beta = 0.012,
   scale: str = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
@@ -207,9 +212,9 @@ def scaled_linear(
 
 
 def cosine(
-  steps: int = 1000,
-  s: float = 0.008,
-  beta_clip: float = 0.999,
+  steps: Rows = 1000,
+  s: NotNegative = 0.008,
+  beta_clip: Beta = 0.999,
   scale: str = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
@@ -221,7 +226,7 @@ def cosine(
 
 
 def continuous_linear(
-  beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, scale: str = "vp"
+  beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: str = "vp"
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
   _betas(beta_min, beta_max)
@@ -231,7 +236,7 @@ def continuous_linear(
 def continuous_cosine(
   logsnr_min: float = -20.0,
   logsnr_max: float = 20.0,
-  t_min: float = 0.0,
+  t_min: Rate = 0.0,
   scale: str = "vp",
   shift: float = 0.0,
 ) -> Schedule:
@@ -247,10 +252,10 @@ def continuous_cosine(
 def sigmoid(
   start: float = -3.0,
   end: float = 3.0,
-  tau: float = 1.0,
+  tau: Positive = 1.0,
   logsnr_min: float = -20.0,
   logsnr_max: float = 20.0,
-  t_min: float = 0.0,
+  t_min: Rate = 0.0,
   scale: str = "vp",
   shift: float = 0.0,
 ) -> Schedule:
@@ -264,14 +269,14 @@ def sigmoid(
   return Schedule(_shifted(curve, shift), scale, t_min=_start(t_min))
 
 
-def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, scale: str = "subvp"):
+def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: str = "subvp"):
   """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
   _betas(beta_min, beta_max)
   return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_start(t_min))
 
 
 def geometric(
-  sigma_min: float = 0.01, sigma_max: float = 50.0, steps: int = 0, scale: str = "ve"
+  sigma_min: Positive = 0.01, sigma_max: Positive = 50.0, steps: Whole = 0, scale: str = "ve"
 ) -> Schedule:
   """The VE-SDE's sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 30).
 
@@ -288,7 +293,7 @@ def geometric(
   return Schedule(Table(np.linspace(*ends[::-1], steps)), scale, t_min=1 / steps, steps=steps)
 
 
-def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, scale: str = "ve"):
+def edm(sigma_min: Positive = 0.002, sigma_max: Positive = 80.0, rho: Positive = 7.0, scale: str = "ve"):
   """sigma^(1/rho) growing linearly (Karras et al. 2022, eq. 5), so that uniform times are its grid.
 
   EDM draws its training noise levels from a log-normal (times.py), which does not depend on this.
@@ -297,7 +302,7 @@ def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, sca
   return Schedule(Power(sigma_min, sigma_max, rho), scale)
 
 
-def flow(t_min: float = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule:
+def flow(t_min: Rate = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule:
   """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0.
 
   `shift` is added to the log-SNR: -2 log(s) for the shift s of Esser et al. 2024, eq. 23.
@@ -314,7 +319,7 @@ def flow(t_min: float = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule
 
 
 def learned(
-  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: int = 64, scale: str = "vp"
+  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: Count = 64, scale: str = "vp"
 ) -> Schedule:
   """A learned monotone curve (Kingma et al. 2021, appendix H), at first nearly linear between the two.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from diffjax.types import Params
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["step", "params", "ema", "opt_state", "key"],
+  data_fields=["step", "params", "ema", "opt_state", "key", "memory"],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TrainState:
     ema: exponential moving averages of the parameters, one a rate, by the rate's name.
     opt_state: optax's state.
     key: the seed's key, constant; the key of a step is fold_in(key, step).
+    memory: what the drawing of times remembers (times.py), () for nothing.
   """
 
   step: Int[Array, ""]
@@ -34,10 +36,15 @@ class TrainState:
   ema: dict[str, Params]
   opt_state: optax.OptState
   key: Key[Array, ""]
+  memory: Any = ()
 
 
 def create(
-  params: Params, optimizer: optax.GradientTransformation, ema_rates: tuple[float, ...], key: Key[Array, ""]
+  params: Params,
+  optimizer: optax.GradientTransformation,
+  ema_rates: tuple[float, ...],
+  key: Key[Array, ""],
+  memory: Any = (),
 ) -> TrainState:
   """The state before the first step; every average starts at the parameters themselves."""
   return TrainState(
@@ -47,6 +54,7 @@ def create(
     ema={str(rate): jax.tree.map(jnp.copy, params) for rate in ema_rates},
     opt_state=optimizer.init(params),
     key=key,
+    memory=memory,
   )
 
 

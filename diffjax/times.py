@@ -4,21 +4,23 @@ The density is that of t on [t_min, 1], or on a table the probability of the row
 a weight asks for it. Draws that spread out fall on the rows of a table and on [t_min, 1] otherwise.
 
 Importance sampling of the bound (Nichol & Dhariwal 2021, section 3.3) has a memory, the last losses of every
-row, and a pure step carries it so: it keeps a `History` beside its parameters, makes its times with
-`importance(history)`, and from the loss [B] that the objective returns, already divided by the density,
+row. A pure step carries it beside its parameters, makes its times with `memory.times(history)`, and from the
+loss [B] that the objective returns, already divided by the density,
 
-    t, density = times(schedule, draws)                 # the same draws, so the same times
-    history = recorded(history, t, loss * density)      # over the global batch
+    t, density = times(schedule, draws)                        # the same draws, so the same times
+    history = memory.recorded(history, t, loss * density)      # over the global batch
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax import keys
+from diffjax.ranges import Count, Positive, up_to
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError, PerExample
 
@@ -68,7 +70,7 @@ def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
   return _either(schedule, jnp.where(draws.index % 2 == 0, u, 1 - u))
 
 
-def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: float = 1.2) -> Drawn:
+def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: Positive = 1.2) -> Drawn:
   """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), within the schedule's ends."""
   log_ratio = mean + std * keys.normal(draws.keys("t"), ())
   t = schedule.t_of(-2 * log_ratio)
@@ -76,7 +78,7 @@ def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: f
   return t, _normal_density(log_ratio, mean, std) * -slope / 2
 
 
-def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: float = 1.0) -> Drawn:
+def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: Positive = 1.0) -> Drawn:
   """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
   logit = mean + std * keys.normal(draws.keys("t"), ())
   t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
@@ -119,7 +121,7 @@ def probabilities(history: History, uniform: float = 0.001) -> Float[Array, "row
   return jnp.where(jnp.all(history.counts >= last), informed, 1 / steps)
 
 
-def importance(history: History, uniform: float = 0.001) -> TimesOf:
+def by_importance(history: History, uniform: float = 0.001) -> TimesOf:
   """Rows of the table with `probabilities(history)`; a function (schedule, draws) as those of TIMES."""
 
   def times(schedule, draws):
@@ -137,12 +139,48 @@ def importance(history: History, uniform: float = 0.001) -> TimesOf:
 
 
 def recorded(history: History, t: PerExample, losses: PerExample) -> History:
-  """The history with these losses of the rows at t, one after the other; no gradient."""
+  """The history with these losses of the rows at t, the batch's order the order of time; no gradient."""
+  steps, last = history.losses.shape
+  row = jnp.round(t * steps).astype(int) - 1
+  new = jnp.zeros(steps, jnp.int32).at[row].add(1)
+  before = jnp.tril(row[:, None] == row, -1).sum(1)  # how many of the batch were recorded earlier in the row
+  place = jnp.arange(last) + new[:, None]
+  kept = jnp.take_along_axis(history.losses, place, axis=1, mode="fill", fill_value=0)
+  place = last - new[row] + before
+  place = jnp.where(place < 0, last, place)  # pushed out already; an index beyond the end is dropped
+  kept = kept.at[row, place].set(jax.lax.stop_gradient(losses).astype(kept.dtype), mode="drop")
+  return History(kept, history.counts + new)
 
-  def record(history, one):
-    row, loss = one
-    kept = jnp.roll(history.losses[row], -1).at[-1].set(loss)
-    return History(history.losses.at[row].set(kept), history.counts.at[row].add(1)), None
 
-  rows = jnp.round(t * len(history.counts)).astype(int) - 1
-  return jax.lax.scan(record, history, (rows, jax.lax.stop_gradient(losses)))[0]
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Times that depend on what training has seen, which is a pytree in its state.
+
+  Attributes:
+    start: schedule -> the pytree before the first step; () where nothing is remembered.
+    times: the pytree -> a function (schedule, draws) as those of TIMES.
+    recorded: (the pytree, t [B], losses [B]) -> the pytree after a step, over the global batch in its order.
+  """
+
+  start: Callable[[Schedule], Any]
+  times: Callable[[Any], TimesOf]
+  recorded: Callable[[Any, PerExample, PerExample], Any]
+
+
+def forgetful(times: TimesOf) -> Memory:
+  """Times that depend on nothing."""
+  return Memory(lambda schedule: (), lambda memory: times, lambda memory, t, losses: memory)
+
+
+def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001) -> Memory:
+  """Rows by the root mean square of their `last` losses (Nichol & Dhariwal 2021, eq. 18).
+
+  Args:
+    last: losses that a row keeps; until all rows have so many, rows are drawn uniformly.
+    uniform: share of the draws that stays uniform, so that no row is forgotten (their code has 0.001).
+  """
+  start = lambda schedule: no_history(schedule.steps, last)  # noqa: E731
+  return Memory(start, lambda history: by_importance(history, uniform), recorded)
+
+
+REMEMBERING: dict[str, Callable[..., Memory]] = {"importance": importance}

@@ -4,7 +4,8 @@
     params <- params + update(g),   ema <- rate ema + (1 - rate) params                               (2)
 
 The step's key is fold_in(state.key, step) and every draw hangs on an example's place in the global batch, so
-that a step can be repeated alone, on any number of devices, in any number of accumulated parts.
+that a step can be repeated alone, on any number of devices, in any number of accumulated parts. So does what
+is remembered of the losses (times.py): every part puts its own into their places in the global batch.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import optax
 from diffjax import keys
 from diffjax.experiment import Experiment
 from diffjax.state import TrainState
+from diffjax.times import TimesOf
 from diffjax.types import Batch, Labels, Params, PerExample, Pixels
 
 Mean = Callable[[Any], Any]  # averages a pytree over whatever parts the batch is cut into
@@ -37,7 +39,9 @@ def to_cond(labels: Labels, draws: keys.Draws, null: int, dropout: float) -> Lab
   return jnp.where(dropped, null, labels)
 
 
-def losses(experiment: Experiment, params: Params, batch: dict, draws: keys.Draws) -> PerExample:
+def losses(
+  experiment: Experiment, params: Params, times: TimesOf, batch: dict, draws: keys.Draws
+) -> PerExample:
   """The loss of every example, [B]."""
   config = experiment.config
   x0 = to_x0(batch["image"], draws, config.data.flip)
@@ -45,7 +49,13 @@ def losses(experiment: Experiment, params: Params, batch: dict, draws: keys.Draw
   if experiment.num_classes:
     cond = to_cond(batch["label"], draws, experiment.num_classes, config.objective.label_dropout)
   schedule = experiment.schedule_of(params)
-  return experiment.objective(experiment.apply(params), schedule, x0, cond, draws)
+  return experiment.objective(times)(experiment.apply(params), schedule, x0, cond, draws)
+
+
+def placed(values: PerExample, draws: keys.Draws) -> PerExample:
+  """A part's values [b] at their places in the global batch [B]: the mean over the parts is the whole."""
+  parts = draws.size // len(draws.index)
+  return jnp.zeros(draws.size, values.dtype).at[draws.index].set(parts * values)
 
 
 def _in_parts(batch: dict, parts: int) -> dict:
@@ -60,24 +70,33 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
   Metrics are float32 scalars: loss, grad_norm (before clipping), update_norm
   and learning_rate.
   """
-  config = experiment.config.train
+  config, memory = experiment.config.train, experiment.memory
 
   def step(state, batch, mean):
-    key = jax.random.fold_in(state.key, state.step)
+    key, times = jax.random.fold_in(state.key, state.step), memory.times(state.memory)
+    remembers = bool(jax.tree.leaves(state.memory))
 
     def loss(params, part):
-      return jnp.mean(losses(experiment, params, part, keys.Draws(key, part["index"], config.batch_size)))
+      draws = keys.Draws(key, part["index"], config.batch_size)
+      each = losses(experiment, params, times, part, draws)
+      if not remembers:
+        return jnp.mean(each), ()
+      t, density = times(experiment.schedule_of(params), draws)
+      return jnp.mean(each), (placed(t, draws), placed(each * density, draws))
+
+    evaluate = jax.value_and_grad(loss, has_aux=True)
 
     def accumulate(total, part):
-      return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(state.params, part)), None
+      return jax.tree.map(jnp.add, total, evaluate(state.params, part)), None
 
     if config.accumulate == 1:
-      found = jax.value_and_grad(loss)(state.params, batch)
+      found = evaluate(state.params, batch)
     else:
-      zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-      found, _ = jax.lax.scan(accumulate, zero, _in_parts(batch, config.accumulate))
+      parts = _in_parts(batch, config.accumulate)
+      shapes = jax.eval_shape(evaluate, state.params, jax.tree.map(lambda x: x[0], parts))
+      found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
       found = jax.tree.map(lambda x: x / config.accumulate, found)
-    value, gradient = mean(found)
+    (value, seen), gradient = mean(found)
     updates, opt_state = experiment.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
@@ -92,7 +111,8 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
       "update_norm": optax.tree.norm(updates),
       "learning_rate": experiment.learning_rate(state.step),
     }
-    return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+    remembered = memory.recorded(state.memory, *seen) if remembers else state.memory
+    return TrainState(state.step + 1, params, ema, opt_state, state.key, remembered), metrics
 
   return step
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from diffjax.predictions import Row, error_scale
+from diffjax.ranges import NotNegative, Positive
 from diffjax.schedules import Schedule
 from diffjax.types import Times
 
@@ -66,22 +67,22 @@ def snr() -> Weight:
   return Weight(lambda schedule, t, row: _snr(schedule, t))
 
 
-def min_snr(gamma: float = 5.0) -> Weight:
+def min_snr(gamma: Positive = 5.0) -> Weight:
   """Equation (3)."""
   return Weight(lambda schedule, t, row: jnp.minimum(_snr(schedule, t), gamma))
 
 
-def soft_min_snr(gamma: float = 4.0) -> Weight:
+def soft_min_snr(gamma: Positive = 4.0) -> Weight:
   """Equation (4); 4 is 1 / sigma_data^2 for EDM's 0.5."""
   return Weight(lambda schedule, t, row: gamma * jax.nn.sigmoid(schedule.logsnr(t) - jnp.log(gamma)))
 
 
-def p2(gamma: float = 1.0, k: float = 1.0) -> Weight:
+def p2(gamma: NotNegative = 1.0, k: NotNegative = 1.0) -> Weight:
   """Equation (5)."""
   return Weight(lambda schedule, t, row: _snr(schedule, t) / (k + _snr(schedule, t)) ** gamma)
 
 
-def edm(sigma_data: float = 0.5) -> Weight:
+def edm(sigma_data: Positive = 0.5) -> Weight:
   """Equation (6)."""
   return Weight(lambda schedule, t, row: _snr(schedule, t) + 1 / sigma_data**2)
 

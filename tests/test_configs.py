@@ -18,7 +18,7 @@ from diffjax.data import SOURCES, order
 from diffjax.data.source import ArraySource
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
-from diffjax.objectives import TIMES, WEIGHTS
+from diffjax.objectives import WEIGHTS
 from diffjax.optimization import DECAYS, OPTIMIZERS
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
 from diffjax.samplers import SAMPLERS
@@ -26,6 +26,7 @@ from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
 from diffjax.state import EMA_WARMUPS
+from diffjax.times import REMEMBERING, TIMES
 from diffjax.train_step import make_step
 from diffjax.types import ConfigError
 
@@ -34,7 +35,7 @@ CHOICES = {
   "data.source": SOURCES,
   "schedule.name": SCHEDULES,
   "objective.predict": ROWS,
-  "objective.times": TIMES,
+  "objective.times": TIMES | REMEMBERING,
   "objective.weight": WEIGHTS,
   "objective.input_scale": INPUT_SCALES,
   "objective.time_input": TIME_INPUTS,

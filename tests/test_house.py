@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1] / "diffjax"
 # Imports point only up this list. A new module is placed here deliberately, at the level of what it uses.
 ORDER = (
   "types",
+  "ranges",
   "atomic",
   "console",
   "keys",
@@ -47,8 +48,8 @@ ORDER = (
   "commandline",
 )
 PURE = (
-  *("types", "keys", "curves", "schedules", "gaussian", "predictions", "denoisers", "times", "weights"),
-  *("objectives", "samplers", "likelihood", "models", "state", "optimization"),
+  *("types", "ranges", "keys", "curves", "schedules", "gaussian", "predictions", "denoisers", "times"),
+  *("weights", "objectives", "samplers", "likelihood", "models", "state", "optimization"),
 )
 # All that pure functions of arrays need; nothing here opens a file or knows the machine.
 PURE_MAY_USE = {

@@ -9,7 +9,7 @@ import pytest
 
 from diffjax import keys
 from diffjax.schedules import SCHEDULES
-from diffjax.times import TIMES, importance, no_history, probabilities, recorded
+from diffjax.times import TIMES, by_importance, no_history, probabilities, recorded
 from diffjax.types import ConfigError
 
 COUNT = 40000
@@ -73,7 +73,7 @@ def test_importance_follows_the_published_resampler():
       kept[row] = (kept[row] + [loss])[-10:]
     np.testing.assert_allclose(probabilities(history), iddpm_weights(kept, history.counts), rtol=1e-5)
   assert np.all(history.counts >= 10)
-  t, density = importance(history)(schedule, draws(COUNT))
+  t, density = by_importance(history)(schedule, draws(COUNT))
   rows = np.round(np.asarray(t) * steps).astype(int) - 1
   np.testing.assert_allclose(np.bincount(rows, minlength=steps) / COUNT, probabilities(history), atol=0.01)
   np.testing.assert_allclose(density, probabilities(history)[rows], rtol=1e-6)
@@ -81,7 +81,7 @@ def test_importance_follows_the_published_resampler():
 
 def test_importance_wants_the_schedules_rows():
   with pytest.raises(ConfigError, match="importance"):
-    importance(no_history(5))(SCHEDULES["linear"](steps=4), draws(2))
+    by_importance(no_history(5))(SCHEDULES["linear"](steps=4), draws(2))
 
 
 def test_options_are_bound_by_name():

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -10,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from diffjax.data import cache
 from diffjax.data.crop import square, upright
 from diffjax.data.source import ArraySource, Source, fingerprint
+from diffjax.ranges import Count, Whole, inside
 from diffjax.types import ConfigError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -77,11 +79,11 @@ def _labels(files: list[Path], names: list[str]) -> np.ndarray:
 def image_folder(
   split: str,
   path: str = "",
-  size: int = 32,
+  size: Count = 32,
   channels: int = 3,
-  test_fraction: float = 0.05,
+  test_fraction: Annotated[float, inside(0, 1)] = 0.05,
   cache_dir: str | None = None,
-  memory: int = MEMORY,
+  memory: Whole = MEMORY,
 ) -> Source:
   """The images of a folder, or of its sub-folders, which then are the classes in sorted order.
 

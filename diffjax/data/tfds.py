@@ -12,6 +12,7 @@ from PIL import Image
 from diffjax.data import cache
 from diffjax.data.crop import square
 from diffjax.data.source import ArraySource, Source, fingerprint
+from diffjax.ranges import Whole
 from diffjax.types import ConfigError
 
 MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
@@ -45,7 +46,7 @@ def tfds(
   size: int | None = None,
   test_split: str = "test",
   cache_dir: str | None = None,
-  memory: int = MEMORY,
+  memory: Whole = MEMORY,
 ) -> Source:
   """A TFDS set.
 

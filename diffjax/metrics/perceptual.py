@@ -26,6 +26,7 @@ from diffjax.metrics.manifold import density_coverage, precision_recall
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.parallel import Parallel
+from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
 VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
@@ -39,9 +40,9 @@ def metric(
   values: tuple[str, ...] = ("fid", "kid", "precision_recall"),
   weights_file: str = "",
   resize: str = "pytorch",
-  batch_size: int = 64,
+  batch_size: Count = 64,
   reference_file: str = "",
-  bootstrap_draws: int = 10,
+  bootstrap_draws: Whole = 10,
 ) -> Metric:
   """The metric "inception".
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax.models.layers import DTYPES, Dense, Dropout, sinusoids
+from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, Labels, PerExample
 
 TIME_CHANNELS = 256  # of the sines and cosines of the time
@@ -123,17 +124,17 @@ class DiT(nn.Module):
     time_scale: factor on the time before the sinusoids; see the U-Net's.
   """
 
-  patch: int = 2
-  channels: int = 384
-  blocks: int = 12
-  heads: int = 6
-  mlp_ratio: float = 4.0
-  dropout: float = 0.0
+  patch: Count = 2
+  channels: Count = 384
+  blocks: Count = 12
+  heads: Count = 6
+  mlp_ratio: Positive = 4.0
+  dropout: Rate = 0.0
   out_channels: int = 3
   num_classes: int = 0
   dtype: str = "float32"
   remat: bool = False
-  time_scale: float = 1.0
+  time_scale: Positive = 1.0
 
   @nn.compact
   def __call__(

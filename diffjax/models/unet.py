@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.models.layers import DTYPES, Conv, Dense, Dropout, GroupNorm, sinusoids, upsample
+from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, Labels, PerExample
 
 
@@ -130,17 +131,17 @@ class UNet(nn.Module):
       (1000 gives DDPM's range), and over a log-SNR in [-20, 20] most (25 gives the same span).
   """
 
-  channels: int = 128
-  multipliers: tuple[int, ...] = (1, 2, 2, 2)
-  blocks: int = 2
-  attention: tuple[int, ...] = (16,)
-  heads: int = 1
-  dropout: float = 0.1
+  channels: Count = 128
+  multipliers: tuple[Count, ...] = (1, 2, 2, 2)
+  blocks: Count = 2
+  attention: tuple[Count, ...] = (16,)
+  heads: Count = 1
+  dropout: Rate = 0.1
   out_channels: int = 3
   num_classes: int = 0
   dtype: str = "float32"
   remat: bool = False
-  time_scale: float = 1.0
+  time_scale: Positive = 1.0
 
   @nn.compact
   def __call__(

@@ -15,12 +15,14 @@ r is (1 + churn) r_t, or to t = 1 if that is nearer, and steps from there.
 """
 
 import math
+from typing import Annotated
 
 import jax.numpy as jnp
 
 from diffjax import keys as draws
 from diffjax.denoisers import Denoiser
 from diffjax.gaussian import expand, implied_eps, transition_variance, transport
+from diffjax.ranges import NotNegative, at_least, or_infinite
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, Times
@@ -58,7 +60,10 @@ def _churned(solver, churn, sigma_min, sigma_max, noise_scale):
 
 
 def euler(
-  churn: float = 0.0, sigma_min: float = 0.0, sigma_max: float = math.inf, noise_scale: float = 1.0
+  churn: NotNegative = 0.0,
+  sigma_min: NotNegative = 0.0,
+  sigma_max: Annotated[float, or_infinite(at_least(0))] = math.inf,
+  noise_scale: NotNegative = 1.0,
 ) -> Sampler:
   """Euler's method, DDIM when there is no churn.
 
@@ -73,7 +78,10 @@ def euler(
 
 
 def heun(
-  churn: float = 0.0, sigma_min: float = 0.0, sigma_max: float = math.inf, noise_scale: float = 1.0
+  churn: NotNegative = 0.0,
+  sigma_min: NotNegative = 0.0,
+  sigma_max: Annotated[float, or_infinite(at_least(0))] = math.inf,
+  noise_scale: NotNegative = 1.0,
 ) -> Sampler:
   """Heun's method, EDM's sampler; the arguments are those of `euler`."""
   step = _churned(_heun, churn, sigma_min, sigma_max, noise_scale)

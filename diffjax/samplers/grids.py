@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diffjax.ranges import NotNegative, Positive
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError
 
@@ -99,18 +100,24 @@ def _in_ratio(
   return grid
 
 
-def exponential(schedule: Schedule, steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> np.ndarray:
+def exponential(
+  schedule: Schedule, steps: int, sigma_min: NotNegative = 0.0, sigma_max: NotNegative = 0.0
+) -> np.ndarray:
   """r falling by a constant factor: evenly spaced in log-SNR, between chosen ends."""
   return _in_ratio(schedule, steps, "exponential", sigma_min, sigma_max, np.linspace)
 
 
-def logsnr(schedule: Schedule, steps: int, sigma_max: float = 0.0) -> np.ndarray:
+def logsnr(schedule: Schedule, steps: int, sigma_max: NotNegative = 0.0) -> np.ndarray:
   """Times evenly spaced in log-SNR from 1 to t_min; they may fall between the rows of a table."""
   return _in_ratio(schedule, steps, "logsnr", 0.0, sigma_max, np.linspace)
 
 
 def karras(
-  schedule: Schedule, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = 0.0
+  schedule: Schedule,
+  steps: int,
+  rho: Positive = 7.0,
+  sigma_min: NotNegative = 0.0,
+  sigma_max: NotNegative = 0.0,
 ) -> np.ndarray:
   """r^(1 / rho) evenly spaced (Karras et al. 2022, eq. 5); they may fall between the rows of a table."""
   if not rho > 0:
@@ -146,7 +153,7 @@ def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffus
 
 
 def custom(
-  schedule: Schedule, steps: int, times: tuple[float, ...] = (), sigmas: tuple[float, ...] = ()
+  schedule: Schedule, steps: int, times: tuple[float, ...] = (), sigmas: tuple[Positive, ...] = ()
 ) -> np.ndarray:
   """The times given, or those of the values of sigma / alpha given."""
   if bool(times) == bool(sigmas):

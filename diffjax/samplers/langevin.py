@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from diffjax import keys as draws
 from diffjax.gaussian import expand, implied_eps, sum_dims
+from diffjax.ranges import Count, Positive, Whole
 from diffjax.samplers import ancestral, sde
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.types import ConfigError
@@ -62,7 +63,7 @@ def _corrected(predict: Callable, corrections: int, size: Callable) -> Callable:
 
 
 def predictor_corrector(
-  predictor: str = "reverse_diffusion", corrections: int = 1, snr: float = 0.16
+  predictor: str = "reverse_diffusion", corrections: Whole = 1, snr: Positive = 0.16
 ) -> Sampler:
   """Predictor-corrector sampling.
 
@@ -85,7 +86,7 @@ def predictor_corrector(
   return Sampler(step, order=None, deterministic=False, evaluations=1 + corrections)
 
 
-def annealed_langevin(corrections: int = 100, step_size: float = 0.2) -> Sampler:
+def annealed_langevin(corrections: Count = 100, step_size: Positive = 0.2) -> Sampler:
   """Annealed Langevin dynamics (NCSN).
 
   Args:

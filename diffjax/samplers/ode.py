@@ -11,6 +11,7 @@ atol + rtol |y|, in the root mean square over an example.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import diffrax
 import jax
@@ -21,6 +22,7 @@ from jax.typing import ArrayLike
 
 from diffjax.denoisers import Denoiser
 from diffjax.gaussian import expand
+from diffjax.ranges import Count, above, at_least
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.types import Batch, ConfigError, PerExample
 
@@ -55,7 +57,10 @@ def _per_example(denoiser: Denoiser, x: Batch, t: PerExample):
 
 
 def adaptive_ode(
-  rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-5, solver: str = "dopri5", max_steps: int = 4096
+  rtol: Annotated[ArrayLike, at_least(0)] = 1e-5,
+  atol: Annotated[ArrayLike, above(0)] = 1e-5,
+  solver: str = "dopri5",
+  max_steps: Count = 4096,
 ) -> Sampler:
   """The adaptive solver (Song et al. 2021, section 4.3, have RK45 with these tolerances).
 

@@ -3,13 +3,15 @@
 The data is a mixture of five Gaussians in 32 dimensions, their means in one plane, with its exact denoiser,
 on the continuous cosine schedule between log-SNR -10 and 10, in float64. The grid is even in log-SNR and the
 final denoising is counted, so that N evaluations are (N - 1) / evaluations per step steps.
+
+With --workdir=WORKDIR the samplers are compared on the model trained there (model.py).
 """
 
-import pathlib
+import argparse
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import scipy.linalg
 
@@ -17,15 +19,12 @@ from diffjax import keys
 from diffjax.denoisers import mixture_denoiser
 from diffjax.samplers import SAMPLERS, base, grids
 from diffjax.schedules import SCHEDULES
+from experiments.solvers import model
 from experiments.solvers.orders import fitted_order
+from experiments.solvers.page import HERE, OPTIONS, figure, header, steps_within
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-HERE = pathlib.Path(__file__).parent
 BUDGETS = (10, 20, 50, 100)
 TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
-OPTIONS = {"annealed_langevin": {"corrections": 4}}  # 100 would not fit into the budgets
 FEW, MANY = 512, 16384  # samples compared one by one, and by their moments
 
 ANGLES = 2 * np.pi * np.arange(5) / 5
@@ -93,7 +92,7 @@ class Bench:
     """(evaluations, error) for every budget."""
     run = self.sampler_run(sampler, FEW if sampler.deterministic else MANY)
     measure = self.distance if sampler.deterministic else frechet
-    steps = [(budget - 1) // sampler.evaluations for budget in BUDGETS]
+    steps = [steps_within(sampler, budget) for budget in BUDGETS]
     return [(n * sampler.evaluations + 1, measure(run(n + 1))) for n in steps]
 
   def adaptive_errors(self) -> list[tuple[int, float]]:
@@ -110,10 +109,7 @@ class Bench:
 
 def table(results: dict) -> str:
   """The Markdown table."""
-  lines = [
-    "| sampler | claimed order | fitted order | measure | " + " | ".join(str(b) for b in BUDGETS) + " |",
-    "|---" * (4 + len(BUDGETS)) + "|",
-  ]
+  lines = header(["sampler", "claimed order", "fitted order", "measure", *map(str, BUDGETS)])
   for name, (sampler, order, points) in results.items():
     adaptive = sampler.evaluations is None
     cells = [f"{e:.2g} ({n} calls)" if adaptive else f"{e:.2g}" for n, e in points]
@@ -123,26 +119,8 @@ def table(results: dict) -> str:
   return "\n".join(lines) + "\n"
 
 
-def figure(results: dict, path: pathlib.Path) -> None:
-  """Error against evaluations, deterministic samplers on the left and the others on the right."""
-  fig, axes = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
-  titles = ("distance from the exact flow (root mean square)", "Frechet distance of the samples' moments")
-  markers, drawn = "osv^D*Px", [0, 0]
-  for name, (sampler, _, points) in results.items():
-    side = 0 if sampler.deterministic else 1
-    marker = markers[drawn[side] % len(markers)]
-    axes[side].loglog(*zip(*points, strict=True), marker=marker, label=name, alpha=0.8)
-    drawn[side] += 1
-  axes[1].axhline(frechet(data(MANY)), color="gray", linestyle=":", label="as many draws of the data")
-  for axis, title in zip(axes, titles, strict=True):
-    axis.set(title=title, xlabel="evaluations of the denoiser")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-  fig.savefig(path, dpi=110)
-
-
-def main() -> None:
-  """Writes the table and the figure."""
+def exact() -> None:
+  """Writes the table and the figure of the exact denoisers."""
   results = {}
   with jax.enable_x64(True):
     bench = Bench()
@@ -152,7 +130,17 @@ def main() -> None:
       results[name] = sampler, fitted_order(sampler) if sampler.order else None, points
       print(name, results[name][1:], flush=True)
   (HERE / "solvers.md").write_text(table(results))
-  figure(results, HERE / "solvers.png")
+  points = {name: (sampler, found) for name, (sampler, _, found) in results.items()}
+  titles = ("distance from the exact flow (root mean square)", "Frechet distance of the samples' moments")
+  figure(HERE / "solvers.png", points, titles, ({}, {"as many draws of the data": frechet(data(MANY))}))
+
+
+def main() -> None:
+  """The page of the exact denoisers, or with --workdir that of a trained model."""
+  parser = argparse.ArgumentParser(prog="python -m experiments.solvers", description=__doc__.split("\n")[0])
+  parser.add_argument("--workdir", type=Path, help="compare on the model that is trained there")
+  folder = parser.parse_args().workdir
+  return exact() if folder is None else model.main(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,199 @@
+"""python -m experiments.solvers --workdir=runs/digits: model.png and model.md, for the model trained there.
+
+Every sampler that the model can use draws COUNT samples with each of two seeds, their classes in turn, without
+guidance, from the weights that the run samples from. They are judged by the Fréchet distance to the held-out
+split in the features of a small classifier (diffjax/metrics/classifier.py). All walk one kind of grid, even in
+(sigma / alpha)^(1/7) from 80 (or the schedule's own end) to t_min, and the final denoising is counted.
+
+Such a distance depends on the number of samples, so that the level to compare with is that of as many training
+images; the level of all of them is shown as well.
+"""
+
+import functools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
+
+from diffjax import experiment, keys, pictures, workdir
+from diffjax import run as runs
+from diffjax.config import chosen
+from diffjax.experiment import Experiment
+from diffjax.metrics import METRICS
+from diffjax.metrics.metric import Metric
+from diffjax.run import Run
+from diffjax.samplers import SAMPLERS, base
+from diffjax.sampling import labels_of
+from diffjax.schedules import Schedule
+from diffjax.types import ConfigError, Params
+from experiments.solvers.page import HERE, OPTIONS, figure, header, steps_within
+
+BUDGETS = (5, 10, 20, 50, 100)
+TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of solvers that choose their own steps
+COUNT, SEEDS = 200, (0, 1)
+NOISIEST = 80.0  # sigma / alpha where grids start; of the noise beyond it a sampler learns nothing
+
+
+def without_guidance(folder: Path, sampler: str) -> ConfigDict:
+  """The run's config with this sampler and the page's grid."""
+  config = workdir.load(folder)
+  sample = config.sample
+  sample.sampler, sample.grid, sample.steps, sample.guidance = sampler, "karras", 2, 0.0
+  for option, value in OPTIONS.get(sampler, {}).items():
+    sample[sampler][option] = value
+  (schedule,) = chosen(config, "schedule", "name")
+  sample.karras.sigma_max = _start(schedule())
+  return config
+
+
+def _start(schedule: Schedule) -> float:
+  """NOISIEST, or 0 for the schedule's own end where that is nearer or decides the prior."""
+  own = float(np.exp(-schedule.logsnr(1.0) / 2))
+  return 0.0 if schedule.scale == "ve" or own <= NOISIEST else NOISIEST
+
+
+class Draw:
+  """Samples of one sampler; one compile serves all grids and seeds, and all tolerances."""
+
+  def __init__(self, made: Experiment, params: Params):
+    self.made, self.params, self.calls = made, params, 0
+    self.index = np.arange(COUNT)
+    self.labels = labels_of(made, self.index)
+    self._on_grid, self._adapting = jax.jit(self._sample), jax.jit(self._adapt)
+
+  def _sample(self, params, key, grid, length, sampler=None, watched=lambda denoiser: denoiser):
+    made = self.made
+    denoiser = watched(made.sampling_denoiser(params, jnp.asarray(self.labels)))
+    settings = made.schedule_of(params), sampler or made.sampler
+    final = made.config.sample.final
+    return base.sample(
+      denoiser, *settings, grid, length, key, jnp.asarray(self.index), made.image_shape, final
+    )
+
+  def _adapt(self, params, key, grid, length, tolerance):
+    (make,) = chosen(self.made.config, "sample", "sampler")
+    return self._sample(params, key, grid, length, make(rtol=tolerance, atol=tolerance), self._counted)
+
+  def _counted(self, denoiser):
+    def count():
+      self.calls += 1
+
+    def watched(xt, t):
+      jax.debug.callback(count)
+      return denoiser(xt, t)
+
+    return watched
+
+  def on_grid(self, steps: int, key: Key[Array, ""]) -> np.ndarray:
+    """Float [COUNT, H, W, C] after so many steps."""
+    (make,) = chosen(self.made.config, "sample", "grid")
+    return np.asarray(self._on_grid(self.params, key, *base.padded(make(self.made.schedule, steps + 1))))
+
+  def adapting(self, tolerance: float, key: Key[Array, ""]) -> tuple[int, np.ndarray]:
+    """The calls that the slowest sample took, and the samples."""
+    self.calls = 0
+    ends = base.padded(self.made.grid)
+    images = np.asarray(self._adapting(self.params, key, *ends, jnp.asarray(tolerance)))
+    jax.effects_barrier()
+    return self.calls, images
+
+
+class Point(NamedTuple):
+  """What a sampler did: the evaluations that it took, and the distance for every seed."""
+
+  evaluations: int
+  distances: list[float]
+
+
+def points(draw: Draw, metric: Metric) -> Iterator[Point | None]:
+  """For every budget, or every tolerance; None where not one step fits."""
+
+  def judged(images):
+    finite = np.isfinite(images).all()
+    return metric.score(pictures.to_uint8(images), None)["frechet"] if finite else float("nan")
+
+  sampler = draw.made.sampler
+  if sampler.evaluations is None:
+    for tolerance in TOLERANCES:
+      found = [draw.adapting(tolerance, keys.seed(seed)) for seed in SEEDS]
+      yield Point(max(calls for calls, _ in found), [judged(images) for _, images in found])
+    return
+  for steps in (steps_within(sampler, budget) for budget in BUDGETS):
+    if not steps:
+      yield None
+      continue
+    with ThreadPoolExecutor(len(SEEDS)) as pool:  # in a loop XLA's CPU convolutions keep to one core
+      drawn = list(pool.map(functools.partial(draw.on_grid, steps), map(keys.seed, SEEDS)))
+    yield Point(steps * sampler.evaluations + 1, [judged(images) for images in drawn])
+
+
+def floors(run: Run, metric: Metric) -> dict[str, float]:
+  """The distance of all training images, and of as many as there are samples, their classes in turn."""
+  rows = run.train.read(np.arange(len(run.train)))
+  rng, wanted = np.random.default_rng(0), labels_of(run.experiment, np.arange(COUNT))
+
+  def some():
+    places = rng.permutation(len(run.train))
+    classes = rows["label"][places] if run.experiment.num_classes else np.zeros(len(places))
+    picked = [places[classes == c][: np.sum(wanted == c)] for c in np.unique(wanted)]
+    return metric.score(rows["image"][np.concatenate(picked)], None)["frechet"]
+
+  return {
+    f"{COUNT} training images": float(np.median([some() for _ in range(9)])),
+    f"all {len(run.train)} training images": metric.floor["frechet"],
+  }
+
+
+def table(results: dict, refused: dict[str, str], levels: dict[str, float], weights: str) -> str:
+  """The Markdown table."""
+  lines = header(["sampler", *(f"{budget} evaluations" for budget in BUDGETS)])
+  for name, (sampler, found) in results.items():
+    cells = ["" if point is None else _cell(point, sampler.evaluations is None) for point in found]
+    lines.append(f"| `{name}` | {' | '.join(cells)} |")
+  said = [f"{name}: {level:.2f}." for name, level in levels.items()]
+  said += [f"`{name}` is refused: {why}" for name, why in refused.items()]
+  about = (
+    f"Mean Fréchet distance of {len(SEEDS)} seeds of {COUNT} samples (and the seeds' own), {weights} weights."
+  )
+  return "\n".join([about, "", *lines, "", *said]) + "\n"
+
+
+def _cell(point: Point, adaptive: bool) -> str:
+  calls = f", {point.evaluations} calls" if adaptive else ""
+  low, high = min(point.distances), max(point.distances)
+  return f"{np.mean(point.distances):.1f} ({low:.1f} to {high:.1f}){calls}"
+
+
+def main(folder: Path) -> None:
+  """Writes the table and the figure.
+
+  Raises:
+    ConfigError: see run.start, and where nothing is trained yet.
+  """
+  run = runs.start(workdir.load(folder), folder)
+  ((_, weights, params),) = run.trained()
+  metric = METRICS["classifier"](run.train, run.test, run.parallel.local)
+  results, refused, levels = {}, {}, floors(run, metric)
+  for name in SAMPLERS:
+    try:
+      config = without_guidance(folder, name)
+      made = experiment.create(config, run.experiment.image_shape, run.train.num_classes)
+      found = list(points(Draw(made, params), metric))
+    except ConfigError as error:
+      refused[name] = str(error)
+      continue
+    results[name] = made.sampler, found
+    print(name, found, flush=True)
+  (HERE / "model.md").write_text(table(results, refused, levels, weights))
+  means = {
+    name: (sampler, [(point.evaluations, np.mean(point.distances)) for point in found if point])
+    for name, (sampler, found) in results.items()
+  }
+  titles = ("Fréchet distance, deterministic samplers", "Fréchet distance, stochastic samplers")
+  figure(HERE / "model.png", means, titles, (levels, levels))

@@ -1,0 +1,56 @@
+"""What the page of the exact denoisers and the page of a trained model share: budgets, options, the picture."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+from diffjax.samplers.base import Sampler
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+HERE = pathlib.Path(__file__).parent
+OPTIONS = {"annealed_langevin": {"corrections": 4}}  # 100 would not fit into the budgets
+MARKERS = "osv^D*Px"
+
+
+def steps_within(sampler: Sampler, budget: int) -> int:
+  """Steps that cost at most `budget` evaluations with the final denoising."""
+  return (budget - 1) // sampler.evaluations
+
+
+def figure(
+  path: pathlib.Path,
+  results: Mapping[str, tuple[Sampler, Sequence[tuple[float, float]]]],
+  titles: tuple[str, str],
+  lines: tuple[Mapping[str, float], Mapping[str, float]],
+) -> None:
+  """Points (evaluations, error) by sampler, the deterministic ones on the left and the others on the right.
+
+  Args:
+    path: the PNG.
+    results: by the sampler's name.
+    titles: of the left and the right half.
+    lines: levels to compare with, by what they are called, in each half.
+  """
+  fig, axes = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
+  drawn = [0, 0]
+  for name, (sampler, points) in results.items():
+    side = 0 if sampler.deterministic else 1
+    marker = MARKERS[drawn[side] % len(MARKERS)]
+    axes[side].loglog(*zip(*points, strict=True), marker=marker, label=name, alpha=0.8)
+    drawn[side] += 1
+  for axis, title, levels in zip(axes, titles, lines, strict=True):
+    for (name, level), style in zip(levels.items(), (":", "--", "-."), strict=False):
+      axis.axhline(level, color="gray", linestyle=style, label=name)
+    axis.set(title=title, xlabel="evaluations of the denoiser")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+  fig.savefig(path, dpi=110)
+  plt.close(fig)
+
+
+def header(columns: Sequence[str]) -> list[str]:
+  """The first two lines of a Markdown table."""
+  return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]

@@ -1,0 +1,154 @@
+"""Which numbers an option may be: the ranges by their definition, and every entry of every dict by them."""
+
+import math
+from typing import Annotated
+
+import pytest
+
+from diffjax import config as configs
+from diffjax import experiment, ranges
+from diffjax.config import CHOICES
+from diffjax.optimization import OPTIMIZERS
+from diffjax.types import ConfigError
+
+CASES = [
+  (ranges.FINITE, (-1e9, 0.0, 3.5), (math.inf, -math.inf)),
+  (ranges.at_least(2), (2, 2.5, 1e30), (1.999, -2, math.inf)),
+  (ranges.above(0), (1e-30, 4), (0, -1e-30, math.inf)),
+  (ranges.closed(0, 1), (0, 0.5, 1), (-1e-9, 1 + 1e-9)),
+  (ranges.half_open(0, 1), (0, 1 - 1e-9), (-1e-9, 1)),
+  (ranges.up_to(0, 1), (1e-9, 1), (0, 1 + 1e-9)),
+  (ranges.inside(0, 1), (1e-9, 1 - 1e-9), (0, 1)),
+  (ranges.or_infinite(ranges.at_least(0)), (0, 7.0, math.inf), (-1, -math.inf)),
+]
+
+
+@pytest.mark.parametrize("allowed, good, bad", CASES, ids=[case[0].text for case in CASES])
+def test_a_range_holds_what_it_says_and_never_nan(allowed, good, bad):
+  for number in good:
+    ranges.check("a.b", number, allowed)
+  for number in (*bad, math.nan):
+    with pytest.raises(ConfigError, match=r"^config\.a\.b is .*; it must be ") as error:
+      ranges.check("a.b", number, allowed)
+    assert str(error.value) == f"config.a.b is {number}; it must be {allowed.text}."
+
+
+def test_the_annotation_says_the_range_and_what_is_no_number_passes():
+  assert ranges.of(Annotated[float, "a note", ranges.above(3)]).text == "greater than 3"
+  assert ranges.of(tuple[ranges.Count, ...]).text == "at least 1"
+  assert ranges.of(float) is ranges.of(tuple[float, ...]) is ranges.of(str) is ranges.FINITE
+  for value in (True, "nan", None, (), ("inf",)):
+    ranges.check("a.b", value, ranges.above(5))
+  with pytest.raises(ConfigError, match=r"config.a.b is \(1, 0\); every element must be at least 1."):
+    ranges.check("a.b", (1, 0), ranges.of(tuple[ranges.Count, ...]))
+
+
+OPTIONS = [
+  (choice, name, option, default)
+  for choice in CHOICES
+  for name in choice.entries
+  for option, default in choice.options(name).items()
+]
+
+
+def with_option(choice, name, option, value):
+  config = configs.base()
+  section = config[choice.section]
+  section[choice.field] = (name,) if choice.many else name
+  section[name][option] = value
+  return config
+
+
+@pytest.mark.parametrize(
+  "choice, name, option, default", OPTIONS, ids=[f"{c.section}.{n}.{o}" for c, n, o, _ in OPTIONS]
+)
+def test_every_default_is_in_its_range_and_nan_in_none(choice, name, option, default):
+  choice.check(with_option(choice, name, option, default))
+  several = isinstance(default, tuple) and bool(default) and isinstance(default[0], float)
+  if isinstance(default, float) or several:
+    with pytest.raises(ConfigError, match=rf"^config\.{choice.section}\.{name}\.{option} is .*nan"):
+      choice.check(with_option(choice, name, option, (math.nan,) if several else math.nan))
+
+
+WRONG = [
+  ("schedule.name", "linear.beta_end", 1.5, "greater than 0 and less than 1"),
+  ("schedule.name", "linear.steps", 1, "at least 2"),
+  ("schedule.name", "cosine.s", -0.1, "at least 0"),
+  ("schedule.name", "sigmoid.tau", 0.0, "greater than 0"),
+  ("schedule.name", "edm.rho", 0.0, "greater than 0"),
+  ("schedule.name", "flow.shift", math.inf, "finite"),
+  ("schedule.name", "learned.width", 0, "at least 1"),
+  ("schedule.name", "learned.logsnr_max", math.inf, "finite"),
+  ("objective.times", "log_normal.std", 0.0, "greater than 0"),
+  ("objective.times", "logit_normal.mean", math.inf, "finite"),
+  ("objective.times", "importance.last", 0, "at least 1"),
+  ("objective.times", "importance.uniform", 0.0, "greater than 0 and at most 1"),
+  ("objective.times", "importance.uniform", 1.5, "greater than 0 and at most 1"),
+  ("objective.weight", "min_snr.gamma", -1.0, "greater than 0"),
+  ("objective.weight", "soft_min_snr.gamma", 0.0, "greater than 0"),
+  ("objective.weight", "p2.gamma", -0.5, "at least 0"),
+  ("objective.weight", "p2.k", -1.0, "at least 0"),
+  ("objective.weight", "edm.sigma_data", 0.0, "greater than 0"),
+  ("objective.name", "hybrid.vlb_weight", -0.001, "at least 0"),
+  ("objective.name", "vdm.levels", 1, "at least 2"),
+  ("objective.predict", "edm.sigma_data", -0.5, "greater than 0"),
+  ("objective.input_scale", "unit.sigma_data", 0.0, "greater than 0"),
+  ("model.name", "unet.time_scale", -1.0, "greater than 0"),
+  ("model.name", "unet.attention", (4, 0), "at least 1"),
+  ("model.name", "dit.mlp_ratio", 0.0, "greater than 0"),
+  ("model.name", "dit.dropout", 1.0, "at least 0 and less than 1"),
+  ("train.optimizer", "adam.b1", 2.0, "at least 0 and less than 1"),
+  ("train.optimizer", "adam.b2", 1.0, "at least 0 and less than 1"),
+  ("train.optimizer", "adam.eps", 0.0, "greater than 0"),
+  ("train.optimizer", "adamw.weight_decay", -0.1, "at least 0"),
+  ("train.decay", "cosine.final", -0.5, "between 0 and 1"),
+  ("train.decay", "rsqrt.timescale", 0, "at least 1"),
+  ("sample.sampler", "heun.churn", -0.1, "at least 0"),
+  ("sample.sampler", "euler.sigma_max", -1.0, "at least 0, or inf"),
+  ("sample.sampler", "predictor_corrector.snr", 0.0, "greater than 0"),
+  ("sample.sampler", "annealed_langevin.corrections", 0, "at least 1"),
+  ("sample.sampler", "adaptive_ode.rtol", -1e-5, "at least 0"),
+  ("sample.grid", "karras.sigma_min", -1.0, "at least 0"),
+  ("sample.grid", "custom.sigmas", (1.0, -1.0), "greater than 0"),
+  ("eval.likelihood", "ode.probes", 0, "at least 1"),
+  ("eval.metrics", "inception.bootstrap_draws", -1, "at least 0"),
+]
+
+
+@pytest.mark.parametrize("field, option, value, said", WRONG, ids=[f"{f}={o}={v}" for f, o, v, _ in WRONG])
+def test_a_number_that_cannot_be_right_is_refused_by_its_full_name(field, option, value, said):
+  section, field = field.split(".")
+  (choice,) = (choice for choice in CHOICES if (choice.section, choice.field) == (section, field))
+  config = with_option(choice, *option.split("."), value)
+  with pytest.raises(ConfigError) as error:
+    experiment.create(config, (8, 8, 1), 10)
+  every = "every element" if isinstance(value, tuple) else "it"
+  assert str(error.value) == f"config.{section}.{option} is {value}; {every} must be {said}."
+
+
+def test_options_of_entries_that_are_not_chosen_are_not_looked_at():
+  config = configs.base()
+  config.model.unet.attention, config.train.adamw.b1 = (), 2.0
+  assert config.train.optimizer == "adam" and experiment.create(config, (8, 8, 1), 10)
+
+
+def test_data_are_checked_before_they_are_read():
+  config = configs.base()
+  config.data.source, config.data.image_folder.size = "image_folder", 0
+  with pytest.raises(ConfigError, match="config.data.image_folder.size is 0; it must be at least 1."):
+    experiment.source(config, "train")
+  config.data.source = "digts"
+  with pytest.raises(ConfigError, match="config.data.source is 'digts'.*Did you mean 'digits'?"):
+    experiment.source(config, "train")
+
+
+def test_a_new_entry_brings_its_ranges(monkeypatch):
+  def sgd(momentum: ranges.Rate = 0.0, floor: float = 0.1):
+    raise AssertionError("never made")
+
+  monkeypatch.setitem(OPTIMIZERS, "sgd", sgd)
+  for option, value in (("momentum", 1.0), ("floor", -math.inf)):
+    config = configs.base()
+    config.train.optimizer, config.train.sgd[option] = "sgd", value
+    with pytest.raises(ConfigError, match=rf"config.train.sgd.{option} is {value}; it must be"):
+      experiment.create(config, (8, 8, 1), 10)
