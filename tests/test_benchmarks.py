@@ -13,7 +13,11 @@ COLLECTIVES = {
   "all-reduce": (lambda x: jax.lax.psum(x, "i"), P(), 2 * 7 / 8 * 4096),
   "all-gather": (lambda x: jax.lax.all_gather(x, "i", tiled=True), P(), 7 / 8 * 8 * 4096),
   "reduce-scatter": (lambda x: jax.lax.psum_scatter(x, "i", tiled=True), P("i"), 7 / 8 * 4096),
-  "collective-permute": (lambda x: jax.lax.ppermute(x, "i", [(k, (k + 1) % 8) for k in range(8)]), P("i"), 4096),
+  "collective-permute": (
+    lambda x: jax.lax.ppermute(x, "i", [(k, (k + 1) % 8) for k in range(8)]),
+    P("i"),
+    4096,
+  ),
 }
 
 
