@@ -185,7 +185,7 @@ def train(config: ConfigDict, folder: Path) -> None:
 
 
 def _headline(run: Run, state: TrainState, start: int | None) -> str:
-  count = parameter_overview.count_parameters(state.params)
+  count = int(parameter_overview.count_parameters(state.params))  # of scalars alone it is a float
   devices = f"{run.parallel.device_count} x {run.parallel.platform}, {run.parallel.mode}"
   verb = "training" if start is None else f"going on from step {start}"
   return f"{verb}: {count:,} parameters, {len(run.train):,} images, {devices}, workdir {run.folder}"
