@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits_dit.py --workdir=runs/digits_dit
 
-Expected: not measured yet. Cost: about that of digits.py.
+Expected: not measured yet. Cost: 3,000 steps of a third of the cost of those of digits.py.
 """
 
 from configs import digits
@@ -16,4 +16,5 @@ def get_config():
   c.model.dit.channels = 96
   c.model.dit.blocks = 4
   c.model.dit.heads = 4
+  c.train.steps = 3000
   return c

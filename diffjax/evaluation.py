@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -68,13 +68,14 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
   index, labels = _asked(run)
   seeds = [run.config.sample.seed + k for k in range(settings.seeds)]
   shards = place / f"samples-{_digest(run.config, params)}"
-  total, begun, found = len(index) * len(seeds), time.monotonic(), []
+  total, begun, found, drawing = len(index) * len(seeds), time.monotonic(), [], []
   for k, seed in enumerate(seeds):
     show = lambda count, k=k: reporter.progress(k * len(index) + count, total, {})  # noqa: E731
-    images = _samples(run, sampling, params, seed, index, labels, shards, show)
+    images, drawn, spent = _samples(run, sampling, params, seed, index, labels, shards, show)
+    drawing.append((drawn, spent))
     asked = labels if run.experiment.num_classes else None
     found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
-  likelihood = _likelihood(run, params)
+  likelihood = _likelihood(run, params, lambda done, of: reporter.progress(done, of, {}))
   seconds = time.monotonic() - begun
   report = {
     "step": step,
@@ -84,7 +85,7 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
     "sample": workdir.about(run.config)["config"]["sample"],
     "evaluations": run.experiment.evaluations,
     "seconds": round(seconds, 1),
-    "images_per_second": round(total / seconds, 2),
+    "images_per_second": _rate(drawing),
     "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
     "likelihood": likelihood,
   }
@@ -115,31 +116,42 @@ def _digest(config: ConfigDict, params: Params) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _samples(run, sampling, params, seed, index, labels, shards: Path, show) -> np.ndarray:
-  """The samples of one seed, uint8 [N, H, W, C]: shards that are there are read, others drawn and kept."""
-  parts = []
+def _rate(drawing: list[tuple[int, float]]) -> float | None:
+  """Samples drawn in a second, or None where all were there already."""
+  drawn, spent = map(sum, zip(*drawing, strict=True))
+  return round(drawn / spent, 2) if drawn else None
+
+
+def _samples(run, sampling, params, seed, index, labels, shards: Path, show) -> tuple[np.ndarray, int, float]:
+  """The samples of one seed, uint8 [N, H, W, C]: shards that are there are read, others drawn and kept.
+
+  Returns:
+    The samples; how many of them were drawn now; and the seconds that these took.
+  """
+  parts, drawn, spent = [], 0, 0.0
   for start in range(0, len(index), run.config.eval.shard):
     rows = index[start : start + run.config.eval.shard]
     place = shards / f"seed{seed}_{start:07d}.npy"
     part = cache.load(place, len(rows))
     if not run.parallel.agree(part is not None):
       done = lambda count, start=start: show(start + count)  # noqa: E731
+      begun = time.monotonic()
       part = sampling.draw(params, keys.seed(seed), rows, labels[rows], done)
+      drawn, spent = drawn + len(rows), spent + time.monotonic() - begun
       if run.writes:
         cache.save(place, part)
     else:
       show(start + len(rows))
     parts.append(part)
-  return np.concatenate(parts) if run.writes else np.zeros((0, *run.experiment.image_shape), np.uint8)
+  images = np.concatenate(parts) if run.writes else np.zeros((0, *run.experiment.image_shape), np.uint8)
+  return images, drawn, spent
 
 
-def _likelihood(run: Run, params: Params) -> dict[str, dict]:
-  """Bits/dim of held-out images by every likelihood that the config names."""
+def _likelihood(run: Run, params: Params, show: Callable[[int, int], None]) -> dict[str, dict]:
+  """Bits/dim of held-out images by every likelihood that the config names, in batches of sample.batch_size."""
   settings, made = run.config.eval, run.experiment
-  count = min(settings.likelihood_images, len(run.test))
-  rows = np.minimum(np.arange(run.parallel.padded(count)), count - 1)
-  data = run.test.read(rows) | {"index": np.arange(len(rows), dtype=np.int32)}
-  found = {}
+  count, found = min(settings.likelihood_images, len(run.test)), {}
+  size = run.parallel.padded(min(run.config.sample.batch_size, count))
   for name, measure in zip(settings.likelihood, chosen(run.config, "eval", "likelihood"), strict=True):
 
     def bits(params, batch, measure=measure):
@@ -148,14 +160,19 @@ def _likelihood(run: Run, params: Params) -> dict[str, dict]:
       result = measure(denoiser, made.schedule_of(params), batch["image"], sample_keys)
       return {"bits": result.total, "nfe": jnp.broadcast_to(result.nfe, result.total.shape)}
 
-    values = {
-      key: v[:count] for key, v in run.parallel.fetch(run.parallel.batched(bits)(params, data)).items()
-    }
+    compiled, parts = run.parallel.batched(bits), []
+    for start in range(0, count, size):
+      rows = np.minimum(np.arange(start, start + size), count - 1)
+      data = run.test.read(rows) | {"index": rows.astype(np.int32)}
+      parts.append(run.parallel.fetch(compiled(params, data)))
+      show(min(start + size, count), count)
+    values = {key: np.concatenate([part[key] for part in parts])[:count] for key in ("bits", "nfe")}
     mean, error = mean_and_error(values["bits"])
     found[name] = {
       "bits_per_dim": mean,
       "standard_error": error,
       "images": count,
+      "clipped": run.config.sample.clip,
       "evaluations": float(values["nfe"].mean()),
       "of_images": values["bits"].tolist(),
     }

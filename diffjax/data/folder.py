@@ -123,7 +123,7 @@ def image_folder(
     return load(files[i], size, channels), labels[i]
 
   images, _ = cache.decoded(f"folder-{split}", stamp, len(files), decode, cache_dir)
-  return ArraySource(images, labels, len(names), key)
+  return ArraySource(images, labels, len(names), fingerprint(key, images))
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:

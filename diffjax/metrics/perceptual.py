@@ -19,7 +19,7 @@ from diffjax.data.source import Source
 from diffjax.metrics import reference, weights
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.frechet_error import bootstrap, fid_infinity
-from diffjax.metrics.inception import extractor
+from diffjax.metrics.inception import POOL3, SPATIAL, extractor
 from diffjax.metrics.inception_score import inception_score
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
@@ -30,6 +30,7 @@ from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
 VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
+DIMENSIONS = {"pool3": POOL3, "spatial": SPATIAL}
 PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
 
 
@@ -63,7 +64,14 @@ def metric(
   for name in values:
     if name not in VALUES:
       raise ConfigError(f"config.eval.inception.values names {name!r}; it must be of {', '.join(VALUES)}.")
+  if not values:
+    raise ConfigError(f"config.eval.inception.values is empty; name some of {', '.join(VALUES)}.")
   loaded = weights.load(weights_file or None)
+  if "inception_score" in values and "fc" not in loaded.variables["params"]:
+    raise ConfigError(
+      "config.eval.inception.values names 'inception_score', but the weights have no class layer; give "
+      "pytorch-fid's own .pth file by config.eval.inception.weights_file, or leave it out."
+    )
   extract = extractor(loaded.variables, resize, batch_size, parallel)
   gaussians = {
     kind: _reference(kind, train, extract, resize, loaded, reference_file)
@@ -84,11 +92,6 @@ def metric(
       fit = fid_infinity(found.pool3, gaussians["pool3"].gaussian, smallest=len(images) // 2)
       out |= {"fid_infinity": fit.value, "fid_infinity_standard_error": fit.standard_error}
     if "inception_score" in values:
-      if found.logits is None:
-        raise ConfigError(
-          "config.eval.inception.values names 'inception_score', but the weights have no class layer; give "
-          "pytorch-fid's own .pth file by config.eval.inception.weights_file, or leave it out."
-        )
       out["inception_score"] = inception_score(found.logits).value
     return out
 
@@ -110,7 +113,15 @@ def about(gaussian: reference.Reference) -> dict[str, object]:
 def _reference(kind, train, extract, resize, loaded, path) -> reference.Reference:
   """The imported statistics, or the training split's from the cache or computed into it."""
   if path:
-    return reference.load(path, kind)
+    found = reference.load(path, kind, DIMENSIONS[kind])
+    for name, here in (("resize", resize), ("weights", loaded.digest)):
+      there = getattr(found.settings, name)
+      if there not in (None, here):
+        raise ConfigError(
+          f"config.eval.inception.reference_file is {path!r}, which was computed with the {name} {there!r}, and "
+          f"here it is {here!r}; choose the same, or another file."
+        )
+    return found
   settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest, kind)
   place = reference.place(settings)
   if (found := reference.load_or_none(place)) is not None:

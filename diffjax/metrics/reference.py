@@ -119,7 +119,10 @@ def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> R
   arrays = _read(Path(path))
   own = "settings" in arrays
   names = KINDS["pool3"] if own else KINDS[features]
-  settings = Settings(**json.loads(str(arrays["settings"]))) if own else Settings(features=features)
+  try:
+    settings = Settings(**json.loads(str(arrays["settings"]))) if own else Settings(features=features)
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f"{path}: its array settings is not what this library writes ({error}).") from None
   if settings.features != features:
     raise ConfigError(f"{path} holds statistics of {settings.features} features, not of {features}.")
   if not set(names) <= arrays.keys():
@@ -127,7 +130,10 @@ def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> R
       f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; statistics of {features} features are the "
       f"arrays {' and '.join(names)}."
     )
-  mean, covariance = np.asarray(arrays[names[0]], np.float64), np.asarray(arrays[names[1]])
+  mean, covariance = (np.asarray(arrays[name]) for name in names)
+  if not all(np.issubdtype(x.dtype, np.floating) and np.isfinite(x).all() for x in (mean, covariance)):
+    raise ConfigError(f"{path}: {names[0]} and {names[1]} must be finite floating-point numbers.")
+  mean = mean.astype(np.float64)
   if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or dim not in (None, mean.size):
     raise ConfigError(
       f"{path}: {names[0]} has shape {list(mean.shape)} and {names[1]} {list(covariance.shape)}; they must "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffjax.data import SOURCES
-from diffjax.metrics import METRICS, perceptual
+from diffjax.metrics import METRICS, perceptual, reference
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.inception import Features
 from diffjax.metrics.kid import kid
@@ -28,9 +28,10 @@ def project(images):
 @pytest.fixture
 def network(monkeypatch, tmp_path):
   monkeypatch.setenv("DIFFJAX_CACHE", str(tmp_path))
-  loaded = SimpleNamespace(variables=None, digest="0123456789abcdef-more", published=False)
+  loaded = SimpleNamespace(variables={"params": {}}, digest="0123456789abcdef-more", published=False)
   monkeypatch.setattr(perceptual.weights, "load", lambda path: loaded)
   monkeypatch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
+  monkeypatch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
   CALLS.clear()
 
 
@@ -73,7 +74,7 @@ def test_few_samples_are_flagged_and_imported_statistics_are_used(network, tmp_p
   train, test = sources()
   np.savez(tmp_path / "mine.npz", mu=np.zeros(8), sigma=np.eye(8))
   metric = METRICS["inception"](
-    train, test, ("fid",), reference_file=str(tmp_path / "mine.npz"), bootstrap_draws=0
+    train, test, None, ("fid",), reference_file=str(tmp_path / "mine.npz"), bootstrap_draws=0
   )
   found = metric.score(test.images[:6], None)
   samples = project(test.images[:6]).pool3
@@ -90,3 +91,13 @@ def test_what_cannot_be_computed_is_refused(network, tmp_path):
     METRICS["inception"](train, test, None, ("inception_score",)).score(test.images, None)
   with pytest.raises(ConfigError, match="nowhere.npz is not there"):
     METRICS["inception"](train, test, None, reference_file=str(tmp_path / "nowhere.npz"))
+  with pytest.raises(ConfigError, match="values is empty"):
+    METRICS["inception"](train, test, None, ())
+  np.savez(tmp_path / "other.npz", mu=np.zeros(9), sigma=np.eye(9))
+  with pytest.raises(ConfigError, match=r"other.npz: mu has shape \[9\]"):
+    METRICS["inception"](train, test, None, reference_file=str(tmp_path / "other.npz"))
+  settings = reference.Settings(resize="tf1", weights="0123456789abcdef-more")
+  reference.save(tmp_path / "tf1.npz", reference.Reference(np.zeros(8), np.eye(8), settings))
+  with pytest.raises(ConfigError, match="computed with the resize 'tf1', and here it is 'pytorch'"):
+    METRICS["inception"](train, test, None, reference_file=str(tmp_path / "tf1.npz"))
+  METRICS["inception"](train, test, None, reference_file=str(tmp_path / "tf1.npz"), resize="tf1")

@@ -102,3 +102,19 @@ def test_statistics_of_other_features_raise(tmp_path):
 
 def test_too_few_images_are_flagged():
   assert reference.of_moments(_moments(n=4), SETTINGS).rank_deficient
+
+
+@pytest.mark.parametrize(
+  "arrays, message",
+  [
+    (dict(mu=np.zeros(3), sigma=np.eye(3), settings=np.array("no json")), "its array settings is not"),
+    (dict(mu=np.zeros(3), sigma=np.eye(3), settings=np.array('{"colour": 1}')), "its array settings is not"),
+    (dict(mu=np.array(["a", "b"]), sigma=np.eye(2)), "must be finite floating-point numbers"),
+    (dict(mu=np.array([0.0, np.nan]), sigma=np.eye(2)), "must be finite floating-point numbers"),
+  ],
+)
+def test_files_that_hold_something_else_are_told(tmp_path, arrays, message):
+  np.savez(tmp_path / "odd.npz", **arrays)
+  with pytest.raises(ConfigError, match=message):
+    reference.load(tmp_path / "odd.npz")
+  assert reference.load_or_none(tmp_path / "odd.npz") is None
