@@ -22,7 +22,7 @@ def get_config():
   c.model.unet.time_scale = 250.0
   c.sample.sampler = "annealed_langevin"
   c.sample.annealed_langevin.corrections = 5
-  c.sample.annealed_langevin.step_size = 0.1
+  c.sample.annealed_langevin.step_size = 0.3
   c.sample.grid = "leading"
   c.sample.steps = 40
   c.sample.guidance = 0.0

@@ -107,6 +107,16 @@ def test_image_folder_with_classes(tmp_path):
     np.testing.assert_array_equal(one["index"], other["index"])
 
 
+def test_other_pixels_in_files_of_the_same_size_are_other_data(tmp_path):
+  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0.0}
+  found = []
+  for level in (10, 11):
+    for i in range(3):
+      write(tmp_path / f"{i}.bmp", (level, i, 0))
+    found.append(SOURCES["image_folder"](split="train", **kwargs).fingerprint)
+  assert found[0] != found[1]
+
+
 def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
   for i in range(40):
     write(tmp_path / f"{i}.png", (i, i, i))
