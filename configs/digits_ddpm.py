@@ -2,7 +2,8 @@
 
     python main.py --config=configs/digits_ddpm.py --workdir=runs/digits_ddpm
 
-Expected: not measured yet. Cost: about that of digits.py.
+Expected (one seed): Fréchet distance 6.1 (training digits 1.7), 96 % read as the class asked for (held out 99 %).
+Cost: about that of digits.py.
 """
 
 from configs import digits

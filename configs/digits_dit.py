@@ -2,7 +2,8 @@
 
     python main.py --config=configs/digits_dit.py --workdir=runs/digits_dit
 
-Expected: not measured yet. Cost: 3,000 steps of a third of the cost of those of digits.py.
+Expected (one seed): Fréchet distance 3.3 (training digits 1.7), 97 % read as the class asked for (held out 99 %).
+Cost: 3,000 steps of a third of the cost of those of digits.py.
 """
 
 from configs import digits

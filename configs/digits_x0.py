@@ -2,7 +2,8 @@
 
     python main.py --config=configs/digits_x0.py --workdir=runs/digits_x0
 
-Expected: not measured yet. Cost: about that of digits.py.
+Expected (one seed): Fréchet distance 4.1 (training digits 1.7), 98 % read as the class asked for (held out 99 %).
+Cost: about that of digits.py.
 """
 
 from configs import digits

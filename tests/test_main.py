@@ -186,10 +186,10 @@ def test_sampling_needs_only_the_workdir(done):
 def test_a_step_and_a_walk_compile_once(done):
   _, _, said = done
   times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")  # noqa: E731
-  assert times("train", "<lambda>") == times("finished", "<lambda>") == 1  # the step
+  assert times("train", "whole") == times("finished", "whole") == 1  # the step
   assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
   assert times("train", "loss") == 1  # held out: every band and all weights
-  assert times("again", "<lambda>") == 0
+  assert times("again", "whole") == 0
 
 
 def test_evaluation_writes_values_floors_and_settings(done):
