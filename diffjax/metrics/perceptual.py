@@ -11,6 +11,8 @@ An FID from fewer than 50,000 samples carries their number in its name, fid_5k. 
 split are computed once and their moments kept in the cache; the other values compare with its first images.
 """
 
+import sys
+
 import numpy as np
 
 from diffjax.data import cache
@@ -130,6 +132,7 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
   for batch in in_order(train, 1024):
     features = getattr(extract(batch["image"]), kind)
     moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
+    print(f"reference features: {moments.count} of {len(train)}", file=sys.stderr, flush=True)
   found = reference.of_moments(moments, settings)
   reference.save(place, found)
   return found
