@@ -2,8 +2,8 @@
 
     python main.py --config=configs/digits_vdm.py --workdir=runs/digits_vdm
 
-Expected (one seed): Fréchet distance 8.8 (training digits 1.7), 95 % read as the class asked for (held out 99 %); 4.33 +- 0.03
-bits/dim on 256 held-out digits.
+Expected (one seed): Fréchet distance 8.8 (training digits 1.7), 95 % read as the class asked for (held out 99 %);
+4.33 +- 0.03 bits/dim on 256 held-out digits.
 Cost: about that of digits.py.
 """
 
