@@ -34,7 +34,7 @@ def test_traffic_of_one_collective(kind):
 
 def test_traffic_of_several_arrays_groups_and_none():
   text = """
-  %a = (f32[16,4]{1,0}, bf16[8]{0}) all-reduce(%x, %y), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum
+  %a = (f32[16,4]{1,0}, /*index=1*/bf16[8]{0}) all-reduce(%x, %y), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum
   %b = f32[10]{0} all-gather-start(%z), replica_groups=[4,2]<=[8], dimensions={0}
   %c = f32[10]{0} all-reduce(%z), replica_groups={{0},{1}}, to_apply=%sum
   %d = f32[10]{0} add(%z, %z)
