@@ -31,6 +31,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from diffjax import keys as streams
+from diffjax.models.conv import conv
 from diffjax.types import Batch, Keys, PerExample
 
 DTYPES = ("float32", "bfloat16")
@@ -47,29 +48,6 @@ def initialiser(scale: float = 1.0) -> Callable:
     return jax.random.uniform(key, (math.prod(shape),), dtype, -limit, limit).reshape(shape)
 
   return init
-
-
-def conv(
-  x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"], stride: int = 1
-) -> Float[Array, "b h2 w2 d"]:
-  """Convolution as TensorFlow's SAME: every convolution of the network passes here.
-
-  With a 3x3 kernel and stride 2 on an even size, SAME pads one row at the bottom and one column at
-  the right. A 1x1 convolution is written as the matrix product that it is: XLA's CPU backend runs
-  that twice as fast, gradients included.
-
-  Args:
-    x: [B, H, W, C], in the dtype of the computation.
-    kernel: [K, K, C, D], in the same dtype.
-    stride: of both axes.
-
-  Returns:
-    [B, H / stride, W / stride, D].
-  """
-  if kernel.shape[:2] == (1, 1) and stride == 1:
-    return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
-  layout = ("NHWC", "HWIO", "NHWC")
-  return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=layout)
 
 
 class Conv(nn.Module):

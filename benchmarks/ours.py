@@ -1,0 +1,50 @@
+"""Our side: what main.py runs, on images made up here."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import cifar10_ddpm
+from diffjax import experiment, keys, parallel, state
+from diffjax.train_step import make_chunk, make_step
+
+
+def cifar10(batch_size: int, channels: int = 128, size: int = 32, dtype: str = "float32") -> ConfigDict:
+  """The paper's CIFAR-10 config at another size of batch, network or image."""
+  config = cifar10_ddpm.get_config()
+  config.train.batch_size = batch_size
+  config.model.unet.channels = channels
+  config.model.unet.attention = (size // 2,)
+  config.model.dtype = dtype
+  return config
+
+
+def images(count: int, size: int, seed: int = 0) -> np.ndarray:
+  """Random uint8 [count, size, size, 3]."""
+  return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def new_state(made: experiment.Experiment) -> state.TrainState:
+  """The state before the first step."""
+  key = keys.seed(0)
+  return state.create(made.init(key), made.optimizer, made.config.train.ema, key)
+
+
+def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Callable[[], float]:
+  """A call of the compiled chunk of `steps` steps after another, each on the same uint8 images [B, H, W, C]."""
+  devices = parallel.create(config.parallel.mode)
+  made = experiment.create(config, pixels.shape[1:], 0)
+  take = devices.train(make_chunk(make_step(made)))
+  index = np.arange(len(pixels), dtype=np.int32)
+  batch = {"image": pixels, "label": np.zeros_like(index), "index": index}
+  batch = jax.tree.map(lambda x: np.broadcast_to(x, (steps, *x.shape)), batch)
+  now = devices.init(lambda: new_state(made))
+
+  def step():
+    nonlocal now
+    now, metrics = take(now, devices.place(batch))
+    return float(metrics["loss"][-1])
+
+  return step

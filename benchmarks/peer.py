@@ -1,0 +1,88 @@
+"""The peer: diffusers' U-Net, trained and sampled in PyTorch as its users do it, at its fastest.
+
+channels_last everywhere; Adam in one fused pass and averages in one call for all parameters; on a GPU also
+torch.compile and autocast to bfloat16.
+"""
+
+from collections.abc import Callable
+
+import contextlib
+
+import numpy as np
+import torch
+
+with contextlib.suppress(ImportError):
+  try:
+    import torchvision  # noqa: F401
+  except RuntimeError:
+    # A torchvision built for another PyTorch lacks these two; nothing here calls them, but diffusers imports it.
+    _LIBRARY = torch.library.Library("torchvision", "DEF")
+    for _name in ("nms", "qnms"):
+      _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+
+PLACE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def unet(model, size: int) -> UNet2DModel:
+  """diffusers' network of the same architecture as a config.model.unet, for images of `size`."""
+  sizes = [size // 2**level for level in range(len(model.multipliers))]
+  attends = [s in model.attention for s in sizes]
+  down = tuple("AttnDownBlock2D" if yes else "DownBlock2D" for yes in attends)
+  up = tuple("AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends))
+  widest = model.channels * max(model.multipliers)
+  net = UNet2DModel(
+    sample_size=size,
+    block_out_channels=tuple(model.channels * m for m in model.multipliers),
+    layers_per_block=model.blocks,
+    down_block_types=down,
+    up_block_types=up,
+    attention_head_dim=None if model.heads == 1 else widest // model.heads,
+    dropout=model.dropout,
+    downsample_padding=0,
+    norm_eps=1e-6,
+    norm_num_groups=min(32, model.channels // 4),
+    flip_sin_to_cos=False,
+    freq_shift=1,
+  )
+  return net.to(PLACE, memory_format=torch.channels_last)
+
+
+def _finish() -> None:
+  if PLACE == "cuda":
+    torch.cuda.synchronize()
+
+
+def training_step(config, images: np.ndarray, compiled: bool = False, half: bool = False) -> Callable[[], float]:
+  """One step after another on the same uint8 images [B, H, W, C]: flip, noise, loss, clipped Adam, average."""
+  net = unet(config.model.unet, images.shape[1]).train()
+  params, names = list(net.parameters()), config.train
+  average = [p.detach().clone() for p in params]
+  adam = torch.optim.Adam(params, lr=names.learning_rate, fused=True)
+  alphas = DDPMScheduler(num_train_timesteps=config.schedule.linear.steps).alphas_cumprod.to(PLACE)
+  pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(PLACE)
+  apply = torch.compile(net) if compiled else net
+  rate = names.ema[0]
+
+  def step():
+    x0 = pixels.to(memory_format=torch.channels_last).float() / 127.5 - 1
+    flips = torch.rand(len(x0), device=PLACE) < 0.5
+    x0 = torch.where(flips[:, None, None, None], x0.flip(-1), x0)
+    t = torch.randint(len(alphas), (len(x0),), device=PLACE)
+    eps, signal = torch.randn_like(x0), alphas[t][:, None, None, None]
+    xt = signal.sqrt() * x0 + (1 - signal).sqrt() * eps
+    with torch.autocast(PLACE, torch.bfloat16, enabled=half):
+      out = apply(xt, t, return_dict=False)[0]
+    loss = torch.nn.functional.mse_loss(out.float(), eps)
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(params, names.clip)
+    adam.step()
+    with torch.no_grad():
+      torch._foreach_lerp_(average, params, 1 - rate)
+    value = loss.item()
+    _finish()
+    return value
+
+  return step

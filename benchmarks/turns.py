@@ -1,0 +1,62 @@
+"""Timing in turn: A B A B ..., so that whatever else the machine does meets all alike."""
+
+import dataclasses
+import gc
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+  """Seconds of one candidate, a number for every round.
+
+  Attributes:
+    wall: by the clock.
+    cpu: of all threads of this process together; where others share the machine it wavers less.
+  """
+
+  wall: tuple[float, ...]
+  cpu: tuple[float, ...]
+
+  @property
+  def median(self) -> float:
+    """Of the wall times."""
+    return float(np.median(self.wall))
+
+  @property
+  def spread(self) -> float:
+    """Half the distance between the quartiles, as a share of the median."""
+    low, high = np.quantile(self.wall, (0.25, 0.75))
+    return float((high - low) / 2 / self.median)
+
+  def ratio(self, other: "Times") -> float:
+    """Median over the rounds of own time / other's time in the same round."""
+    return float(np.median(np.divide(self.wall, other.wall)))
+
+  def cpu_ratio(self, other: "Times") -> float:
+    """The same of the processor times."""
+    return float(np.median(np.divide(self.cpu, other.cpu)))
+
+
+def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2) -> dict[str, Times]:
+  """Runs every candidate once a round, the order reversed from round to round.
+
+  Args:
+    candidates: functions that return when their work is done.
+    rounds: at least 1.
+    warm: rounds before, which are not counted; the first compiles.
+  """
+  wall, cpu = ({name: [] for name in candidates} for _ in range(2))
+  order = list(candidates)
+  for number in range(-warm, rounds):
+    gc.collect()
+    for name in order:
+      clock, processor = time.perf_counter(), time.process_time()
+      candidates[name]()
+      if number >= 0:
+        wall[name].append(time.perf_counter() - clock)
+        cpu[name].append(time.process_time() - processor)
+    order.reverse()
+  return {name: Times(tuple(wall[name]), tuple(cpu[name])) for name in candidates}
