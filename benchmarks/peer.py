@@ -54,7 +54,9 @@ def _finish() -> None:
     torch.cuda.synchronize()
 
 
-def training_step(config, images: np.ndarray, compiled: bool = False, half: bool = False) -> Callable[[], float]:
+def training_step(
+  config, images: np.ndarray, compiled: bool = False, half: bool = False
+) -> Callable[[], float]:
   """One step after another on the same uint8 images [B, H, W, C]: flip, noise, loss, clipped Adam, average."""
   net = unet(config.model.unet, images.shape[1]).train()
   params, names = list(net.parameters()), config.train

@@ -30,7 +30,7 @@ Images = Float[Array, "b h w c"]
 Kernel = Float[Array, "k k c d"]
 
 LEAST_TILES = 16  # with fewer, winograd reads n^2 kernels for too few products
-LEAST_CHANNELS = 16
+LEAST_CHANNELS = 64
 
 
 def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"]:

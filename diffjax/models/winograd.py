@@ -111,9 +111,10 @@ def _images(tiles: Tiles, b: int, h: int, w: int) -> Images:
   p, q = tile_counts(h, w)
   n, d = len(A), tiles.shape[-1]
   tiles = lax.optimization_barrier(tiles).reshape(n, n, b, p, q, d)
-  rows = _rows(A.T, [tiles[i] for i in range(n)])
-  lines = [jnp.stack(_rows(A.T, [row[j] for j in range(n)]), axis=3) for row in rows]
-  return jnp.stack(lines, axis=2).reshape(b, p * OUTPUTS, q * OUTPUTS, d)[:, :h, :w]
+  rows = jnp.stack(_rows(A.T, [tiles[i] for i in range(n)]), 3)
+  rows = lax.optimization_barrier(rows)
+  images = jnp.stack(_rows(A.T, [rows[j] for j in range(n)]), 4)
+  return images.reshape(b, p * OUTPUTS, q * OUTPUTS, d)[:, :h, :w]
 
 
 def forward(x: Images, kernel: Kernel) -> Images:
