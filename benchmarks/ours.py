@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import cifar10_ddpm
 from diffjax import experiment, keys, parallel, state
+from diffjax.sampling import Sampling
 from diffjax.train_step import make_chunk, make_step
 
 
@@ -48,3 +49,22 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
     return float(metrics["loss"][-1])
 
   return step
+
+
+def sampling(config: ConfigDict, size: int, walked: int) -> Callable[[], np.ndarray]:
+  """Draws a batch by config.sample, but only the first `walked` - 1 steps of its grid and the last denoising.
+
+  One compiled call, as in --mode=sample.
+  """
+  devices = parallel.create(config.parallel.mode)
+  made = experiment.create(config, (size, size, 3), 0)
+  params = devices.init(lambda: made.init(keys.seed(0)))
+  count = config.sample.batch_size
+  sampling, index = Sampling(made, devices, count), np.arange(count)
+  stops = np.asarray([walked - 1])
+
+  def draw():
+    ((_, final),) = sampling.walk(params, keys.seed(1), index, np.zeros(count, np.int32), stops)
+    return np.asarray(final)
+
+  return draw

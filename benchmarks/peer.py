@@ -4,9 +4,8 @@ channels_last everywhere; Adam in one fused pass and averages in one call for al
 torch.compile and autocast to bfloat16.
 """
 
-from collections.abc import Callable
-
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -88,3 +87,51 @@ def training_step(
     return value
 
   return step
+
+
+SCHEDULERS = {
+  "ancestral": lambda: DDPMScheduler(variance_type="fixed_large"),
+  "ddim": lambda: DDIMScheduler(clip_sample=True),
+  "dpmpp_2m": lambda: DPMSolverMultistepScheduler(),
+}
+
+
+def sampling(
+  model,
+  sampler: str,
+  steps: int,
+  walked: int,
+  batch: int,
+  size: int,
+  compiled: bool = False,
+  half: bool = False,
+) -> Callable:
+  """Draws a batch as diffusers' pipelines do, but only the first `walked` of `steps` steps.
+
+  Args:
+    model: our config.model.unet.
+    sampler: one of SCHEDULERS.
+    steps: of the scheduler.
+    walked: calls of the network.
+    batch: images.
+    size: of an image.
+    compiled: by torch.compile.
+    half: in bfloat16.
+  """
+  net = unet(model, size).eval()
+  apply = torch.compile(net) if compiled else net
+
+  @torch.inference_mode()
+  def draw():
+    scheduler = SCHEDULERS[sampler]()
+    scheduler.set_timesteps(steps)
+    x = torch.randn(batch, 3, size, size, device=PLACE)
+    x = x.to(memory_format=torch.channels_last)
+    for t in scheduler.timesteps[:walked]:
+      with torch.autocast(PLACE, torch.bfloat16, enabled=half):
+        out = apply(x, t, return_dict=False)[0]
+      x = scheduler.step(out.float(), t, x, return_dict=False)[0]
+    _finish()
+    return x
+
+  return draw

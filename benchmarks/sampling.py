@@ -1,0 +1,65 @@
+"""python -m benchmarks.sampling: images/s of DDPM-1000, DDIM-50 and DPM-Solver++(2M)-20, ours and diffusers'.
+
+Both sides call a network of the same shape equally often, from random weights. On a CPU the network is small
+and only the first steps are walked; the columns images/s are then that time scaled to all steps, which is what a
+walk costs, since every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
+"""
+
+import argparse
+
+SOLVERS = {"ancestral": ("leading", 1000), "ddim": ("leading", 50), "dpmpp_2m": ("trailing", 20)}
+WALKED = {"cpu": (1, 10, 20, 50), "gpu": (1, 10, 100, 1000)}
+MOST_ON_CPU = 20
+
+
+def arguments() -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--batch", type=int, default=0, help="default: 16 on a CPU, 256 on an accelerator")
+  parser.add_argument("--channels", type=int, default=0, help="default: 64 on a CPU, 128 on an accelerator")
+  parser.add_argument("--size", type=int, default=32)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--grow", choices=("steps",))
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Measures, prints and keeps."""
+  from benchmarks import flops, machine, ours, peer, report, turns
+
+  given, about = arguments(), machine.description()
+  rate = machine.rate(given.dtype)
+  on_cpu = about["backend"] == "cpu"
+  batch, channels = given.batch or (16 if on_cpu else 256), given.channels or (64 if on_cpu else 128)
+  once = flops.sampling_step(ours.cifar10(1, channels, given.size, given.dtype), given.size, batch)
+
+  def measured(sampler, walked):
+    grid, steps = SOLVERS[sampler]
+    config = ours.cifar10(1, channels, given.size, given.dtype)
+    config.sample.update({"sampler": sampler, "grid": grid, "steps": steps, "batch_size": batch})
+    model = config.model.unet
+    half = given.dtype == "bfloat16"
+    candidates = {
+      "ours": ours.sampling(config, given.size, walked),
+      "peer": peer.sampling(model, sampler, steps, walked, batch, given.size, not on_cpu, half),
+    }
+    times = turns.in_turn(candidates, given.rounds, warm=1)
+    found = report.row(
+      times, once * walked, rate, solver=sampler, steps=steps, walked=walked, batch=batch, channels=channels
+    )
+    scale = steps / walked
+    return found | {f"{name} images/s": batch / (times[name].median * scale) for name in candidates}
+
+  if given.grow:
+    asked = [("ancestral", walked) for walked in WALKED["cpu" if on_cpu else "gpu"]]
+  else:
+    most = MOST_ON_CPU if on_cpu else 1000
+    asked = [(sampler, min(steps, most)) for sampler, (_, steps) in SOLVERS.items()]
+  rows = [measured(*each) for each in asked]
+  name = f"sampling-{about['backend']}-{given.dtype}" + (f"-grow-{given.grow}" if given.grow else "")
+  report.write(name, about, rows, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward")
+
+
+if __name__ == "__main__":
+  main()

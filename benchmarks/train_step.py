@@ -1,0 +1,105 @@
+"""python -m benchmarks.train_step: one training step of the CIFAR-10 U-Net, ours and diffusers' in turn.
+
+A step is flip, noise, forward, backward, clipping, Adam and the moving average, on uint8 images in memory. The
+ratio is our time over theirs, the median over the rounds; cpu_ratio the same of processor time, which other work
+on the machine disturbs less. --grow=batch, channels, size or devices shows how the cost grows.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+GROWTH = {
+  "batch": {"cpu": (1, 2, 4, 8, 16), "gpu": (1, 8, 32, 64, 128, 256, 512)},
+  "channels": {"cpu": (64, 128), "gpu": (64, 128, 192, 256)},
+  "size": {"cpu": (16, 32), "gpu": (16, 32, 64)},
+}
+DEVICES = (1, 2, 4, 8)
+
+
+def arguments() -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument(
+    "--batch", type=int, default=0, help="default: 8 and 16 on a CPU, 128 on an accelerator"
+  )
+  parser.add_argument("--channels", type=int, default=128)
+  parser.add_argument("--size", type=int, default=32)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--steps_per_call", type=int, default=1, help="of ours")
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--grow", choices=(*GROWTH, "devices"), help="vary one thing over its range")
+  parser.add_argument("--no_peer", action="store_true", help="time ours alone")
+  parser.add_argument("--fake_devices", type=int, default=0, help="split the CPU into so many devices")
+  return parser.parse_args()
+
+
+def measured(given: argparse.Namespace, batch: int, channels: int, size: int, rate: float) -> dict:
+  """One row."""
+  from benchmarks import flops, ours, report, turns
+
+  config, pixels = ours.cifar10(batch, channels, size, given.dtype), ours.images(batch, size)
+  count = flops.training_step(config, size)
+  candidates = {"ours": ours.training_step(config, pixels, given.steps_per_call)}
+  if not given.no_peer:
+    from benchmarks import peer
+
+    on_gpu = peer.PLACE == "cuda"
+    theirs = peer.training_step(config, pixels, compiled=on_gpu, half=given.dtype == "bfloat16")
+    candidates["peer"] = lambda: [theirs() for _ in range(given.steps_per_call)]
+  times = turns.in_turn(candidates, given.rounds)
+  settings = {"batch": batch, "channels": channels, "size": size, "dtype": given.dtype}
+  if given.fake_devices:
+    settings["devices"] = given.fake_devices
+  return report.row(times, count * given.steps_per_call, rate, **settings)
+
+
+def rows(given: argparse.Namespace, platform: str, rate: float) -> list[dict]:
+  """One or several, as the command line asks."""
+  plain = {"batch": given.batch, "channels": given.channels, "size": given.size}
+  if given.grow:
+    asked = [plain | {"batch": given.batch or 8, given.grow: n} for n in GROWTH[given.grow][platform]]
+  elif given.batch:
+    asked = [plain]
+  else:
+    asked = [plain | {"batch": n} for n in ({"cpu": (8, 16)}.get(platform, (128,)))]
+  return [measured(given, **each, rate=rate) for each in asked]
+
+
+def on_fake_devices(given: argparse.Namespace) -> None:
+  """The same command in a new process for each number of devices, ours alone, on a small network."""
+  plain = [
+    f"--rounds={given.rounds}",
+    f"--batch={given.batch or 8}",
+    "--channels=32",
+    "--size=16",
+    "--no_peer",
+  ]
+  for count in DEVICES:
+    subprocess.run(
+      [sys.executable, "-m", "benchmarks.train_step", *plain, f"--fake_devices={count}"], check=True
+    )
+
+
+def main() -> None:
+  """Measures, prints and keeps."""
+  given = arguments()
+  if given.grow == "devices":
+    return on_fake_devices(given)
+  if given.fake_devices:  # before jax is imported
+    os.environ["NPROC"] = str(max(32, 2 * given.fake_devices))
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.fake_devices}"
+  from benchmarks import machine, report
+
+  about = machine.description()
+  rate = machine.rate(given.dtype)
+  found = rows(given, about["backend"], rate)
+  name = f"train_step-{about['backend']}-{given.dtype}"
+  name += f"-grow-{given.grow}" if given.grow else ""
+  name += f"-{given.fake_devices}-devices" if given.fake_devices else ""
+  report.write(name, about, found, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward + backward")
+
+
+if __name__ == "__main__":
+  main()
