@@ -64,7 +64,11 @@ def rows(given: argparse.Namespace, platform: str, rate: float) -> list[dict]:
     asked = [plain]
   else:
     asked = [plain | {"batch": n} for n in ({"cpu": (8, 16)}.get(platform, (128,)))]
-  return [measured(given, **each, rate=rate) for each in asked]
+  found = []
+  for each in asked:
+    found.append(measured(given, **each, rate=rate))
+    print(f"{each}: ratio {found[-1].get('ratio')}, cpu_ratio {found[-1].get('cpu_ratio')}", flush=True)
+  return found
 
 
 def on_fake_devices(given: argparse.Namespace) -> None:

@@ -1,0 +1,80 @@
+"""python -m benchmarks.data: images/s of the input pipeline, ours and PyTorch's DataLoader, and what a step waits.
+
+50,000 images of CIFAR-10's shape in memory, batches of --batch in random order as uint8; flips and scaling are
+part of the training step on both sides. The input-bound fraction of a training step of --step_s seconds is the
+share of it that its batch takes to make, were nothing made ahead; below 1 the pipeline keeps up by itself.
+"""
+
+import argparse
+import itertools
+
+import numpy as np
+
+IMAGES = 50_000
+
+
+def arguments() -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--batch", type=int, default=128)
+  parser.add_argument("--batches", type=int, default=100, help="in one round")
+  parser.add_argument("--chunk", type=int, default=1, help="steps per item of ours")
+  parser.add_argument("--workers", type=int, default=2, help="processes of the peer")
+  parser.add_argument("--step_s", type=float, default=0.0, help="the fastest measured step of this batch")
+  parser.add_argument("--rounds", type=int, default=5)
+  return parser.parse_args()
+
+
+def ours(images: np.ndarray, given: argparse.Namespace):
+  """Reads batches as training does."""
+  from diffjax.data.pipeline import batches
+  from diffjax.data.source import ArraySource
+
+  source = ArraySource(images, np.zeros(len(images), np.int32), 0, "made up")
+
+  def read():
+    with batches(source, seed=0, start_step=0, batch_size=given.batch, chunk=given.chunk) as ahead:
+      for item in itertools.islice(ahead, given.batches // given.chunk):
+        item["image"].sum(dtype=np.int64, where=False)
+
+  return read
+
+
+def peer(images: np.ndarray, given: argparse.Namespace):
+  """The usual DataLoader over a TensorDataset."""
+  import torch
+
+  pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+  loader = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(pixels),
+    given.batch,
+    shuffle=True,
+    num_workers=given.workers,
+    drop_last=True,
+  )
+
+  def read():
+    for _ in itertools.islice(loader, given.batches):
+      pass
+
+  return read
+
+
+def main() -> None:
+  """Measures, prints and keeps."""
+  from benchmarks import machine, report, turns
+  from benchmarks.ours import images
+
+  given = arguments()
+  made = images(IMAGES, 32)
+  times = turns.in_turn({"ours": ours(made, given), "peer": peer(made, given)}, given.rounds, warm=1)
+  found = report.row(times, batch=given.batch, chunk=given.chunk, workers=given.workers)
+  for name, each in times.items():
+    found[f"{name} images/s"] = given.batch * given.batches / each.median
+  if given.step_s:
+    found["input-bound fraction"] = times["ours"].median / given.batches / given.step_s
+  report.write("data", machine.description(), [found])
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,70 @@
+"""python -m benchmarks.memory: the most memory a training process needs, ours and diffusers', by batch size.
+
+Every figure is a process that takes two steps: on a CPU its largest resident size, imports included; on a GPU the
+most its allocator held.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OURS = """
+import resource
+import jax
+from benchmarks import ours
+step = ours.training_step(ours.cifar10({batch}, {channels}, 32, "{dtype}"), ours.images({batch}, 32))
+step(); step()
+stats = jax.local_devices()[0].memory_stats() or {{}}
+print(stats.get("peak_bytes_in_use", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+"""
+PEER = """
+import resource
+import torch
+from benchmarks import ours, peer
+config, half, on_gpu = ours.cifar10({batch}, {channels}), "{dtype}" == "bfloat16", torch.cuda.is_available()
+step = peer.training_step(config, ours.images({batch}, 32), compiled=on_gpu, half=half)
+step(); step()
+print(torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def arguments() -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
+  parser.add_argument("--channels", type=int, default=128)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  return parser.parse_args()
+
+
+def peak(script: str, **settings) -> float:
+  """GiB that a script prints as bytes."""
+  done = subprocess.run(
+    [sys.executable, "-c", script.format(**settings)],
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  return int(done.stdout.split()[-1]) / 2**30
+
+
+def main() -> None:
+  """Measures, prints and keeps."""
+  from benchmarks import machine, report
+
+  given, rows = arguments(), []
+  for batch in given.batches:
+    settings = {"batch": batch, "channels": given.channels, "dtype": given.dtype}
+    both = {"ours, GiB": peak(OURS, **settings), "peer, GiB": peak(PEER, **settings)}
+    rows.append(settings | both | {"ratio": both["ours, GiB"] / both["peer, GiB"]})
+  about = machine.description()
+  report.write(f"memory-{about['backend']}-{given.dtype}", about, rows)
+
+
+if __name__ == "__main__":
+  main()
