@@ -9,8 +9,8 @@ kernel gradient, and the derivative of each of these is one of the other two. So
 rules name each other, from which forward and reverse mode of any order follow.
 
 On accelerators all three are XLA's convolution. XLA's CPU backend is slow at the gradients of a convolution, and
-ten times slower still inside a loop; there the shape alone chooses between two ways to write it in matrix
-products: `winograd`, and `patches`, in which the pixels under the kernel stand side by side.
+ten times slower still inside a loop; there wide ones are written in matrix products, by their shape alone:
+`winograd`, or `patches`, in which the pixels under the kernel stand side by side.
 """
 
 import functools
@@ -30,7 +30,7 @@ Images = Float[Array, "b h w c"]
 Kernel = Float[Array, "k k c d"]
 
 LEAST_TILES = 16  # with fewer, winograd reads n^2 kernels for too few products
-LEAST_CHANNELS = 64
+LEAST_CHANNELS = 128
 
 
 def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"]:
@@ -122,9 +122,14 @@ FORMULATIONS: dict[str, Formulation] = {
 
 
 def fastest_on_cpu(x: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
-  """The formulation for these shapes of input and kernel (benchmarks/README.md has the measurements)."""
+  """The formulation for these shapes of input and kernel (benchmarks/README.md has the measurements).
+
+  Narrow convolutions stay XLA's: what the others save in a step they would cost in compile time.
+  """
+  if max(kernel[2:]) < LEAST_CHANNELS:
+    return "lax"
   p, q = winograd.tile_counts(*x[1:3])
-  fits = kernel[:2] == (3, 3) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
+  fits = kernel[:2] == (winograd.TAPS, winograd.TAPS) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
   full = 2 * x[1] * x[2] >= p * q * winograd.OUTPUTS**2
   return "winograd" if fits and full and x[0] * p * q >= LEAST_TILES else "patches"
 
