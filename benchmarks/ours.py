@@ -45,7 +45,7 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
 
   def step():
     nonlocal now
-    now, metrics = take(now, devices.place(batch))
+    now, metrics = take(now, devices.place(batch, len(pixels)))
     return float(metrics["loss"][-1])
 
   return step
