@@ -18,10 +18,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
   """Measures, prints and keeps."""
-  from experiments.cifar10_inception.networks import NETWORKS
-
   from benchmarks import flops, machine, ours, report, turns
   from diffjax.metrics import inception, weights
+  from experiments.cifar10_inception.networks import NETWORKS
 
   given, about = arguments(), machine.description()
   batch = given.batch or (16 if about["backend"] == "cpu" else 256)
