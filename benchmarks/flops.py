@@ -128,7 +128,8 @@ def training_step(config, size: int) -> int:
   count_of = config.train.batch_size
 
   def loss(params, batch, key):
-    return losses(made, params, batch, Draws(key, batch["index"], count_of)).mean()
+    times = made.memory.times(made.start_memory())
+    return losses(made, params, times, batch, Draws(key, batch["index"], count_of)).mean()
 
   batch = {"image": np.zeros((count_of, size, size, 3), np.uint8), "index": np.arange(count_of)}
   key = jax.random.key(0)

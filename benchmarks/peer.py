@@ -4,22 +4,16 @@ channels_last everywhere; Adam in one fused pass and averages in one call for al
 torch.compile and autocast to bfloat16.
 """
 
-import contextlib
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-with contextlib.suppress(ImportError):
-  try:
-    import torchvision  # noqa: F401
-  except RuntimeError:
-    # A torchvision built for another PyTorch lacks these two; nothing here calls them, but diffusers imports it.
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for _name in ("nms", "qnms"):
-      _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from experiments.cifar10_inception.networks import import_torchvision
 
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+import_torchvision()
+
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel  # noqa: E402
 
 PLACE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -25,7 +25,7 @@ def pytorch_fid(path: str | None, batch_size: int) -> Extract:
   """pytorch-fid's InceptionV3 as it stands, given the file's tensors where it would download its own."""
   import torch
 
-  _import_torchvision()
+  import_torchvision()
   from pytorch_fid import inception as peer
 
   tensors = weights.read(weights.locate(path)[0])
@@ -48,7 +48,7 @@ def pytorch_fid(path: str | None, batch_size: int) -> Extract:
 
 def peer_frechet(p, q) -> float:
   """pytorch-fid's own distance of two pairs (mean [D], covariance [D, D])."""
-  _import_torchvision()
+  import_torchvision()
   from pytorch_fid.fid_score import calculate_frechet_distance
 
   return float(calculate_frechet_distance(*p, *q))
@@ -57,7 +57,7 @@ def peer_frechet(p, q) -> float:
 _KEPT = []  # an operator lives as long as its library
 
 
-def _import_torchvision() -> None:
+def import_torchvision() -> None:
   """Imports torchvision even where its compiled operators, which are not used here, do not fit PyTorch's."""
   try:
     import torchvision  # noqa: F401
