@@ -1,11 +1,12 @@
 """Our side: what main.py runs, on images made up here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.same_weights import converted
 from configs import cifar10_ddpm
 from diffjax import experiment, keys, parallel, state
 from diffjax.sampling import Sampling
@@ -51,14 +52,25 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
   return step
 
 
-def sampling(config: ConfigDict, size: int, walked: int) -> Callable[[], np.ndarray]:
+def sampling(
+  config: ConfigDict, size: int, walked: int, weights: Mapping | None = None
+) -> Callable[[], np.ndarray]:
   """Draws a batch by config.sample, but only the first `walked` - 1 steps of its grid and the last denoising.
 
   One compiled call, as in --mode=sample.
+
+  Args:
+    config: of `cifar10`.
+    size: of an image.
+    walked: calls of the network.
+    weights: a diffusers network's (same_weights.py); random ones otherwise.
   """
   devices = parallel.create(config.parallel.mode)
-  made = experiment.create(config, (size, size, 3), 0)
+  made, net = experiment.create(config, (size, size, 3), 0), config.model.unet
   params = devices.init(lambda: made.init(keys.seed(0)))
+  if weights is not None:
+    model = converted(weights, params["model"], len(net.multipliers), net.blocks)
+    params = devices.init(lambda: {**params, "model": model})
   count = config.sample.batch_size
   sampling, index = Sampling(made, devices, count), np.arange(count)
   stops = np.asarray([walked - 1])

@@ -90,30 +90,32 @@ SCHEDULERS = {
 }
 
 
+def weights(net: UNet2DModel) -> dict[str, torch.Tensor]:
+  """Name -> tensor on the host."""
+  return {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
+
+
 def sampling(
-  model,
+  net: UNet2DModel,
   sampler: str,
   steps: int,
   walked: int,
   batch: int,
-  size: int,
   compiled: bool = False,
   half: bool = False,
 ) -> Callable:
   """Draws a batch as diffusers' pipelines do, but only the first `walked` of `steps` steps.
 
   Args:
-    model: our config.model.unet.
+    net: of `unet`.
     sampler: one of SCHEDULERS.
     steps: of the scheduler.
     walked: calls of the network.
     batch: images.
-    size: of an image.
     compiled: by torch.compile.
     half: in bfloat16.
   """
-  net = unet(model, size).eval()
-  apply = torch.compile(net) if compiled else net
+  apply, size = torch.compile(net) if compiled else net, net.config.sample_size
 
   @torch.inference_mode()
   def draw():

@@ -1,6 +1,6 @@
 """python -m benchmarks.sampling: images/s of DDPM-1000, DDIM-50 and DPM-Solver++(2M)-20, ours and diffusers'.
 
-Both sides call a network of the same shape equally often, from random weights. On a CPU the network is small
+Both sides call the same network, with the same random weights, equally often. On a CPU the network is small
 and only the first steps are walked; the columns images/s are then that time scaled to all steps, which is what a
 walk costs, since every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
 """
@@ -38,11 +38,10 @@ def main() -> None:
     grid, steps = SOLVERS[sampler]
     config = ours.cifar10(1, channels, given.size, given.dtype)
     config.sample.update({"sampler": sampler, "grid": grid, "steps": steps, "batch_size": batch})
-    model = config.model.unet
-    half = given.dtype == "bfloat16"
+    half, net = given.dtype == "bfloat16", peer.unet(config.model.unet, given.size).eval()
     candidates = {
-      "ours": ours.sampling(config, given.size, walked),
-      "peer": peer.sampling(model, sampler, steps, walked, batch, given.size, not on_cpu, half),
+      "ours": ours.sampling(config, given.size, walked, peer.weights(net)),
+      "peer": peer.sampling(net, sampler, steps, walked, batch, not on_cpu, half),
     }
     times = turns.in_turn(candidates, given.rounds, warm=1)
     found = report.row(

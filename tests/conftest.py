@@ -1,4 +1,4 @@
-"""Eight fake CPU devices for every test, and shapes checked in the pure core."""
+"""Eight fake CPU devices for every test, shapes checked in the pure core, and a data cache of its own."""
 
 import os
 
@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 hypothesis.settings.register_profile("diffjax", deadline=None, max_examples=30, derandomize=True)
@@ -26,3 +27,11 @@ CHECKED = (
   "likelihood",
 )
 install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def data_cache(tmp_path_factory):
+  """Images that tests decode do not stay in the user's cache."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("DIFFJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
