@@ -1,15 +1,19 @@
 """python -m benchmarks.startup: --help, the first training step, and compile times.
 
-Every figure is a process of its own, started in turn: main.py --help, one step of configs/digits.py with an empty
-and with a filled compile cache; the peer is one step of a diffusers U-Net of the same shape in PyTorch, imports
-included. The CIFAR-10 step's compile time is that of jax alone (--no_cifar10 leaves it out).
+Every figure is a process of its own, started in turn: main.py --help; configs/digits.py until the metrics of its
+first step are on the disk, with an empty and with a filled compile cache; the peer is one step of a diffusers U-Net
+of the same shape in PyTorch, imports included. The CIFAR-10 step's compile time is that of jax alone
+(--no_cifar10 leaves it out).
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -40,31 +44,43 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def process(*command: str, home: str | None = None) -> str:
-  """Runs Python in the repository; what it prints. `home` is where the compile cache is kept."""
-  changed = {"PYTHONPATH": str(ROOT)} | ({"HOME": home} if home else {})
+def process(*command: str) -> str:
+  """Runs Python in the repository; what it prints."""
   done = subprocess.run(
-    [sys.executable, *command], cwd=ROOT, env=os.environ | changed, check=True, capture_output=True, text=True
+    [sys.executable, *command],
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    check=True,
+    capture_output=True,
+    text=True,
   )
   return done.stdout
 
 
-def one_step(home: str) -> None:
-  """main.py until one step is trained, with nothing drawn, in a workdir of its own."""
-  with tempfile.TemporaryDirectory() as workdir:
-    process(
-      "main.py",
-      "--config=configs/digits.py",
-      f"--workdir={workdir}/run",
-      "--config.train.steps=1",
-      "--config.train.warmup=0",
-      "--config.log.every=1",
-      "--config.checkpoint.every=1",
-      "--config.log.samples=1",
-      "--config.log.held_out=0",
-      "--config.sample.steps=1",
-      home=home,
-    )
+def first_step(home: str) -> Callable[[], None]:
+  """main.py until the metrics of one step are on the disk; `home` is where the compile cache is kept.
+
+  Returns:
+    What waits until the process has drawn and saved, and so filled the cache.
+  """
+  settings = ("train.steps=1", "train.warmup=0", "log.every=1", "checkpoint.every=1", "sample.steps=1")
+  folder = Path(tempfile.mkdtemp())
+  command = ["main.py", "--config=configs/digits.py", f"--workdir={folder}", *settings]
+  command = [sys.executable, *(f"--config.{each}" if each in settings else each for each in command)]
+  metrics, log = folder / "metrics.jsonl", folder / "terminal.txt"
+  with log.open("wb") as file:
+    started = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HOME": home}, stdout=file, stderr=file)
+
+  def finish():
+    if started.wait():
+      raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()}")
+    shutil.rmtree(folder)
+
+  while not (metrics.exists() and metrics.stat().st_size):
+    if started.poll() is not None:
+      finish()
+    time.sleep(0.02)
+  return finish
 
 
 def main() -> None:
@@ -73,15 +89,16 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as filled:
 
     def cold():
-      with tempfile.TemporaryDirectory() as empty:
-        one_step(empty)
+      empty = tempfile.TemporaryDirectory()
+      finish = first_step(empty.name)
+      return lambda: (finish(), empty.cleanup())
 
     from benchmarks import machine, report, turns
 
     candidates = {
       "--help": lambda: process("main.py", "--help"),
       "first step, cold": cold,
-      "first step, cached": lambda: one_step(filled),
+      "first step, cached": lambda: first_step(filled),
       "peer's first step": lambda: process("-c", PEER_STEP),
     }
     times = turns.in_turn(candidates, given.rounds, warm=1)

@@ -44,7 +44,8 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int, warm: i
   """Runs every candidate once a round, the order reversed from round to round.
 
   Args:
-    candidates: functions that return when their work is done.
+    candidates: functions that return when their work is done; a function that one returns is called outside
+      of its time.
     rounds: at least 1.
     warm: rounds before, which are not counted; the first compiles.
   """
@@ -54,9 +55,12 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int, warm: i
     gc.collect()
     for name in order:
       clock, processor = time.perf_counter(), time.process_time()
-      candidates[name]()
+      after = candidates[name]()
+      took = time.perf_counter() - clock, time.process_time() - processor
       if number >= 0:
-        wall[name].append(time.perf_counter() - clock)
-        cpu[name].append(time.process_time() - processor)
+        wall[name].append(took[0])
+        cpu[name].append(took[1])
+      if callable(after):
+        after()
     order.reverse()
   return {name: Times(tuple(wall[name]), tuple(cpu[name])) for name in candidates}

@@ -136,17 +136,23 @@ def test_the_pooled_branch_of_a_block(pool, reduce):
   np.testing.assert_allclose(got, reduce(_windows(x[0])[:, :, 1], axis=(-1, -2)), rtol=1e-5)
 
 
-def test_conv_bn_against_numpy():
+@pytest.mark.parametrize(
+  "kernel, strides, padding",
+  [((1, 1), 1, (0, 0)), ((3, 3), 1, (0, 0)), ((3, 3), 1, (1, 1)), ((3, 3), 2, (0, 0)), ((1, 3), 1, (0, 1))],
+)
+def test_conv_bn_against_numpy(kernel, strides, padding):
   rng = np.random.default_rng(3)
-  x = rng.normal(size=(1, 4, 5, 2))
-  kernel, bias, mean = rng.normal(size=(1, 3, 2, 6)), rng.normal(size=6), rng.normal(size=6)
+  x = rng.normal(size=(2, 7, 6, 2))
+  weight, bias, mean = rng.normal(size=(*kernel, 2, 6)), rng.normal(size=6), rng.normal(size=6)
   var = rng.uniform(0.1, 2, 6)
-  padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-  conv = sum(padded[:, :, j : j + 5] @ kernel[0, j] for j in range(3))
-  truth = np.maximum((conv - mean) / np.sqrt(var + 0.001) + bias, 0)
-  module = inception.ConvBN(6, (1, 3), padding=(0, 1))
+  padded = np.pad(x, ((0, 0), *((pad, pad) for pad in padding), (0, 0)))
+  windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))[:, ::strides, ::strides]
+  truth = np.maximum(
+    (np.einsum("bhwcij,ijcd->bhwd", windows, weight) - mean) / np.sqrt(var + 0.001) + bias, 0
+  )
+  module = inception.ConvBN(6, kernel, strides, padding)
   variables = {
-    "params": {"conv": {"kernel": kernel}, "bn": {"bias": bias}},
+    "params": {"conv": {"kernel": weight}, "bn": {"bias": bias}},
     "batch_stats": {"bn": {"mean": mean, "var": var}},
   }
   np.testing.assert_allclose(module.apply(variables, x.astype(np.float32)), truth, atol=1e-5)
