@@ -23,9 +23,9 @@ def cifar10(batch_size: int, channels: int = 128, size: int = 32, dtype: str = "
   return config
 
 
-def images(count: int, size: int, seed: int = 0) -> np.ndarray:
-  """Random uint8 [count, size, size, 3]."""
-  return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+def images(count: int, size: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+  """Random uint8 [count, size, size, channels]."""
+  return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), np.uint8)
 
 
 def new_state(made: experiment.Experiment) -> state.TrainState:

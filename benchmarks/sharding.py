@@ -1,92 +1,134 @@
-"""python -m benchmarks.sharding: memory and traffic of a training step on meshes of fake devices.
+"""python -m benchmarks.sharding: memory, traffic and time of a training step, spread and saved in every way.
 
-Nothing is run: the step of a config is compiled for each way to spread it, and XLA's own memory analysis and
-the collectives of the compiled program are printed and written to benchmarks/results/sharding.json. A
-compiler for CPUs made these programs: one for accelerators may fuse otherwise, and gathers later.
+The step of a config is compiled for each way on fake devices, a CPU cut into several. XLA's own memory analysis and
+the collectives of the compiled program are per device and need no run; --rounds runs the steps in turn, and `ratio` is
+to the first way. A compiler for CPUs made these programs: one for accelerators may fuse otherwise, and gathers
+later; and fake devices share the cores, so that a ratio is what a way adds to the work and not what it saves.
 """
 
 import argparse
-import json
 import os
-import pathlib
-import sys
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 WAYS = {
+  "one device": {"devices": 1},
   "data": {},
+  "data, pmap": {"parallel.mode": "pmap"},
   "data, accumulated in 4 parts": {"train.accumulate": 4},
   "data, remat": {"model.unet.remat": True},
   "data, bfloat16": {"model.dtype": "bfloat16"},
+  "data, 5 steps a call": {"train.steps_per_call": 5},
   "fsdp": {"parallel.fsdp": "all"},
   "fsdp, remat": {"parallel.fsdp": "all", "model.unet.remat": True},
   "data x model 2": {"parallel.model": 2},
   "fsdp x model 2": {"parallel.fsdp": "half", "parallel.model": 2},
 }
+ON_ONE = ("data", "data, accumulated in 4 parts", "data, remat", "data, bfloat16", "data, 5 steps a call")
 
 
-def compiled(config, image_shape):
-  """The step's program, and the mesh that it is for."""
-  import jax
-  import jax.numpy as jnp
+class Step:
+  """A way's compiled program."""
 
-  from diffjax import experiment, keys, parallel, state
-  from diffjax.train_step import make_chunk, make_step
+  def __init__(self, config, image_shape: tuple[int, int, int], one: bool):
+    """Compiles it.
 
-  made = experiment.create(config, image_shape, 10)
-  settings = config.parallel
-  devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
-  key = keys.seed(0)
-  abstract = devices.abstract(lambda: state.create(made.init(key), made.optimizer, config.train.ema, key))
-  size = config.train.batch_size
-  leaf = lambda shape, kind: jax.ShapeDtypeStruct((1, size, *shape), kind, sharding=devices.cut(1))  # noqa: E731
-  batch = {"image": leaf(image_shape, jnp.uint8), "label": leaf((), jnp.int32), "index": leaf((), jnp.int32)}
-  return devices.train(make_chunk(make_step(made))).lower(abstract, batch).compile(), devices
+    Args:
+      config: a run's.
+      image_shape: of its data.
+      one: whether it gets one device only, instead of all.
+    """
+    import jax
+    import numpy as np
 
+    from benchmarks.ours import images, new_state
+    from diffjax import experiment, parallel
+    from diffjax.train_step import make_chunk, make_step
 
-def measured(config, image_shape) -> dict:
-  """Megabytes of one device, and what it sends in a step."""
-  from benchmarks.collectives import traffic
+    settings, size, count = config.parallel, config.train.batch_size, config.train.steps_per_call or 1
+    made = experiment.create(config, image_shape, 10)
+    if one:
+      mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), (parallel.DATA,))
+      self.devices = parallel.Parallel("jit", mesh)
+    else:
+      self.devices = parallel.create(
+        settings.mode, settings.data, settings.fsdp, settings.model, settings.small
+      )
+    pixels, index = images(size, image_shape[0], image_shape[2]), np.arange(size, dtype=np.int32)
+    batch = {"image": pixels, "label": index % 10, "index": index}
+    batch = jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), batch)
+    self._batch = self.devices.place(batch, size)
+    self._make, self.steps = lambda: new_state(made), count
+    self._state, self._take = None, self.devices.train(make_chunk(make_step(made)))
+    self.program = None
+    if settings.mode == "jit":  # a pmapped function hides its program
+      self.program = self._take.lower(self.devices.abstract(self._make), self._batch).compile()
+      self._take = self.program
 
-  program, devices = compiled(config, image_shape)
-  memory = program.memory_analysis()
-  found = traffic(program.as_text(), devices.device_count)
-  return {
-    "state_mb": memory.argument_size_in_bytes / 1e6,
-    "working_mb": memory.temp_size_in_bytes / 1e6,
-    "sent_mb": sum(kind.sent for kind in found.values()) / 1e6,
-    "collectives": {name: {"count": kind.count, "sent_mb": kind.sent / 1e6} for name, kind in found.items()},
-  }
+  def __call__(self) -> float:
+    """Takes the next step, or steps."""
+    if self._state is None:
+      self._state = self.devices.init(self._make)
+    self._state, metrics = self._take(self._state, self._batch)
+    return float(metrics["loss"][-1])
+
+  def figures(self) -> dict:
+    """Megabytes of one device, and what it sends in a call."""
+    from benchmarks.collectives import traffic
+
+    if self.program is None:
+      return {}
+    memory = self.program.memory_analysis()
+    found = traffic(self.program.as_text(), self.devices.mesh.size)
+    return {
+      "state, MB": memory.argument_size_in_bytes / 1e6,
+      "working, MB": memory.temp_size_in_bytes / 1e6,
+      "sent, MB": sum(kind.sent for kind in found.values()) / 1e6,
+      "collectives": ", ".join(
+        f"{kind.count} {name} ({kind.sent / 1e6:.3g} MB)" for name, kind in found.items()
+      ),
+    }
 
 
 def main() -> None:
-  """Compiles, prints and writes."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.sharding", description=__doc__)
+  """Compiles, runs, prints and keeps."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="configs/cifar10_ddpm.py")
   parser.add_argument("--size", type=int, default=32, help="of the images")
+  parser.add_argument("--image_channels", type=int, default=3)
+  parser.add_argument("--channels", type=int, default=0, help="of the U-Net, if not the config's")
   parser.add_argument("--batch_size", type=int, default=128)
   parser.add_argument("--devices", type=int, default=8)
-  options = parser.parse_args()
+  parser.add_argument("--rounds", type=int, default=0, help="of timing; 0 compiles only")
+  given = parser.parse_args()
   os.environ["JAX_PLATFORMS"] = "cpu"
-  os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
+  os.environ["NPROC"] = str(max(32, 2 * given.devices))  # fewer threads can deadlock in a collective
+  os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.devices}"
 
+  from benchmarks import machine, report, turns
   from diffjax.commandline import load
 
-  shares = {"all": options.devices, "half": options.devices // 2}
-  results = {}
-  for name, changes in WAYS.items():
-    config = load(options.config)
-    config.train.batch_size = options.batch_size
+  shares, steps, found = {"all": given.devices, "half": given.devices // 2}, {}, {}
+  for name in WAYS if given.devices > 1 else ON_ONE:
+    changes = dict(WAYS[name])
+    one = given.devices == 1 or changes.pop("devices", 0) == 1
+    config = load(given.config)
+    config.train.batch_size = given.batch_size
+    if given.channels:
+      config.model.unet.channels = given.channels
     config.update_from_flattened_dict({path: shares.get(v, v) for path, v in changes.items()})
-    results[name] = row = measured(config, (options.size, options.size, 3))
-    kinds = ", ".join(f"{k} {v['count']} x" for k, v in row["collectives"].items())
-    print(
-      f"{name:30} state {row['state_mb']:7.1f} MB  working {row['working_mb']:7.1f} MB  "
-      f"sent {row['sent_mb']:7.1f} MB  {kinds}",
-      flush=True,
-    )
-  RESULTS.mkdir(exist_ok=True)
-  settings = vars(options) | {"command": " ".join(["python", "-m", "benchmarks.sharding", *sys.argv[1:]])}
-  (RESULTS / "sharding.json").write_text(json.dumps({"settings": settings, "rows": results}, indent=2) + "\n")
+    step = Step(config, (given.size, given.size, given.image_channels), one)
+    found[name] = step.figures()
+    print(f"{name}: {found[name]}", flush=True)
+    if given.rounds:
+      steps[name] = step
+  times = turns.in_turn(steps, given.rounds) if given.rounds else {}
+  times = {name: each.per(steps[name].steps) for name, each in times.items()}
+  rows = []
+  for name, figures in found.items():
+    each = {"step": times[name]} if times else {}
+    ratio = {"ratio": times[name].ratio(next(iter(times.values())))} if times else {}
+    rows.append(report.row(each, way=name) | ratio | figures)
+  name = given.config.split("/")[-1].removesuffix(".py")
+  report.write(f"sharding-{name}-{given.devices}-devices", machine.description(), rows, settings=vars(given))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ class Times:
     """Median over the rounds of own time / other's time in the same round."""
     return float(np.median(np.divide(self.wall, other.wall)))
 
+  def per(self, count: int) -> "Times":
+    """Of one of `count` equal parts of the work."""
+    return Times(*(tuple(t / count for t in times) for times in (self.wall, self.cpu)))
+
   def cpu_ratio(self, other: "Times") -> float:
     """The same of the processor times."""
     return float(np.median(np.divide(self.cpu, other.cpu)))

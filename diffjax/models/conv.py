@@ -14,6 +14,7 @@ ten times slower still inside a loop; there wide ones are written in matrix prod
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,8 +30,10 @@ from diffjax.models import winograd
 Images = Float[Array, "b h w c"]
 Kernel = Float[Array, "k k c d"]
 
-LEAST_TILES = 16  # with fewer, winograd reads n^2 kernels for too few products
-LEAST_CHANNELS = 128
+# From here on winograd wins: with fewer tiles it reads n^2 kernels for too few products, with fewer channels its
+# transforms cost what its products save, and a smaller convolution is not worth its compile time.
+LEAST_TILES, LEAST_CHANNELS, LEAST_PRODUCTS = 16, 64, 50_000_000
+LEAST_FOR_PATCHES = 128  # channels, on either side
 
 
 def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"]:
@@ -122,16 +125,13 @@ FORMULATIONS: dict[str, Formulation] = {
 
 
 def fastest_on_cpu(x: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
-  """The formulation for these shapes of input and kernel (benchmarks/README.md has the measurements).
-
-  Narrow convolutions stay XLA's: what the others save in a step they would cost in compile time.
-  """
-  if max(kernel[2:]) < LEAST_CHANNELS:
-    return "lax"
+  """The formulation for these shapes of input and kernel (benchmarks/README.md has the measurements)."""
   p, q = winograd.tile_counts(*x[1:3])
   fits = kernel[:2] == (winograd.TAPS, winograd.TAPS) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
-  full = 2 * x[1] * x[2] >= p * q * winograd.OUTPUTS**2
-  return "winograd" if fits and full and x[0] * p * q >= LEAST_TILES else "patches"
+  full = 2 * x[1] * x[2] >= p * q * winograd.OUTPUTS**2 and x[0] * p * q >= LEAST_TILES
+  if fits and full and math.prod(x[:3]) * math.prod(kernel) >= LEAST_PRODUCTS:
+    return "winograd"
+  return "patches" if max(kernel[2:]) >= LEAST_FOR_PATCHES else "lax"
 
 
 class Derivative:

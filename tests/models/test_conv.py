@@ -166,6 +166,8 @@ def test_the_shape_alone_chooses():
   assert fastest_on_cpu((8, 32, 32, 3), small, 1) == "patches"
   assert fastest_on_cpu((8, 16, 16, 256), big, 2) == "patches"
   assert fastest_on_cpu((64, 8, 8, 32), (3, 3, 32, 32), 1) == "lax"
+  assert fastest_on_cpu((16, 32, 32, 64), (3, 3, 64, 64), 1) == "winograd"
+  assert fastest_on_cpu((2, 4, 4, 64), (3, 3, 64, 64), 1) == "lax"
 
 
 def test_accelerators_compile_xla_s_own_convolution_and_a_cpu_none():
