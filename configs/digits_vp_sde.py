@@ -21,4 +21,5 @@ def get_config():
   c.sample.grid = "uniform"
   c.sample.steps = 40
   c.sample.guidance = 0.0
+  c.sample.clip = True  # x0 to the pixels' range, not the papers' own; the figures above were made so
   return c
