@@ -118,7 +118,12 @@ def base() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.data = ConfigDict({"source": "digits", "flip": False})
-  config.schedule = ConfigDict({"name": "linear"})
+  config.schedule = ConfigDict(
+    {
+      "name": "linear",
+      "shift": 0.0,  # of the log-SNR, for images of another size: 2 log(64 / side); SD3's s is -2 log(s)
+    }
+  )
   config.objective = ConfigDict(
     {
       "name": "regular",
@@ -289,6 +294,7 @@ def require_field(config: ConfigDict, path: str) -> None:
 
 RANGES = {
   "seed": ranges.closed(0, 2**32 - 1),
+  "schedule.shift": ranges.FINITE,
   "objective.label_dropout": ranges.closed(0.0, 1.0),
   "train.steps": ranges.at_least(1),
   "train.batch_size": ranges.at_least(1),

@@ -89,7 +89,7 @@ class VpLinear:
   def logsnr(self, t: Times) -> Times:
     """-log(e^B - 1)."""
     integral = t * (self.beta_min + t * (self.beta_max - self.beta_min) / 2)
-    return -jnp.log(jnp.expm1(integral))
+    return -integral - jnp.log(-jnp.expm1(-integral))
 
   def t_of(self, logsnr: Times) -> Times:
     """Solves the quadratic B(t) = log(1 + e^-logsnr)."""

@@ -173,7 +173,7 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   fields = ("predict", "times", "input_scale", "time_input")
   (row,), (times,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
   memory = times() if config.objective.times in REMEMBERING else forgetful(times)
-  schedule = _make(config, "schedule", "name")
+  schedule = schedules.shifted(_make(config, "schedule", "name"), config.schedule.shift)
   objective = config.objective
   objectives.check(schedule, objective.name, objective.times, objective.weight)
   predictions.check(schedule, objective.predict, objective.time_input)

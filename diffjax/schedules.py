@@ -111,9 +111,16 @@ class Schedule:
 
   def derivatives(self, t: Times) -> tuple[Times, Times]:
     """d alpha / dt and d sigma / dt, by forward-mode differentiation; just before an infinite log-SNR."""
+    return self._along(self.alpha_sigma, t)
+
+  def slope(self, t: Times) -> Times:
+    """d logsnr / dt, negative, found in the same way."""
+    return self._along(self.logsnr, t)
+
+  def _along(self, function, t):
     t = jnp.asarray(t)
     t = jnp.where(jnp.isfinite(self.logsnr(t)), t, t - 1e-6)
-    return jax.jvp(self.alpha_sigma, (t,), (jnp.ones_like(t),))[1]
+    return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
   @property
   def prior_std(self) -> Float[Array, ""]:
@@ -172,15 +179,34 @@ def zero_terminal(schedule: Schedule) -> Schedule:
   sqrt(alpha_bar) is shifted to end at 0 and stretched to begin where it began.
 
   Raises:
-    ConfigError: under the scale `ve`, where sigma(1) would be infinite, or for a continuous schedule.
+    ConfigError: under the scale `ve`, where sigma(1) would be infinite, or without a table of 3 rows or more.
   """
-  if schedule.scale == "ve" or schedule.steps is None:
-    raise ConfigError("config.schedule.zero_terminal needs a table and a scale other than 've'.")
+  if schedule.scale == "ve" or (schedule.steps or 0) < 3:
+    raise ConfigError(
+      "config.schedule.zero_terminal needs a table of at least 3 steps and a scale other than 've'."
+    )
   log_alpha_bar = -np.logaddexp(0, -np.asarray(schedule.curve.rows))
   root = np.exp(log_alpha_bar / 2)
   alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1]))[:-1] ** 2
   rows = np.append(np.log(alpha_bar) - np.log1p(-alpha_bar), -np.inf)
   return dataclasses.replace(schedule, curve=Table(rows))
+
+
+def shifted(schedule: Schedule, by: float) -> Schedule:
+  """The schedule with a constant added to its log-SNR, for images of another size.
+
+  2 log(64 / d) for d pixels a side (Hoogeboom et al. 2023, eq. 12), and -2 log(s) is the shift s of Esser et al.
+  2024, eq. 23. On a table all rows move.
+
+  Raises:
+    ConfigError: for a learned curve, whose ends are trained.
+  """
+  if by and _learned(schedule):
+    raise ConfigError(
+      f"config.schedule.shift is {by}, but the schedule trains its own ends; set logsnr_min and logsnr_max, where "
+      "training starts."
+    )
+  return dataclasses.replace(schedule, curve=Shifted(schedule.curve, by)) if by else schedule
 
 
 def _table(betas: np.ndarray, scale: str, zero: bool) -> Schedule:
@@ -230,7 +256,7 @@ def continuous_linear(
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
   _betas(beta_min, beta_max)
-  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_start(t_min))
+  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
 def continuous_cosine(
@@ -238,15 +264,13 @@ def continuous_cosine(
   logsnr_max: float = 20.0,
   t_min: Rate = 0.0,
   scale: str = "vp",
-  shift: float = 0.0,
 ) -> Schedule:
   """logsnr = -2 log tan(pi t / 2), its angle cut so that t in [0, 1] spans the two log-SNRs.
 
-  Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing. `shift`
-  is added to the log-SNR, 2 log(64 / d) for images of d pixels a side (Hoogeboom et al. 2023, eq. 12).
+  Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing.
   """
   _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
-  return Schedule(_shifted(Cosine(logsnr_min, logsnr_max), shift), scale, t_min=_start(t_min))
+  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start(t_min))
 
 
 def sigmoid(
@@ -257,22 +281,21 @@ def sigmoid(
   logsnr_max: float = 20.0,
   t_min: Rate = 0.0,
   scale: str = "vp",
-  shift: float = 0.0,
 ) -> Schedule:
   """alpha_bar a logistic function of t (Jabri et al. 2023, algorithm; Chen 2023, section 3.1).
 
-  Cut as `continuous_cosine` is, where their code clips; `shift` as there.
+  Cut as `continuous_cosine` is, where their code clips.
   """
   _ordered("start", start, "end", end, None)
   _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
   curve = Sigmoid(start / tau, end / tau, logsnr_min, logsnr_max)
-  return Schedule(_shifted(curve, shift), scale, t_min=_start(t_min))
+  return Schedule(curve, scale, t_min=_start(t_min))
 
 
 def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: str = "subvp"):
   """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
   _betas(beta_min, beta_max)
-  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_start(t_min))
+  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
 def geometric(
@@ -302,20 +325,13 @@ def edm(sigma_min: Positive = 0.002, sigma_max: Positive = 80.0, rho: Positive =
   return Schedule(Power(sigma_min, sigma_max, rho), scale)
 
 
-def flow(t_min: Rate = 1e-3, scale: str = "fm", shift: float = 0.0) -> Schedule:
-  """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0.
-
-  `shift` is added to the log-SNR: -2 log(s) for the shift s of Esser et al. 2024, eq. 23.
-  """
+def flow(t_min: Rate = 1e-3, scale: str = "fm") -> Schedule:
+  """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0."""
   if scale == "ve":
     raise ConfigError(
       "config.schedule.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
     )
-  if t_min == 0:
-    raise ConfigError(
-      "config.schedule.t_min is 0, where the schedule 'flow' has no noise at all; 0.001 is usual."
-    )
-  return Schedule(_shifted(Straight(), shift), scale, t_min=_start(t_min))
+  return Schedule(Straight(), scale, t_min=_noisy(t_min))
 
 
 def learned(
@@ -337,10 +353,6 @@ def learned(
   return Schedule(Monotone(ends, interior), scale)
 
 
-def _shifted(curve: Curve, by: float) -> Curve:
-  return Shifted(curve, by) if by else curve
-
-
 def _betas(beta_min: float, beta_max: float) -> None:
   if not 0 < beta_min <= beta_max:
     raise ConfigError(
@@ -360,6 +372,12 @@ def _start(t_min: float) -> float:
   if not 0 <= t_min < 1:
     raise ConfigError(f"config.schedule.t_min is {t_min}; it must lie in [0, 1).")
   return t_min
+
+
+def _noisy(t_min: float) -> float:
+  if t_min == 0:
+    raise ConfigError("config.schedule.t_min is 0, where this schedule has no noise at all; 0.001 is usual.")
+  return _start(t_min)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from variants import VARIANTS
 
-from diffjax.schedules import SCALES, SCHEDULES, from_betas, parameters, rebuilt
+from diffjax import config as configs
+from diffjax import experiment
+from diffjax.schedules import SCALES, SCHEDULES, from_betas, parameters, rebuilt, shifted
 from diffjax.types import ConfigError
 
 
@@ -57,25 +60,31 @@ def test_continuous_cosine_spans_its_log_snrs():
   np.testing.assert_allclose(schedule.logsnr(np.float32([0, 1])), [20, -20], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_strictly_decreasing_with_an_inverse(name):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_strictly_decreasing_with_an_inverse(variant):
   with jax.enable_x64(True):
-    schedule = SCHEDULES[name]()
+    schedule = VARIANTS[variant]()
     t = np.linspace(schedule.t_min, 1, 4001)
     logsnr = schedule.logsnr(t)
     assert logsnr.dtype == np.float64
     assert np.all(np.diff(logsnr) < 0)
     np.testing.assert_allclose(schedule.t_of(logsnr), t, atol=1e-9)
+    alpha, sigma = schedule.alpha_sigma(t)
+    assert np.all(np.diff(sigma / alpha) > 0) and np.all(sigma > 0) and np.all(alpha[:-1] > 0)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_float32_follows_float64(name):
-  schedule = SCHEDULES[name]()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_float32_follows_float64(variant):
+  schedule = VARIANTS[variant]()
   t = np.linspace(schedule.t_min, 1, 1001).astype(np.float32)
-  single = schedule.logsnr(t)
+  single = schedule.logsnr(t), *schedule.alpha_sigma(t)
   with jax.enable_x64(True):
-    double = schedule.logsnr(t.astype(np.float64))
-  np.testing.assert_allclose(single, double, rtol=1e-4, atol=1e-3)
+    double = schedule.logsnr(t.astype(np.float64)), *schedule.alpha_sigma(t.astype(np.float64))
+  np.testing.assert_allclose(single[0], double[0], rtol=1e-4, atol=1e-3)
+  for one, other in zip(single[1:], double[1:], strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)  # of each, however small
+  back = schedule.logsnr(schedule.t_of(single[0]))
+  np.testing.assert_allclose(back, single[0], rtol=1e-3, atol=1e-2)
 
 
 T = np.linspace(0.03, 0.97, 21)
@@ -108,7 +117,6 @@ PAPERS = [
   ("geometric", {}, lambda t: (np.ones_like(t), 0.01 * (50 / 0.01) ** t)),
   ("edm", {}, karras),
   ("flow", {}, lambda t: (1 - t, t)),
-  ("flow", {"shift": -2 * np.log(3.0)}, sd3_shift),
 ]
 
 
@@ -120,11 +128,34 @@ def test_continuous_schedules_equal_the_papers(name, options, paper):
   np.testing.assert_allclose(sigma, paper(T)[1], rtol=1e-8)
 
 
-def test_shift_for_resolution_is_simple_diffusions():
+def test_the_shift_of_flow_is_sd3s():
   with jax.enable_x64(True):
-    got = SCHEDULES["continuous_cosine"](shift=2 * np.log(64 / 256)).logsnr(T)
-    plain = np.asarray(SCHEDULES["continuous_cosine"]().logsnr(T))
-  np.testing.assert_allclose(got, plain + 2 * np.log(64 / 256), rtol=1e-12)
+    alpha, sigma = shifted(SCHEDULES["flow"](), -2 * np.log(3.0)).alpha_sigma(T)
+  np.testing.assert_allclose(alpha, sd3_shift(T)[0], rtol=1e-8)
+  np.testing.assert_allclose(sigma, sd3_shift(T)[1], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "learned"])
+def test_the_shift_for_resolution_is_simple_diffusions(name):
+  """Images d times as large, averaged down to the old size, have the old ratio of sigma to alpha."""
+  with jax.enable_x64(True):
+    plain = SCHEDULES[name]()
+    larger = shifted(plain, 2 * np.log(64 / 256))
+    assert (larger.scale, larger.steps, larger.t_min) == (plain.scale, plain.steps, plain.t_min)
+    (alpha, sigma), (alpha_4, sigma_4) = plain.alpha_sigma(T), larger.alpha_sigma(T)
+    np.testing.assert_allclose(sigma_4 / 4 / alpha_4, sigma / alpha, rtol=1e-10)
+  assert shifted(plain, 0.0) is plain
+
+
+def test_the_shift_is_a_field_of_every_config():
+  config = configs.base()
+  config.model.unet.attention = ()
+  plain, config.schedule.shift = experiment.create(config, (8, 8, 1), 10).schedule, -1.5
+  schedule = experiment.create(config, (8, 8, 1), 10).schedule
+  np.testing.assert_allclose(schedule.logsnr(0.5), plain.logsnr(0.5) - 1.5, rtol=1e-6)
+  config.schedule.name = "learned"
+  with pytest.raises(ConfigError, match=r"config.schedule.shift is -1.5"):
+    experiment.create(config, (8, 8, 1), 10)
 
 
 def test_geometric_table_has_ncsns_levels():
@@ -150,14 +181,19 @@ def test_zero_terminal_snr_is_the_published_algorithm(name, paper):
   np.testing.assert_allclose(sigma, np.sqrt(1 - root**2), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_slopes_are_finite_also_without_signal(name):
-  schedule = SCHEDULES[name]()
-  t = jnp.linspace(schedule.t_min or 1e-3, 1, 101)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_slopes_are_finite_also_without_signal(variant):
+  schedule = VARIANTS[variant]()
+  t = jnp.linspace(schedule.t_min, 1, 101)
+  slope = schedule.slope(t)
   assert np.all(np.isfinite(np.array(schedule.derivatives(t))))
-  inside = t[:-1]
-  slope = jax.vmap(jax.grad(schedule.logsnr))(inside)
   assert np.all(np.isfinite(slope)) and np.all(slope < 0)
+  backward = jax.vmap(jax.grad(schedule.logsnr))(t[:-1])
+  np.testing.assert_allclose(backward, slope[:-1], rtol=1e-3)
+  with jax.enable_x64(True):
+    inside, h = (np.floor(np.asarray(t, np.float64)[5:-5] * 1000) + 0.5) / 1000, 1e-6  # between rows
+    measured = np.asarray(schedule.logsnr(inside + h) - schedule.logsnr(inside - h)) / (2 * h)
+    np.testing.assert_allclose(schedule.slope(inside), measured, rtol=1e-5)
 
 
 def test_flow_has_constant_velocity_up_to_both_ends():
@@ -182,6 +218,9 @@ def test_a_learned_curve_is_rebuilt_from_its_parameters_and_trains():
 REFUSED = [
   ("flow", {"scale": "ve"}),
   ("flow", {"t_min": 0.0}),
+  ("continuous_linear", {"t_min": 0.0}),
+  ("sub_vp", {"t_min": 0.0}),
+  ("linear", {"steps": 2, "zero_terminal": True}),
   ("linear", {"scale": "ve", "zero_terminal": True}),
   ("linear", {"scale": "pv"}),
   ("edm", {"sigma_min": 90.0}),
