@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from diffjax import keys
 from diffjax.ranges import Count, Positive, up_to
 from diffjax.schedules import Schedule
-from diffjax.types import ConfigError, PerExample
+from diffjax.types import ConfigError, PerExample, Times
 
 Drawn = tuple[PerExample, PerExample]
 TimesOf = Callable[[Schedule, keys.Draws], Drawn]
@@ -71,22 +71,27 @@ def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
 
 
 def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: Positive = 1.2) -> Drawn:
-  """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), within the schedule's ends."""
-  log_ratio = mean + std * keys.normal(draws.keys("t"), ())
+  """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), cut to the schedule's ends."""
+  low, high = -schedule.logsnr(schedule.t_min) / 2, -schedule.logsnr(1.0) / 2
+  log_ratio, density = _cut_normal(draws, mean, std, low, high)
   t = schedule.t_of(-2 * log_ratio)
-  slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones_like(t),))[1]
-  return t, _normal_density(log_ratio, mean, std) * -slope / 2
+  return t, density * -schedule.slope(t) / 2
 
 
 def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: Positive = 1.0) -> Drawn:
   """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
-  logit = mean + std * keys.normal(draws.keys("t"), ())
+  low = jax.scipy.special.logit(jnp.asarray(schedule.t_min))
+  logit, density = _cut_normal(draws, mean, std, low, jnp.inf)
   t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
-  return t, _normal_density(logit, mean, std) / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit))
+  return t, density / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit))
 
 
-def _normal_density(x, mean, std):
-  return jax.scipy.stats.norm.pdf(x, mean, std)
+def _cut_normal(draws: keys.Draws, mean: float, std: float, low: Times, high: Times) -> Drawn:
+  """Draws of N(mean, std^2) given that they lie between low and high, and their density there."""
+  low, high = (low - mean) / std, (high - mean) / std
+  z = jax.vmap(lambda key: jax.random.truncated_normal(key, low, high))(draws.keys("t"))
+  cdf, pdf = jax.scipy.stats.norm.cdf, jax.scipy.stats.norm.pdf
+  return mean + std * z, pdf(z) / (std * (cdf(high) - cdf(low)))
 
 
 TIMES: dict[str, Callable[..., Drawn]] = {

@@ -1,7 +1,8 @@
 """Weights of the noise levels, stated for |x0 - x0_hat|^2 whatever the network predicts.
 
 With SNR = exp(logsnr), det as in predictions.py, and L(t) = -SNR'(t) / 2 in continuous time or
-(SNR(s) - SNR(t)) / 2 with s one row earlier on a table (Kingma et al. 2021, eq. 13 and 15):
+(SNR(s) - SNR(t)) / 2 with s one row earlier on a table (Kingma et al. 2021, eq. 13 and 15), whose log-SNR goes
+on before row 0 as it comes from row 1:
 
     simple        (det / sigma)^2, so that the loss is the plain squared error of the kind            (1)
     snr           SNR: the squared error in eps, Ho et al. 2020's L_simple and NCSN's sigma^2         (2)
@@ -22,6 +23,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from diffjax.predictions import Row, error_scale
 from diffjax.ranges import NotNegative, Positive
@@ -48,12 +50,18 @@ def _snr(schedule: Schedule, t: Times) -> Times:
   return jnp.exp(schedule.logsnr(t))
 
 
+def at_row_0(schedule: Schedule, t: Times) -> Array:
+  """Whether t is the first row of a table."""
+  return jnp.less(t, 1.5 / schedule.steps)
+
+
 def lost(schedule: Schedule, t: Times) -> Times:
   """L(t) of the module's docstring: half the SNR lost, per unit of time or in the row."""
+  logsnr = schedule.logsnr(t)
   if schedule.steps is None:
-    logsnr, slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones_like(t),))
-    return -0.5 * slope * jnp.exp(logsnr)
-  logsnr, earlier = schedule.logsnr(t), schedule.logsnr(t - 1 / schedule.steps)
+    return -0.5 * schedule.slope(t) * jnp.exp(logsnr)
+  row = 1 / schedule.steps
+  earlier = jnp.where(at_row_0(schedule, t), 2 * logsnr - schedule.logsnr(t + row), schedule.logsnr(t - row))
   return -0.5 * jnp.exp(earlier) * jnp.expm1(logsnr - earlier)
 
 
@@ -77,7 +85,7 @@ def soft_min_snr(gamma: Positive = 4.0) -> Weight:
   return Weight(lambda schedule, t, row: gamma * jax.nn.sigmoid(schedule.logsnr(t) - jnp.log(gamma)))
 
 
-def p2(gamma: NotNegative = 1.0, k: NotNegative = 1.0) -> Weight:
+def p2(gamma: NotNegative = 1.0, k: Positive = 1.0) -> Weight:
   """Equation (5)."""
   return Weight(lambda schedule, t, row: _snr(schedule, t) / (k + _snr(schedule, t)) ** gamma)
 

@@ -22,6 +22,7 @@ def draws(count, key=0):
 CASES = [(name, "flow", {}) for name in TIMES if name != "discrete"]
 CASES += [("log_normal", "edm", {}), ("log_normal", "continuous_cosine", {"mean": 0.3, "std": 0.7})]
 CASES += [("logit_normal", "continuous_cosine", {"mean": -0.5, "std": 0.8})]
+CASES += [("log_normal", "edm", {"mean": -6.0, "std": 1.0}), ("logit_normal", "flow", {"mean": -7.0})]  # cut
 
 
 @pytest.mark.parametrize("name, schedule, options", CASES)

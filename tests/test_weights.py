@@ -1,63 +1,118 @@
-"""Weights against the published formulas in float64 NumPy, on a table and in continuous time."""
+"""Weights against the published formulas in float64 NumPy, on a table and in continuous time, at every row."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from variants import VARIANTS
 
-from diffjax.predictions import ROWS
+from diffjax import predictions
+from diffjax.predictions import ROWS, error_scale
 from diffjax.schedules import SCHEDULES
+from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
 
-BETA = np.linspace(1e-4, 0.02, 1000)
-BAR = np.cumprod(1 - BETA)
-SNR = BAR / (1 - BAR)
-LOST = np.append(0, -np.diff(SNR)) / 2  # (SNR(s) - SNR(t)) / 2, row 0 having no s
-
-# Of |x0 - x0_hat|^2, from each paper's own form; sigma = sqrt(1 / SNR) is that of x0 + sigma eps.
+# Of |x0 - x0_hat|^2, from each paper's own form, in r = sigma / alpha and the row's or the moment's share of the
+# bound L. A squared error in eps is 1 / r^2 of that in x0.
 PAPERS = {
-  "simple": SNR,  # L_simple of eps
-  "snr": SNR,
-  "min_snr": np.minimum(SNR, 5),
-  "soft_min_snr": 1 / (1 / SNR + 1 / 4),  # 1 / (sigma^2 + sigma_data^2)
-  "p2": SNR * (1 / (1 + SNR)),  # L_simple / (k + SNR)^gamma
-  "edm": (1 / SNR + 0.25) / (np.sqrt(1 / SNR) * 0.5) ** 2,  # lambda(sigma)
-  "sigmoid": LOST / (1 + np.exp(np.log(SNR) - 2)),
-  "vlb": LOST,
-  "likelihood": LOST,
+  "simple": lambda r, bound: 1 / r**2,  # of eps (Ho et al. 2020, eq. 14)
+  "snr": lambda r, bound: 1 / r**2,  # sigma^2 |score - target|^2 (Song & Ermon 2019, eq. 6)
+  "min_snr": lambda r, bound: np.minimum(1 / r**2, 5),  # Hang et al. 2023, eq. 11
+  "soft_min_snr": lambda r, bound: 1 / (r**2 + 0.5**2),  # 1 / (sigma^2 + sigma_data^2) (Crowson et al. 2024)
+  "p2": lambda r, bound: (1 / r**2) / (1 + 1 / r**2),  # L_simple / (k + SNR)^gamma (Choi et al. 2022, eq. 8)
+  "edm": lambda r, bound: (r**2 + 0.25) / (r * 0.5) ** 2,  # lambda(sigma) (Karras et al. 2022, table 1)
+  "sigmoid": lambda r, bound: bound / (1 + np.exp(-2) / r**2),  # S(2 - logsnr) (Kingma & Gao 2023)
+  "vlb": lambda r, bound: bound,  # Kingma et al. 2021, eq. 14 and 17
+  "likelihood": lambda r, bound: bound,
 }
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_the_published_formula_on_ddpms_table(name):
-  rows = np.arange(1, 1000)
+def test_the_published_formula_in_every_row_of_ddpms_table(name):
+  bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+  snr = bar / (1 - bar)
+  before = np.append(snr[0] * snr[0] / snr[1], snr[:-1])  # row 0 is reached as row 1 is, by the same factor
   with jax.enable_x64(True):
-    got = WEIGHTS[name]().of(SCHEDULES["linear"](), (rows + 1) / 1000, ROWS["eps"])
-  np.testing.assert_allclose(got, PAPERS[name][rows], rtol=1e-7)
+    got = WEIGHTS[name]().of(SCHEDULES["linear"](), (np.arange(1000) + 1) / 1000, ROWS["eps"])
+  np.testing.assert_allclose(got, PAPERS[name](snr**-0.5, (before - snr) / 2), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_published_formula_in_continuous_time(name):
+  t, h = np.linspace(0.1, 0.9, 9), 1e-5
+  snr = lambda t: 1 / np.expm1(0.1 * t + 19.9 * t * t / 2)  # noqa: E731
+  with jax.enable_x64(True):
+    got = WEIGHTS[name]().of(SCHEDULES["continuous_linear"](), t, ROWS["eps"])
+  slope = (snr(t - h) - snr(t + h)) / (2 * h)
+  np.testing.assert_allclose(got, PAPERS[name](snr(t) ** -0.5, slope / 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["vlb", "likelihood", "sigmoid"])
-def test_the_continuous_bound_is_half_the_slope_of_the_snr(name):
-  t, h = np.linspace(0.1, 0.9, 9), 1e-5
+def test_on_evenly_spaced_log_snrs_every_row_has_the_same_share(name):
+  """On NCSN's levels L = SNR (q^2 - 1) / 2 in all rows, the first too, with q the ratio of two levels."""
+  levels = np.geomspace(0.01, 50, 10)
   with jax.enable_x64(True):
-    schedule = SCHEDULES["continuous_linear"]()
-    got = np.asarray(WEIGHTS[name]().of(schedule, t, ROWS["v"]))
-  snr = lambda t: 1 / np.expm1(0.1 * t + 19.9 * t * t / 2)  # noqa: E731
-  expected = (snr(t - h) - snr(t + h)) / (2 * h) / 2
-  if name == "sigmoid":
-    expected /= 1 + snr(t) * np.exp(-2)
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
+    got = WEIGHTS[name]().of(SCHEDULES["geometric"](steps=10), np.arange(1, 11) / 10, ROWS["eps"])
+  expected = ((levels[1] / levels[0]) ** 2 - 1) / (2 * levels**2)
+  np.testing.assert_allclose(got, PAPERS[name](levels, expected), rtol=1e-9)
 
 
-def test_likelihood_is_the_squared_diffusion_coefficient_of_the_score():
-  """g^2 / 2 |score error|^2 = beta / 2 (alpha / sigma^2)^2 |x0 error|^2 under the VP-SDE."""
+def vp(t):
+  integral, beta = 0.1 * t + 19.9 * t * t / 2, 0.1 + 19.9 * t
+  return (
+    np.exp(-integral / 2),
+    np.sqrt(-np.expm1(-integral)),
+    beta,
+  )  # alpha, sigma, g^2 (Song et al. 2021, eq. 11)
+
+
+def sub_vp(t):
+  integral, beta = 0.1 * t + 19.9 * t * t / 2, 0.1 + 19.9 * t
+  return np.exp(-integral / 2), -np.expm1(-integral), beta * -np.expm1(-2 * integral)  # eq. 12
+
+
+def ve(t):
+  sigma = 0.01 * (50 / 0.01) ** t
+  return np.ones_like(t), sigma, 2 * sigma**2 * np.log(50 / 0.01)  # d sigma^2 / dt, eq. 9
+
+
+@pytest.mark.parametrize("name, sde", [("continuous_linear", vp), ("sub_vp", sub_vp), ("geometric", ve)])
+def test_likelihood_is_the_squared_diffusion_coefficient_of_the_score(name, sde):
+  """g^2 / 2 |score error|^2 (Song et al. 2021b, eq. 7), the score's error being alpha / sigma^2 of x0's."""
   t = np.linspace(0.1, 0.9, 9)
-  bar, beta = np.exp(-0.1 * t - 19.9 * t * t / 2), 0.1 + 19.9 * t
+  alpha, sigma, g2 = sde(t)
   with jax.enable_x64(True):
-    got = WEIGHTS["likelihood"]().of(SCHEDULES["continuous_linear"](), t, ROWS["score"])
-  np.testing.assert_allclose(got, beta / 2 * bar / (1 - bar) ** 2, rtol=1e-8)
+    got = WEIGHTS["likelihood"]().of(SCHEDULES[name](), t, ROWS["score"])
+  np.testing.assert_allclose(got, g2 / 2 * alpha**2 / sigma**4, rtol=1e-8)
 
 
-def test_weights_stay_finite_where_no_signal_is_left():
-  schedule = SCHEDULES["linear"](zero_terminal=True)
-  for make in WEIGHTS.values():
-    assert np.all(np.isfinite(make().of(schedule, np.float32([0.5, 0.999, 1.0]), ROWS["v"])))
+def kinds(schedule):
+  """The prediction kinds that a schedule allows."""
+  for name, row in ROWS.items():
+    try:
+      predictions.check(schedule, name, "t")
+    except ConfigError:
+      continue
+    yield name, row
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_finite_positive_and_the_same_in_float32_up_to_both_ends_in_every_kind(variant):
+  """What multiplies the squared error of the network's own kind, equation (1) of objectives.py."""
+  schedule = VARIANTS[variant]()
+  rows = (
+    np.linspace(1, schedule.steps, 10).round() / schedule.steps if schedule.steps else np.linspace(0, 1, 10)
+  )
+
+  def factors(dtype):
+    t = jnp.asarray(np.maximum(rows, schedule.t_min), dtype)
+    weights = {name: make().of(schedule, t, ROWS["v"]) for name, make in WEIGHTS.items()}
+    scales = {kind: error_scale(row, schedule, t) for kind, row in kinds(schedule)}
+    return {(kind, name): np.asarray(weights[name] / scales[kind]) for kind in scales for name in weights}
+
+  single = factors(np.float32)
+  with jax.enable_x64(True):
+    double = factors(np.float64)
+  for case, values in single.items():
+    assert values.dtype == np.float32 and np.all(np.isfinite(values)) and np.all(values >= 0), case
+    np.testing.assert_allclose(values, double[case], rtol=2e-3, atol=1e-9, err_msg=str(case))
