@@ -21,7 +21,9 @@ from jaxtyping import Array, Float
 from diffjax.gaussian import expand
 from diffjax.predictions import Row, network_inputs, to_x0_eps
 from diffjax.schedules import Schedule
-from diffjax.types import Batch, Times
+from diffjax.types import Batch, PerExample, Times
+
+FAR = 1e9  # sigma / alpha
 
 
 class Estimate(NamedTuple):
@@ -88,11 +90,12 @@ def guidance_interval(
 ) -> Callable[[Times], Times]:
   """A guidance weight that is w where sigma / alpha is in (sigma_min, sigma_max] and 0 elsewhere.
 
-  Kynkaanniemi et al. 2024, eq. 3: for ImageNet-512, w + 1 = 2 (theirs) in (0.28, 2.9].
+  Kynkaanniemi et al. 2024, eq. 3: for ImageNet-512, w + 1 = 2 (theirs) in (0.28, 2.9]. Where no signal is left
+  (alpha = 0) the ratio counts as FAR, so that a sigma_max of FAR or more has no end.
   """
 
   def weight(t):
-    r = jnp.exp(-schedule.logsnr(t) / 2)
+    r = jnp.minimum(jnp.exp(-schedule.logsnr(t) / 2), FAR)
     return jnp.where((r > sigma_min) & (r <= sigma_max), w, 0)
 
   return weight
@@ -114,7 +117,7 @@ def classifier_free(
     w: guidance weight, or a function of t that gives one; 0 is the conditional model, and diffusers'
       guidance_scale is w + 1.
     rescale: share phi of the guided estimate that is scaled to D_c's standard deviation, example by example
-      (Lin et al. 2024, eq. 15 and 16, here on x0).
+      (Lin et al. 2024, eq. 15 and 16, here on x0); an estimate without any contrast stays as it is.
   """
   if isinstance(w, int | float) and w == 0:
     return conditional(cond)
@@ -130,12 +133,18 @@ def classifier_free(
     weight = expand(w(t) if callable(w) else w, xt)
     guided = with_cond + weight * (with_cond - without)
     if rescale:
-      axes = tuple(range(1, xt.ndim))
-      ratio = jnp.std(with_cond, axis=axes) / jnp.std(guided, axis=axes)
-      guided *= expand(1 + rescale * (ratio - 1), xt)
+      guided *= expand(1 + rescale * (_contrast(with_cond, guided) - 1), xt)
     return Estimate(guided, var_frac)
 
   return denoise
+
+
+def _contrast(x: Batch, other: Batch) -> PerExample:
+  """How many times the standard deviation of `other` that of x is; 1 where `other` is constant to rounding."""
+  axes = tuple(range(1, x.ndim))
+  of_x, of_other = jnp.std(x, axis=axes), jnp.std(other, axis=axes)
+  varies = of_other > 1e-6 * jnp.max(jnp.abs(other), axis=axes)
+  return jnp.where(varies, of_x / jnp.where(varies, of_other, 1), 1)
 
 
 def classifier_guided(
