@@ -64,6 +64,20 @@ def learned_variance(schedule: Schedule, var_frac: Array, s: Times, t: Times) ->
   return expand(transition_variance(schedule, s, t), var_frac) * expand(ratio, var_frac) ** (1 - var_frac)
 
 
+def learned_logvar(schedule: Schedule, var_frac: Array, t: Times) -> Array:
+  """log of the learned variance of a table's row t, for the step to the row before it.
+
+  In row 0, which has beta but no beta-tilde, the latter is row 1's (iDDPM's code).
+  """
+  later = jnp.maximum(t, 2 / schedule.steps)
+  s = later - 1 / schedule.steps
+  small = jnp.log(posterior_variance(schedule, s, later))
+  log_sigma = jnp.log(schedule.alpha_sigma(t)[1])
+  ratio = log_sigma - jnp.log(schedule.alpha_sigma(s)[1])
+  large = jnp.where(t < 1.5 / schedule.steps, 2 * log_sigma, small + 2 * ratio)
+  return expand(large, var_frac) * var_frac + expand(small, var_frac) * (1 - var_frac)
+
+
 def posterior_mean(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times) -> Batch:
   """Mean of q(x_s | x_t, x0), equation (3)."""
   alpha_s, sigma_s = schedule.alpha_sigma(s)

@@ -48,7 +48,16 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from diffjax import keys
 from diffjax.denoisers import Denoiser
-from diffjax.gaussian import diffuse, discretized_nll, kl, lost_snr, mean_dims, posterior_variance, prior_kl
+from diffjax.gaussian import (
+  diffuse,
+  discretized_nll,
+  kl,
+  learned_logvar,
+  lost_snr,
+  mean_dims,
+  posterior_variance,
+  prior_kl,
+)
 from diffjax.ranges import Count, NotNegative, Positive
 from diffjax.samplers.ancestral import VARIANCES
 from diffjax.schedules import SCALES, Schedule
@@ -112,8 +121,8 @@ def discrete_vlb(
     schedule: a table of T steps; the denoiser is evaluated T times.
     images: uint8 [B, ...], or continuous data.
     sample_keys: [B].
-    variance: of the reverse chain, one of ancestral.VARIANCES. At the first row it is the second row's
-      posterior variance whatever the choice, as in DDPM's code.
+    variance: of the reverse chain, one of ancestral.VARIANCES. At the first row a fixed one is the second row's
+      posterior variance, as in DDPM's code, and a learned one is iDDPM's.
 
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
@@ -141,8 +150,11 @@ def discrete_vlb(
 
   diffusion = jax.lax.fori_loop(1, schedule.steps, body, jnp.zeros(len(x0), x0.dtype))
   first, second = (jnp.asarray(k / schedule.steps, x0.dtype) for k in (1, 2))
-  std = jnp.sqrt(posterior_variance(schedule, first, second))
-  mean = noisy(0)[1].x0
+  mean, var_frac = noisy(0)[1]
+  if variance == "learned":
+    std = jnp.exp(learned_logvar(schedule, var_frac, first) / 2)
+  else:
+    std = jnp.sqrt(posterior_variance(schedule, first, second))
   decoder = mean_dims(discretized_nll(x0, mean, std) if discrete else _gaussian_nll(x0, mean, std))
   return _vlb(prior_kl(schedule, x0) / x0[0].size, diffusion, decoder, schedule.steps)
 

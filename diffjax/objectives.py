@@ -13,7 +13,8 @@ Denoising score matching at NCSN's discrete levels (Song & Ermon 2019, eq. 5 and
 `snr` x `score` on the schedule `geometric` with steps. What is not a triple:
 
     hybrid   L_simple + vlb_weight L_vlb, the mean held fixed in L_vlb (Nichol & Dhariwal 2021, eq. 16), with
-             the variance of equation (15) there from a second half of the output's channels          (2)
+             the variance of equation (15) there from a second half of the output's channels; and
+             learned_vlb, their L_vlb, where the mean learns too                                      (2)
     sliced   l(t) (|score|^2 / 2 + v^T d(score)/dx v), v standard normal (Song et al. 2019, eq. 8), where
              l = w sigma^4 / alpha^2 restates the weight for the score, so that `snr` is NCSN's sigma^2  (3)
     vdm      -log p(x0 | z_0) + KL(q(z_1 | x0) | p(z_1)) + the weight `vlb` (Kingma et al. 2021, eq. 11), with
@@ -37,6 +38,7 @@ from diffjax.gaussian import (
   discretized_nll,
   expand,
   kl,
+  learned_logvar,
   mean_dims,
   posterior_mean,
   posterior_variance,
@@ -47,7 +49,7 @@ from diffjax.ranges import NotNegative, at_least
 from diffjax.schedules import Schedule, parameters, rebuilt
 from diffjax.times import ON_ROWS, REMEMBERING, TIMES, TimesOf
 from diffjax.types import Batch, ConfigError, PerExample
-from diffjax.weights import WEIGHTS, Weight, likelihood
+from diffjax.weights import WEIGHTS, Weight, at_row_0, likelihood
 
 Apply = Callable[..., Batch]  # (scaled x_t [B, ...], time [B], cond, dropout keys [B]) -> output [B, ...]
 Objective = Callable[[Apply, Schedule, Batch, Array | None, keys.Draws], PerExample]
@@ -94,12 +96,8 @@ class Parts:
     loss = weight.of(schedule, t, row) / error_scale(row, schedule, t) * error
     if weight.decoder and schedule.steps is not None:
       mean = to_x0_eps(row, schedule, seen.xt, seen.out, t)[0]
-      loss = jnp.where(_at_row_0(schedule, t), decoder_nll(schedule, x0, mean), loss)
+      loss = jnp.where(at_row_0(schedule, t), decoder_nll(schedule, x0, mean), loss)
     return loss / seen.density if weight.importance else loss
-
-
-def _at_row_0(schedule: Schedule, t: PerExample) -> Array:
-  return t < 1.5 / schedule.steps
 
 
 def regular(
@@ -138,29 +136,52 @@ def hybrid(
   parts = Parts(times, row, input_scale, time_input)
 
   def objective(apply, schedule, x0, cond, draws):
-    seen = parts.call(apply, schedule, x0, cond, draws)
-    out, raw = jnp.split(seen.out, 2, axis=-1)
-    estimate = jax.lax.stop_gradient(to_x0_eps(row, schedule, seen.xt, out, seen.t)[0])
-    variance = _variance_nll(schedule, x0, seen.xt, estimate, (raw + 1) / 2, seen.t)
-    return parts.loss(weight, schedule, x0, seen._replace(out=out)) + vlb_weight * variance / seen.density
+    seen, var_frac = _two_outputs(parts.call(apply, schedule, x0, cond, draws))
+    estimate = jax.lax.stop_gradient(to_x0_eps(row, schedule, seen.xt, seen.out, seen.t)[0])
+    bound = chain_nll(schedule, x0, seen.xt, estimate, var_frac, seen.t) / seen.density
+    return parts.loss(weight, schedule, x0, seen) + vlb_weight * bound
 
   return objective
 
 
-def _variance_nll(
+def learned_vlb(
+  times: TimesOf, weight: Weight, row: Row, input_scale: Callable, time_input: Callable
+) -> Objective:
+  """L_vlb of equation (2) alone, of which the mean learns as well: iDDPM's L_vlb, meant for times `importance`.
+
+  The arguments are those of `regular` and the network is that of `hybrid`; the weight is `vlb`, as `check` sees to.
+  """
+  parts = Parts(times, row, input_scale, time_input)
+
+  def objective(apply, schedule, x0, cond, draws):
+    seen, var_frac = _two_outputs(parts.call(apply, schedule, x0, cond, draws))
+    estimate = to_x0_eps(row, schedule, seen.xt, seen.out, seen.t)[0]
+    return chain_nll(schedule, x0, seen.xt, estimate, var_frac, seen.t) / seen.density
+
+  return objective
+
+
+def _two_outputs(seen: Pass) -> tuple[Pass, Batch]:
+  """The pass with the prediction for its output, and var_frac."""
+  out, raw = jnp.split(seen.out, 2, axis=-1)
+  return seen._replace(out=out), (raw + 1) / 2
+
+
+def chain_nll(
   schedule: Schedule, x0: Batch, xt: Batch, estimate: Batch, var_frac: Batch, t: PerExample
 ) -> PerExample:
-  """L_t of a table in nats per dimension for the learned variance, about the mean that `estimate` gives."""
-  first = _at_row_0(schedule, t)
-  later = jnp.where(first, 2 / schedule.steps, t)  # row 0's posterior variance is clipped to row 1's
+  """L_t of a table in nats per dimension, of the reverse step with the learned variance about `estimate`'s mean.
+
+  KL(q(x_s | x_t, x0) | p(x_s | x_t)) with s one row earlier, and in row 0 the decoder's term.
+  """
+  later = jnp.maximum(t, 2 / schedule.steps)  # a KL that row 0 does not use, but finite there
   s = later - 1 / schedule.steps
-  small = jnp.log(posterior_variance(schedule, s, later))
-  ratio = 2 * jnp.log(schedule.alpha_sigma(t)[1] / schedule.alpha_sigma(s)[1])
-  large = jnp.where(first, 2 * jnp.log(schedule.alpha_sigma(t)[1]), small + ratio)  # beta of the row
-  logvar = var_frac * expand(large, xt) + (1 - var_frac) * expand(small, xt)
+  logvar = learned_logvar(schedule, var_frac, t)
+  true = expand(jnp.log(posterior_variance(schedule, s, later)), xt)
   means = (posterior_mean(schedule, data, xt, s, later) for data in (x0, estimate))
-  inner = mean_dims(kl(next(means), expand(small, xt), next(means), logvar))
-  return jnp.where(first, mean_dims(discretized_nll(x0, estimate, jnp.exp(logvar / 2))), inner)
+  inner = mean_dims(kl(next(means), true, next(means), logvar))
+  decoder = mean_dims(discretized_nll(x0, estimate, jnp.exp(logvar / 2)))
+  return jnp.where(at_row_0(schedule, t), decoder, inner)
 
 
 def sliced(
@@ -237,11 +258,12 @@ def level_nll(schedule: Schedule, x0: Batch, draws: keys.Draws, levels: int = 25
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
   "regular": regular,
   "hybrid": hybrid,
+  "learned_vlb": learned_vlb,
   "sliced": sliced,
   "vdm": vdm,
 }
 
-LEARNS_VARIANCE = ("hybrid",)  # these have two outputs of the network a channel
+LEARNS_VARIANCE = ("hybrid", "learned_vlb")  # these have two outputs of the network a channel
 
 
 def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
@@ -276,10 +298,25 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
       f"config.objective.times is 'importance', but the weight {weight!r} does not divide by the density of t, so "
       f"that the loss would change with what was drawn so far; choose the weight 'vlb' (or one of {asking})."
     )
-  if objective == "hybrid" and not (table and on_rows):
+  if objective in LEARNS_VARIANCE and not (table and on_rows):
     raise ConfigError(
-      "config.objective.name is 'hybrid', whose variances are those of a table's rows: it needs a schedule with "
-      f"steps and times on rows ({', '.join(ON_ROWS)})."
+      f"config.objective.name is {objective!r}, whose variances are those of a table's rows: it needs a schedule "
+      f"with steps and times on rows ({', '.join(ON_ROWS)})."
+    )
+  if objective == "learned_vlb" and weight != "vlb":
+    raise ConfigError(
+      f"config.objective.name is 'learned_vlb', which is the bound, but the weight is {weight!r}; choose 'vlb', or "
+      "the objective 'hybrid' for another weight."
+    )
+  if objective == "sliced" and schedule.ends_without_signal:
+    raise ConfigError(
+      "config.objective.name is 'sliced', which learns the score, but the schedule has no signal left at t = 1 "
+      "(alpha = 0), where the score does not determine the data; choose 'regular' or another schedule."
+    )
+  if parameters(schedule) is not None and (objective != "vdm" or times == "log_normal"):
+    raise ConfigError(
+      f"config.objective.name is {objective!r} and times {times!r}, but the schedule is learned: only the bound, "
+      "'vdm', says how, at times that do not depend on it, such as 'stratified'."
     )
   if objective == "vdm" and (table or weight != "vlb"):
     raise ConfigError(

@@ -16,7 +16,7 @@ from diffjax.checkpoint import Checkpoints
 from diffjax.data import SOURCES
 from diffjax.denoisers import gaussian_denoiser
 from diffjax.held_out import HeldOut
-from diffjax.objectives import OBJECTIVES
+from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES
 from diffjax.parallel import Parallel
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
 from diffjax.schedules import SCHEDULES
@@ -38,6 +38,15 @@ class Gain(nn.Module):
     return w * x + c * time[:, None, None, None]
 
 
+class GainAndVariance(nn.Module):
+  """Gain with a third number, the variance of every pixel as 2 var_frac - 1."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    w, c, v = (self.param(name, nn.initializers.constant(0.5 - i), ()) for i, name in enumerate("wcv"))
+    return jnp.concatenate([w * x + c * time[:, None, None, None], v * jnp.ones_like(x)], axis=-1)
+
+
 def config_of(**changes):
   config = configs.base()
   config.model.unet.attention = ()
@@ -55,7 +64,9 @@ def config_of(**changes):
 
 
 def make(**changes):
-  return dataclasses.replace(experiment.create(config_of(**changes), (8, 8, 1), 10), model=Gain())
+  made = experiment.create(config_of(**changes), (8, 8, 1), 10)
+  learns = made.config.objective.name in LEARNS_VARIANCE
+  return dataclasses.replace(made, model=GainAndVariance() if learns else Gain())
 
 
 def new_state(made):
@@ -84,19 +95,24 @@ def walked(made, parallel, count, chunk=1, start=None):
   return states
 
 
-def bound(x0, eps, row, w, c):
-  """L_t of the table per dimension, in float64: Ho et al. 2020, eq. 12 with beta-tilde, and eq. 13 for row 0."""
-  alpha, bar = 1 - BETAS, np.cumprod(1 - BETAS)
+def bound(x0, eps, row, w, c, v=-1.0):
+  """L_t of the table per dimension, in float64: Ho et al. 2020, eq. 5, and eq. 13 for row 0.
+
+  The variance is beta-tilde, or that of Nichol & Dhariwal 2021, eq. 15, for v > -1.
+  """
+  alpha, bar, share = 1 - BETAS, np.cumprod(1 - BETAS), (v + 1) / 2
   before = np.append(1.0, bar[:-1])
   small = BETAS * (1 - before) / (1 - bar)
   small[0] = small[1]
+  var = np.exp(share * np.log(BETAS) + (1 - share) * np.log(small))
   xt = np.sqrt(bar[row]) * x0 + np.sqrt(1 - bar[row]) * eps
   out = w * xt + c * (row + 1) / ROWS_OF_TABLE
   if row:
-    scale = BETAS[row] ** 2 / (2 * small[row] * alpha[row] * (1 - bar[row]))
-    return scale * np.mean((out - eps) ** 2)
+    gap = BETAS[row] / np.sqrt(alpha[row] * (1 - bar[row])) * (out - eps)  # of the means
+    ratio = small[row] / var[row]
+    return np.mean(0.5 * (ratio - 1 - np.log(ratio) + gap**2 / var[row]))
   mean = (xt - np.sqrt(1 - bar[0]) * out) / np.sqrt(bar[0])
-  cdf = lambda x: 0.5 * (1 + math.erf(x / np.sqrt(2 * small[0])))  # noqa: E731
+  cdf = lambda x: 0.5 * (1 + math.erf(x / np.sqrt(2 * var[0])))  # noqa: E731
   terms = []
   for data, centre in zip(x0.ravel(), mean.ravel(), strict=True):
     above = 1.0 if data > 0.999 else cdf(data + 1 / 255 - centre)
@@ -112,8 +128,9 @@ def resampler(kept):
   return (1 - UNIFORM) * root / root.sum() + UNIFORM / ROWS_OF_TABLE
 
 
-def test_the_history_follows_the_papers_recursion():
-  made = make()
+@pytest.mark.parametrize("name", ["regular", "learned_vlb"])
+def test_the_history_follows_the_papers_recursion(name):
+  made = make(objective__name=name)
   states, data = [new_state(made), *walked(made, devices("jit", 1), 8)], batches(12)
   kept, seen, uniform_steps = [[] for _ in range(ROWS_OF_TABLE)], np.zeros(ROWS_OF_TABLE, int), 0
   for step, (before, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
@@ -123,9 +140,9 @@ def test_the_history_follows_the_papers_recursion():
     each = resampler(kept)
     uniform_steps += bool(np.ptp(each) == 0)
     rows = np.searchsorted(np.cumsum(each), u, side="right")
-    w, c = (float(before.params["model"][name]) for name in "wc")
+    network = {name: float(value) for name, value in before.params["model"].items()}
     for i, row in enumerate(rows):
-      loss = bound(data["image"][step, i] / 127.5 - 1, eps[i], row, w, c)
+      loss = bound(data["image"][step, i] / 127.5 - 1, eps[i], row, **network)
       kept[row] = (kept[row] + [loss])[-LAST:]
       seen[row] += 1
     np.testing.assert_array_equal(after.memory.counts, seen)
@@ -229,6 +246,10 @@ def test_the_loss_is_an_unbiased_estimate_of_the_uniform_one_with_less_variance(
     (
       {"objective__weight": "simple"},
       "config.objective.times is 'importance', but the weight 'simple' does not",
+    ),
+    (
+      {"objective__name": "learned_vlb", "objective__weight": "likelihood"},
+      "config.objective.name is 'learned_vlb', which is the bound, but the weight is 'likelihood'",
     ),
     ({"schedule__name": "continuous_cosine"}, "config.objective.times is 'importance', which draws rows"),
   ],

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from variants import UNSHIFTED, VARIANTS
 
-from diffjax import keys
+from diffjax import keys, predictions
 from diffjax.denoisers import classifier_free, clipped, gaussian_denoiser, network_denoiser
 from diffjax.gaussian import expand
-from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES, TIMES, WEIGHTS, check
+from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES, TIMES, WEIGHTS, chain_nll, check
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
 from diffjax.schedules import SCHEDULES, parameters, rebuilt
 from diffjax.types import ConfigError
@@ -70,7 +71,7 @@ def test_simple_is_the_squared_error_of_the_kind():
 
 
 CASES = [("regular", weight) for weight in WEIGHTS]
-CASES += [("hybrid", "simple"), ("sliced", "snr"), ("vdm", "vlb")]
+CASES += [("hybrid", "simple"), ("learned_vlb", "vlb"), ("sliced", "snr"), ("vdm", "vlb")]
 
 
 @pytest.mark.parametrize("name, weight", CASES)
@@ -86,6 +87,111 @@ def test_losses_of_examples_do_not_couple_and_are_finite(name, weight):
   moved = run(jnp.concatenate([x0[5:9], 0 * x0[:60]]), jnp.concatenate([index[5:9], index[:60]]))
   assert np.all(np.isfinite(whole))
   np.testing.assert_allclose(whole[5:9], moved[:4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", UNSHIFTED)
+def test_every_allowed_loss_and_its_gradient_are_finite_up_to_both_ends(variant):
+  """With one weight each: what another makes of the error is in test_weights.py (sliced: as the kind `score`)."""
+  schedule = VARIANTS[variant]()
+  steps, x0 = schedule.steps, jnp.asarray([[-1.0, 0.2, 1.0]] * 4)
+  t = np.array([1, 2, steps // 2, steps]) / steps if steps else np.array([schedule.t_min, 0.01, 0.5, 1])
+  fixed = lambda schedule, draws: (jnp.asarray(t, jnp.float32), jnp.full(4, 1 / (steps or 1)))  # noqa: E731
+  refused = {"vdm"} if steps else {"hybrid", "learned_vlb"}
+  if parameters(schedule) is not None:
+    refused = set(OBJECTIVES) - {"vdm"}
+  elif schedule.ends_without_signal:
+    refused |= {"sliced"}
+  for name, weight in [("regular", "vlb"), *CASES[len(WEIGHTS) :]]:
+    if name in refused:
+      with pytest.raises(ConfigError):
+        check(schedule, name, "discrete" if steps else "uniform", weight)
+      continue
+    check(schedule, name, "discrete" if steps else "uniform", weight)
+    answer = jnp.linspace(-0.9, 0.9, 12 * (1 + (name in LEARNS_VARIANCE))).reshape(4, -1)
+    parts = fixed, WEIGHTS[weight](), ROWS["v"], INPUT_SCALES["none"], TIME_INPUTS["t"]
+
+    def loss(out, name=name, parts=parts):
+      apply = lambda xt, t, cond, keys: out + 0.1 * jnp.resize(xt, out.shape)  # noqa: E731
+      each = OBJECTIVES[name](*parts)(apply, schedule, x0, None, draws(4))
+      return each.sum(), each
+
+    gradient, each = jax.grad(loss, has_aux=True)(answer)
+    assert np.all(np.isfinite(each)) and np.all(np.isfinite(gradient)), (name, each, gradient)
+    assert np.all(each >= 0) or name in ("sliced", "vdm"), (name, each)
+
+
+def nll_of_pixels(x0, mean, std):
+  """Ho et al. 2020, eq. 13, elementwise."""
+  cdf = np.vectorize(lambda x: 0.5 * math.erfc(-x / np.sqrt(2)))
+  upper = np.where(x0 > 0.999, 1.0, cdf((x0 + 1 / 255 - mean) / std))
+  return -np.log(upper - np.where(x0 < -0.999, 0.0, cdf((x0 - 1 / 255 - mean) / std)))
+
+
+def chain_bits(schedule, x0, eps, guess, rows):
+  """Bits per dimension of each row from the chain's own Gaussians, with beta-tilde (Ho et al. 2020, eq. 5)."""
+  (alpha, sigma), count = (
+    schedule.alpha_sigma(np.arange(1, schedule.steps + 1) / schedule.steps),
+    schedule.steps,
+  )
+  alpha, sigma = np.asarray(alpha), np.asarray(sigma)
+  for row in rows:
+    s, t = max(row, 1) - 1, max(row, 1)
+    step = alpha[t] / alpha[s]
+    noise = sigma[t] ** 2 - step**2 * sigma[s] ** 2  # of x_t given x_s
+    var = noise * sigma[s] ** 2 / sigma[t] ** 2
+    estimate = guess(alpha[row] * x0 + sigma[row] * eps, (row + 1) / count)
+    gap = alpha[s] * noise / sigma[t] ** 2 * (x0 - estimate)
+    nats = nll_of_pixels(x0, estimate, np.sqrt(var)) if row == 0 else gap**2 / (2 * var)
+    yield nats.mean() / np.log(2)
+
+
+def rate_bits(schedule, x0, eps, guess, times, h=1e-6):
+  """Bits per dimension and unit of time, the SNR's slope by differences (Kingma et al. 2021, eq. 17)."""
+  for t in times:
+    low, high = (float(np.exp(schedule.logsnr(t + d))) for d in (-h, h))
+    alpha, sigma = (float(c) for c in schedule.alpha_sigma(t))
+    error = np.mean((x0 - guess(alpha * x0 + sigma * eps, t)) ** 2)
+    yield (low - high) / (2 * h) / 2 * error / np.log(2)
+
+
+@pytest.mark.parametrize("variant", UNSHIFTED)
+def test_the_vlb_weight_has_the_same_bits_through_every_prediction_kind(variant):
+  """One estimate of x0, said in each kind that the schedule allows, against the bound from its own Gaussians."""
+  with jax.enable_x64(True):
+    schedule = VARIANTS[variant]()
+    rows = np.unique([0, 1, 2, (schedule.steps or 9) // 2, (schedule.steps or 9) - 1])
+    t = (rows + 1) / schedule.steps if schedule.steps else np.array([0.05, 0.2, 0.5, 0.8, 0.95])
+    x0 = np.array([-1.0, 1.0, 0.2, -0.4]) + np.zeros((len(t), 1))
+    eps = np.asarray(keys.normal(draws(len(t)).keys("eps"), (4,), float))
+    guess = lambda xt, t: xt - 0.3 * t * np.tanh(xt + t)  # noqa: E731
+    bits = chain_bits if schedule.steps else rate_bits
+    places = rows if schedule.steps else t
+    expected = [
+      next(iter(bits(schedule, *pair, guess, [at]))) for *pair, at in zip(x0, eps, places, strict=True)
+    ]
+    kinds = [kind for kind in ROWS if permitted(schedule, kind)]
+    assert {"x0", "v", "edm"} < set(kinds) and ("posterior" in kinds) == bool(schedule.steps)
+
+    for kind in kinds:
+      row = ROWS[kind]
+
+      def apply(xt, t, cond, dropout_keys, row=row):
+        alpha, sigma = (expand(c, xt) for c in schedule.alpha_sigma(t))
+        estimate = xt - 0.3 * expand(t, xt) * jnp.tanh(xt + expand(t, xt))
+        return target(row, schedule, estimate, (xt - alpha * estimate) / sigma, t)
+
+      parts = WEIGHTS["vlb"](), row, INPUT_SCALES["none"], TIME_INPUTS["t"]
+      fixed = lambda schedule, draws: (jnp.asarray(t), jnp.ones(len(t)))  # noqa: E731
+      loss = OBJECTIVES["regular"](fixed, *parts)(apply, schedule, jnp.asarray(x0), None, draws(len(t)))
+      np.testing.assert_allclose(loss / np.log(2), expected, rtol=1e-6, err_msg=kind)
+
+
+def permitted(schedule, kind):
+  try:
+    predictions.check(schedule, kind, "t")
+  except ConfigError:
+    return False
+  return True
 
 
 def test_times_are_uniform_and_strata_are_even():
@@ -169,30 +275,81 @@ def iddpm_term(x0, xt, estimate, frac, i):
   return 0.5 * (logvar - np.log(small[i]) - 1 + ratio + (mean(x0) - mean(estimate)) ** 2 / np.exp(logvar))
 
 
-def test_hybrid_is_iddpms_and_holds_the_mean_in_the_bound():
-  with jax.enable_x64(True):
-    schedule, x0 = SCHEDULES["linear"](), jnp.asarray([[0.2], [-0.4]])
-    parts = WEIGHTS["simple"](), ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"]
-    eps, out = np.asarray(keys.normal(draws(2).keys("eps"), (1,))), jnp.asarray([0.1, -0.4])
+X0 = np.array([[0.2], [-0.4]])
 
-    @jax.jit
-    def loss(mean_and_raw, t):
-      apply = lambda xt, t, cond, keys: jnp.broadcast_to(mean_and_raw, (2, 2))  # noqa: E731
+
+@pytest.fixture(scope="module")
+def learned_losses():
+  """name -> the loss [2] of X0 and its jacobian, functions of (the network's two answers, t), compiled once."""
+  schedule, made = SCHEDULES["linear"](), {}
+  for name, weight in (("hybrid", "simple"), ("learned_vlb", "vlb")):
+    parts = WEIGHTS[weight](), ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"]
+
+    def loss(out, t, name=name, parts=parts):
+      apply = lambda xt, t, cond, keys: jnp.broadcast_to(out, (2, 2))  # noqa: E731
       fixed = lambda schedule, draws: (jnp.full(2, t), jnp.full(2, 1e-3))  # noqa: E731
-      objective = OBJECTIVES["hybrid"](fixed, *parts, vlb_weight=0.001)
-      return objective(apply, schedule, x0, None, draws(2))
+      return OBJECTIVES[name](fixed, *parts)(apply, schedule, jnp.asarray(X0), None, draws(2))
 
-    by_out = jax.jit(jax.jacobian(loss))
-    for row in (0, 1, 400, 999):
-      t = (row + 1) / 1000
-      alpha, sigma = (float(c) for c in schedule.alpha_sigma(t))
-      xt = alpha * np.asarray(x0) + sigma * eps
-      bound = iddpm_term(np.asarray(x0), xt, (xt - sigma * 0.1) / alpha, 0.3, row)
-      expected = (eps - 0.1) ** 2 + 0.001 * bound / 1e-3
-      np.testing.assert_allclose(loss(out, t), expected[:, 0], rtol=1e-5)
-      slope = by_out(out, t)
-      np.testing.assert_allclose(slope[:, 0], 2 * (0.1 - eps[:, 0]), rtol=1e-9)  # of L_simple alone
-      assert np.all(slope[:, 1] != 0)
+    made[name] = jax.jit(loss), jax.jit(jax.jacobian(loss))
+  return made
+
+
+@pytest.mark.parametrize("row", [0, 1, 400, 999])
+def test_learned_variances_are_iddpms_and_only_the_bound_moves_the_mean(learned_losses, row):
+  """L_simple + 0.001 L_vlb with the mean held in L_vlb, and L_vlb alone with all of its gradient."""
+  with jax.enable_x64(True):
+    eps, t = np.asarray(keys.normal(draws(2).keys("eps"), (1,))), (row + 1) / 1000
+    alpha, sigma = (float(c) for c in SCHEDULES["linear"]().alpha_sigma(t))
+    xt = alpha * X0 + sigma * eps
+
+    def bound(mean, raw):
+      return iddpm_term(X0, xt, (xt - sigma * mean) / alpha, (raw + 1) / 2, row)[:, 0] / 1e-3
+
+    out, h = jnp.asarray([0.1, -0.4]), 1e-4
+    slopes = [(bound(0.1 + h, -0.4) - bound(0.1 - h, -0.4)), (bound(0.1, -0.4 + h) - bound(0.1, -0.4 - h))]
+    slopes = np.stack(slopes, 1) / (2 * h)
+    value, slope = (np.asarray(f(out, t)) for f in learned_losses["hybrid"])
+    np.testing.assert_allclose(value, (eps[:, 0] - 0.1) ** 2 + 0.001 * bound(0.1, -0.4), rtol=1e-5)
+    np.testing.assert_allclose(slope[:, 0], 2 * (0.1 - eps[:, 0]), rtol=1e-9)  # of L_simple alone
+    np.testing.assert_allclose(slope[:, 1], 0.001 * slopes[:, 1], rtol=1e-4)
+    value, slope = (np.asarray(f(out, t)) for f in learned_losses["learned_vlb"])
+    np.testing.assert_allclose(value, bound(0.1, -0.4), rtol=1e-5)
+    np.testing.assert_allclose(slope, slopes, rtol=1e-4)
+    assert np.all(np.abs(slope[:, 0]) > 1)
+
+
+def test_on_gaussian_data_the_bound_is_least_at_the_true_reverse_step():
+  """q(x_s | x_t) of x0 ~ N(0, VAR): the mean of the exact estimate, and the conditional variance of x_s."""
+  beta = np.linspace(1e-4, 0.02, 1000)
+  bar = np.cumprod(1 - beta)
+  schedule = SCHEDULES["linear"]()
+
+  @jax.jit
+  def value_and_slope(mean_and_frac, x0, exact, xt, t):
+    def loss(mean_and_frac):
+      estimate, frac = exact + mean_and_frac[0], jnp.full_like(xt, mean_and_frac[1])
+      return chain_nll(schedule, x0, xt, estimate, frac, t).mean()
+
+    return jax.value_and_grad(loss)(mean_and_frac)
+
+  with jax.enable_x64(True):
+    for row in (1, 30, 400, 999):
+      var_s, var_t = (b * VAR + 1 - b for b in (bar[row - 1], bar[row]))
+      true = var_s - (1 - beta[row]) * var_s**2 / var_t
+      small = beta[row] * (1 - bar[row - 1]) / (1 - bar[row])
+      best = np.log(true / small) / np.log(beta[row] / small)
+      exact = np.sqrt(bar[row]) * VAR / var_t * np.full((2, 1), 0.3)  # of x_t = 0.3
+      spread = np.sqrt(VAR * (1 - bar[row]) / var_t) * np.array(
+        [[1.0], [-1.0]]
+      )  # both moments of x0 given x_t
+      given = exact + spread, exact, np.full((2, 1), 0.3), np.full(2, (row + 1) / 1000)
+      at = lambda *mean_and_frac, given=given: value_and_slope(np.array(mean_and_frac), *given)  # noqa: E731
+      least, slope = at(0.0, best)
+      np.testing.assert_allclose(slope, 0, atol=1e-9)
+      assert 0 < best < 1
+      assert all(
+        at(*other)[0] > least for other in ((0.0, best + 1), (0.0, best - 1), (0.05, best), (-0.05, best))
+      )
 
 
 def binary_network(schedule):
@@ -256,6 +413,11 @@ REFUSED = [
   ("continuous_cosine", "regular", "importance", "vlb"),
   ("continuous_cosine", "hybrid", "uniform", "simple"),
   ("linear", "hybrid", "uniform", "simple"),
+  ("learned", "regular", "uniform", "simple"),
+  ("learned", "vdm", "log_normal", "vlb"),
+  ("flow", "sliced", "uniform", "snr"),
+  ("continuous_cosine", "learned_vlb", "uniform", "vlb"),
+  ("linear", "learned_vlb", "discrete", "simple"),
   ("linear", "vdm", "discrete", "vlb"),
   ("learned", "vdm", "uniform", "simple"),
   ("linear", "regular", "uniform", "vlb"),
@@ -275,5 +437,6 @@ def test_refused_combinations(schedule, objective, times, weight):
 def test_allowed_combinations():
   check(SCHEDULES["linear"](), "regular", "importance", "vlb")
   check(SCHEDULES["linear"](), "hybrid", "stratified", "simple")
+  check(SCHEDULES["linear"](), "learned_vlb", "importance", "vlb")
   check(SCHEDULES["edm"](), "regular", "log_normal", "edm")
   check(SCHEDULES["learned"](), "vdm", "antithetic", "vlb")
