@@ -154,7 +154,10 @@ def test_the_shift_is_a_field_of_every_config():
   schedule = experiment.create(config, (8, 8, 1), 10).schedule
   np.testing.assert_allclose(schedule.logsnr(0.5), plain.logsnr(0.5) - 1.5, rtol=1e-6)
   config.schedule.name = "learned"
-  with pytest.raises(ConfigError, match=r"config.schedule.shift is -1.5"):
+  with pytest.raises(ConfigError, match="config.schedule.shift is -1.5, but the schedule trains its own ends"):
+    experiment.create(config, (8, 8, 1), 10)
+  config.schedule.name, config.schedule.shift = "linear", float("inf")
+  with pytest.raises(ConfigError, match="config.schedule.shift is inf; it must be finite"):
     experiment.create(config, (8, 8, 1), 10)
 
 
