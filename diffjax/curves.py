@@ -201,8 +201,9 @@ class Sigmoid:
   L = (end - start) / 2,
 
       SNR = cosh(start / 2) / cosh(end / 2) sinh(L - y) / sinh(y)
+      y = (softplus(L - g) - softplus(-L - g)) / 2,   g = logsnr - log of the ratio of the two cosh
 
-  where nothing is subtracted. y runs linearly between the two log-SNRs' own values.
+  where nothing is lost or overflows, however steep. y runs linearly between the two log-SNRs' own values.
   """
 
   start: float
@@ -216,13 +217,14 @@ class Sigmoid:
 
   @property
   def _offset(self):
-    return np.log(np.cosh(self.start / 2)) - np.log(np.cosh(self.end / 2))
+    log_cosh = lambda x: np.logaddexp(x, -x)  # noqa: E731  (and log 2)
+    return log_cosh(self.start / 2) - log_cosh(self.end / 2)
 
   def _from_either_end(self, logsnr, xp):
     """y where the log-SNR is positive and L - y elsewhere: the smaller, about."""
     gap = logsnr - self._offset
-    ratio = xp.exp(xp.where(logsnr > 0, gap, -gap))
-    return xp.arctanh(np.sinh(self._half) / (ratio + np.cosh(self._half)))
+    gap = xp.where(logsnr > 0, gap, -gap)
+    return (xp.logaddexp(0, self._half - gap) - xp.logaddexp(0, -self._half - gap)) / 2
 
   @property
   def _ends(self):
@@ -235,7 +237,8 @@ class Sigmoid:
     up, down = self._ends
     speed = self._half - up - down
     rising, falling = up + speed * t, down + speed * (1 - t)
-    return self._offset + jnp.log(jnp.sinh(falling)) - jnp.log(jnp.sinh(rising))
+    log_sinh = lambda x: x + jnp.log(-jnp.expm1(-2 * x))  # noqa: E731  (and log 2)
+    return self._offset + log_sinh(falling) - log_sinh(rising)
 
   def t_of(self, logsnr: Times) -> Times:
     """From whichever end is the nearer."""

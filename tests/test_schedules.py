@@ -128,6 +128,21 @@ def test_continuous_schedules_equal_the_papers(name, options, paper):
   np.testing.assert_allclose(sigma, paper(T)[1], rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+  "start, end, tau", [(-3, 3, 0.3), (0, 3, 0.1), (-3, 3, 0.1), (-3, 3, 0.03), (-0.2, 0.2, 1)]
+)
+def test_a_steep_or_flat_sigmoid_keeps_its_digits(start, end, tau):
+  schedule = SCHEDULES["sigmoid"](float(start), float(end), float(tau))
+  t = np.linspace(0, 1, 201).astype(np.float32)
+  single = schedule.logsnr(t)
+  with jax.enable_x64(True):
+    double = np.asarray(schedule.logsnr(t.astype(np.float64)))
+    np.testing.assert_allclose(schedule.t_of(double), t, atol=1e-9)
+  np.testing.assert_allclose(single, double, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(schedule.logsnr(schedule.t_of(single)), single, rtol=1e-3, atol=1e-2)
+  assert np.all(np.diff(double) < 0) and np.all(np.isfinite(single))
+
+
 def test_the_shift_of_flow_is_sd3s():
   with jax.enable_x64(True):
     alpha, sigma = shifted(SCHEDULES["flow"](), -2 * np.log(3.0)).alpha_sigma(T)
@@ -154,7 +169,9 @@ def test_the_shift_is_a_field_of_every_config():
   schedule = experiment.create(config, (8, 8, 1), 10).schedule
   np.testing.assert_allclose(schedule.logsnr(0.5), plain.logsnr(0.5) - 1.5, rtol=1e-6)
   config.schedule.name = "learned"
-  with pytest.raises(ConfigError, match="config.schedule.shift is -1.5, but the schedule trains its own ends"):
+  with pytest.raises(
+    ConfigError, match="config.schedule.shift is -1.5, but the schedule trains its own ends"
+  ):
     experiment.create(config, (8, 8, 1), 10)
   config.schedule.name, config.schedule.shift = "linear", float("inf")
   with pytest.raises(ConfigError, match="config.schedule.shift is inf; it must be finite"):
