@@ -4,7 +4,8 @@ The step of a config is compiled for each way on fake devices, a CPU cut into se
 the collectives of the compiled program are per device and need no run; --rounds runs the steps in turn, and `ratio` is
 to the first way. Convolutions are XLA's own, as on accelerators. A compiler for CPUs made these programs: one for
 accelerators may fuse otherwise, and gathers later; and fake devices share the cores, so that a ratio is what a way
-adds to the work and not what it saves.
+adds to the work and not what it saves. XLA's CPU compiler undoes remat and widens bfloat16, which its memory analysis
+then does not show: what JAX asks to be kept from the forward pass for the backward pass is counted beside it.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Step:
     batch = {"image": pixels, "label": index % 10, "index": index}
     batch = jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), batch)
     self._batch = self.devices.place(batch, size)
-    self._make, self.steps = lambda: new_state(made), count
+    self._made, self._make, self.steps = made, lambda: new_state(made), count
     self._state, self._take = None, self.devices.train(make_chunk(make_step(made)))
     self.program = None
     if settings.mode == "jit":  # a pmapped function hides its program
@@ -71,20 +72,42 @@ class Step:
     self._state, metrics = self._take(self._state, self._batch)
     return float(metrics["loss"][-1])
 
+  def kept(self) -> int:
+    """Bytes of one device's arrays with an axis of examples that JAX keeps for the backward pass."""
+    import jax
+
+    from diffjax.keys import Draws
+    from diffjax.train_step import losses
+
+    made, size = self._made, self._made.config.train.batch_size
+
+    def backward(state, batch):
+      def loss(params):
+        times = made.memory.times(state.memory)
+        return losses(made, params, times, batch, Draws(state.key, batch["index"], size)).mean()
+
+      return jax.vjp(loss, state.params)[1]
+
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._batch)
+    leaves = jax.tree.leaves(jax.eval_shape(backward, jax.eval_shape(self._make), one))
+    whole = sum(x.size * x.dtype.itemsize for x in leaves if x.shape and x.shape[0] == size)
+    return whole // self.devices.batch_devices // made.config.train.accumulate
+
   def figures(self) -> dict:
     """Megabytes of one device, and what it sends in a call."""
     from benchmarks.collectives import traffic
 
+    found = {"kept, MB": self.kept() / 1e6}
     if self.program is None:
-      return {}
+      return found
     memory = self.program.memory_analysis()
-    found = traffic(self.program.as_text(), self.devices.mesh.size)
-    return {
+    sent = traffic(self.program.as_text(), self.devices.mesh.size)
+    return found | {
       "state, MB": memory.argument_size_in_bytes / 1e6,
       "working, MB": memory.temp_size_in_bytes / 1e6,
-      "sent, MB": sum(kind.sent for kind in found.values()) / 1e6,
+      "sent, MB": sum(kind.sent for kind in sent.values()) / 1e6,
       "collectives": ", ".join(
-        f"{kind.count} {name} ({kind.sent / 1e6:.3g} MB)" for name, kind in found.items()
+        f"{kind.count} {name} ({kind.sent / 1e6:.3g} MB)" for name, kind in sent.items()
       ),
     }
 
