@@ -4,10 +4,13 @@ The data is a mixture of five Gaussians in 32 dimensions, their means in one pla
 on the continuous cosine schedule between log-SNR -10 and 10, in float64. The grid is even in log-SNR and the
 final denoising is counted, so that N evaluations are (N - 1) / evaluations per step steps.
 
-With --workdir=WORKDIR the samplers are compared on the model trained there (model.py).
+With --workdir=WORKDIR the samplers are compared on the model trained there (model.py). A part of either page, to
+look at: --samplers=ddim,heun --budgets=10,20 --out=FOLDER.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,12 +22,13 @@ from diffjax import keys
 from diffjax.denoisers import mixture_denoiser
 from diffjax.samplers import SAMPLERS, base, grids
 from diffjax.schedules import SCHEDULES
+from diffjax.types import ConfigError
 from experiments.solvers import model
 from experiments.solvers.orders import fitted_order
-from experiments.solvers.page import HERE, OPTIONS, figure, header, steps_within
+from experiments.solvers.page import HERE, OPTIONS, Scope, figure, header, scope, steps_within
 
-BUDGETS = (10, 20, 50, 100)
-TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
+BUDGETS = "10,20,50,100"
+TOLERANCES = (1e-2, 1e-8)  # of the adaptive solver, the first and the last
 FEW, MANY = 512, 16384  # samples compared one by one, and by their moments
 
 ANGLES = 2 * np.pi * np.arange(5) / 5
@@ -88,17 +92,17 @@ class Bench:
     """Root mean square distance from the exact flow."""
     return float(np.sqrt(np.mean(np.sum((x - self.exact) ** 2, axis=-1))))
 
-  def errors(self, sampler) -> list[tuple[int, float]]:
-    """(evaluations, error) for every budget."""
+  def errors(self, sampler, budgets: Sequence[int]) -> list[tuple[int, float] | None]:
+    """(evaluations, error) for every budget; None where not one step fits."""
     run = self.sampler_run(sampler, FEW if sampler.deterministic else MANY)
     measure = self.distance if sampler.deterministic else frechet
-    steps = [steps_within(sampler, budget) for budget in BUDGETS]
-    return [(n * sampler.evaluations + 1, measure(run(n + 1))) for n in steps]
+    steps = [steps_within(sampler, budget) for budget in budgets]
+    return [(n * sampler.evaluations + 1, measure(run(n + 1))) if n else None for n in steps]
 
-  def adaptive_errors(self) -> list[tuple[int, float]]:
-    """The same for the adaptive solver and every tolerance; the slowest example's calls count."""
+  def adaptive_errors(self, count: int) -> list[tuple[int, float]]:
+    """The same for the adaptive solver and so many tolerances; the slowest example's calls count."""
     points = []
-    for tolerance in TOLERANCES:
+    for tolerance in np.geomspace(*TOLERANCES, count):
       run = self.sampler_run(SAMPLERS["adaptive_ode"](rtol=tolerance, atol=tolerance), FEW, counted=True)
       self.calls = 0
       error = self.distance(run(2))
@@ -107,40 +111,58 @@ class Bench:
     return points
 
 
-def table(results: dict) -> str:
+def table(results: dict, budgets: Sequence[int]) -> str:
   """The Markdown table."""
-  lines = header(["sampler", "claimed order", "fitted order", "measure", *map(str, BUDGETS)])
+  lines = header(["sampler", "claimed order", "fitted order", "measure", *map(str, budgets)])
   for name, (sampler, order, points) in results.items():
     adaptive = sampler.evaluations is None
-    cells = [f"{e:.2g} ({n} calls)" if adaptive else f"{e:.2g}" for n, e in points]
+    cells = ["" if point is None else _cell(*point, adaptive) for point in points]
     measure = "flow" if sampler.deterministic else "moments"
     claimed, fitted = sampler.order or "none", "" if order is None else f"{order:.2f}"
     lines.append(f"| `{name}` | {claimed} | {fitted} | {measure} | " + " | ".join(cells) + " |")
   return "\n".join(lines) + "\n"
 
 
-def exact() -> None:
+def _cell(calls: int, error: float, adaptive: bool) -> str:
+  return f"{error:.2g} ({calls} calls)" if adaptive else f"{error:.2g}"
+
+
+def exact(wanted: Scope) -> None:
   """Writes the table and the figure of the exact denoisers."""
   results = {}
   with jax.enable_x64(True):
     bench = Bench()
-    for name, make in SAMPLERS.items():
-      sampler = make(**OPTIONS.get(name, {}))
-      points = bench.adaptive_errors() if sampler.evaluations is None else bench.errors(sampler)
+    for name in wanted.samplers:
+      sampler = SAMPLERS[name](**OPTIONS.get(name, {}))
+      adaptive = sampler.evaluations is None
+      points = (
+        bench.adaptive_errors(len(wanted.budgets)) if adaptive else bench.errors(sampler, wanted.budgets)
+      )
       results[name] = sampler, fitted_order(sampler) if sampler.order else None, points
       print(name, results[name][1:], flush=True)
-  (HERE / "solvers.md").write_text(table(results))
-  points = {name: (sampler, found) for name, (sampler, _, found) in results.items()}
+  (wanted.out / "solvers.md").write_text(table(results, wanted.budgets))
+  points = {name: (sampler, list(filter(None, found))) for name, (sampler, _, found) in results.items()}
   titles = ("distance from the exact flow (root mean square)", "Frechet distance of the samples' moments")
-  figure(HERE / "solvers.png", points, titles, ({}, {"as many draws of the data": frechet(data(MANY))}))
+  figure(wanted.out / "solvers.png", points, titles, ({}, {"as many draws of the data": frechet(data(MANY))}))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
   """The page of the exact denoisers, or with --workdir that of a trained model."""
   parser = argparse.ArgumentParser(prog="python -m experiments.solvers", description=__doc__.split("\n")[0])
   parser.add_argument("--workdir", type=Path, help="compare on the model that is trained there")
-  folder = parser.parse_args().workdir
-  return exact() if folder is None else model.main(folder)
+  parser.add_argument("--samplers", default="", help="some of them, with commas; default all")
+  parser.add_argument(
+    "--budgets", help=f"evaluations; default {BUDGETS}, {model.BUDGETS} for a trained model"
+  )
+  parser.add_argument("--out", type=Path, default=HERE, help="folder of the page; default that of the code")
+  options = parser.parse_args(arguments)
+  try:
+    budgets = options.budgets or (BUDGETS if options.workdir is None else model.BUDGETS)
+    wanted = scope(options.samplers, budgets, options.out)
+    options.out.mkdir(parents=True, exist_ok=True)
+    return exact(wanted) if options.workdir is None else model.main(options.workdir, wanted)
+  except (ConfigError, OSError) as error:
+    sys.exit(str(error))
 
 
 if __name__ == "__main__":

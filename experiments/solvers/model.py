@@ -10,7 +10,7 @@ images; the level of all of them is shown as well.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -28,14 +28,14 @@ from diffjax.experiment import Experiment
 from diffjax.metrics import METRICS
 from diffjax.metrics.metric import Metric
 from diffjax.run import Run
-from diffjax.samplers import SAMPLERS, base
+from diffjax.samplers import base
 from diffjax.sampling import labels_of
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError, Params
-from experiments.solvers.page import HERE, OPTIONS, figure, header, steps_within
+from experiments.solvers.page import OPTIONS, Scope, figure, header, steps_within
 
-BUDGETS = (5, 10, 20, 50, 100)
-TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # of solvers that choose their own steps
+BUDGETS = "5,10,20,50,100"
+TOLERANCES = (1e-1, 1e-3)  # of solvers that choose their own steps, the first and the last
 COUNT, SEEDS = 200, (0, 1)
 NOISIEST = 80.0  # sigma / alpha where grids start; of the noise beyond it a sampler learns nothing
 
@@ -111,8 +111,13 @@ class Point(NamedTuple):
   distances: list[float]
 
 
-def points(draw: Draw, metric: Metric) -> Iterator[Point | None]:
-  """For every budget, or every tolerance; None where not one step fits."""
+def tolerances(count: int) -> list[float]:
+  """So many, evenly spaced in the logarithm."""
+  return [float(f"{tolerance:.1g}") for tolerance in np.geomspace(*TOLERANCES, count)]
+
+
+def points(draw: Draw, metric: Metric, budgets: Sequence[int]) -> Iterator[Point | None]:
+  """For every budget, or as many tolerances; None where not one step fits."""
 
   def judged(images):
     finite = np.isfinite(images).all()
@@ -120,11 +125,11 @@ def points(draw: Draw, metric: Metric) -> Iterator[Point | None]:
 
   sampler = draw.made.sampler
   if sampler.evaluations is None:
-    for tolerance in TOLERANCES:
+    for tolerance in tolerances(len(budgets)):
       found = [draw.adapting(tolerance, keys.seed(seed)) for seed in SEEDS]
       yield Point(max(calls for calls, _ in found), [judged(images) for _, images in found])
     return
-  for steps in (steps_within(sampler, budget) for budget in BUDGETS):
+  for steps in (steps_within(sampler, budget) for budget in budgets):
     if not steps:
       yield None
       continue
@@ -150,16 +155,18 @@ def floors(run: Run, metric: Metric) -> dict[str, float]:
   }
 
 
-def table(results: dict, refused: dict[str, str], levels: dict[str, float], weights: str) -> str:
+def table(
+  results: dict, refused: dict[str, str], levels: dict[str, float], weights: str, budgets: Sequence[int]
+) -> str:
   """The Markdown table."""
-  lines = header(["sampler", *(f"{budget} evaluations" for budget in BUDGETS)])
+  lines = header(["sampler", *(f"{budget} evaluations" for budget in budgets)])
   for name, (sampler, found) in results.items():
     cells = ["" if point is None else _cell(point, sampler.evaluations is None) for point in found]
     lines.append(f"| `{name}` | {' | '.join(cells)} |")
   said = [f"The level of {name}: {level:.2f}." for name, level in levels.items()]
   if any(sampler.evaluations is None for sampler, _ in results.values()):
     said.append(
-      f"Adaptive solvers have the tolerances {', '.join(map(str, TOLERANCES))} in place of the budgets."
+      f"Adaptive solvers have the tolerances {', '.join(map(str, tolerances(len(budgets))))} in place of the budgets."
     )
   said += [f"`{name}` is refused: {why}" for name, why in refused.items()]
   about = (
@@ -174,7 +181,7 @@ def _cell(point: Point, adaptive: bool) -> str:
   return f"{np.mean(point.distances):.1f} ({low:.1f} to {high:.1f}){calls}"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, wanted: Scope) -> None:
   """Writes the table and the figure.
 
   Raises:
@@ -184,20 +191,20 @@ def main(folder: Path) -> None:
   ((_, weights, params),) = run.trained()
   metric = METRICS["classifier"](run.train, run.test, run.parallel.local)
   results, refused, levels = {}, {}, floors(run, metric)
-  for name in SAMPLERS:
+  for name in wanted.samplers:
     try:
       config = without_guidance(folder, name)
       made = experiment.create(config, run.experiment.image_shape, run.train.num_classes)
-      found = list(points(Draw(made, params), metric))
+      found = list(points(Draw(made, params), metric, wanted.budgets))
     except ConfigError as error:
       refused[name] = str(error)
       continue
     results[name] = made.sampler, found
     print(name, found, flush=True)
-  (HERE / "model.md").write_text(table(results, refused, levels, weights))
+  (wanted.out / "model.md").write_text(table(results, refused, levels, weights, wanted.budgets))
   means = {
     name: (sampler, [(point.evaluations, np.mean(point.distances)) for point in found if point])
     for name, (sampler, found) in results.items()
   }
   titles = ("Fréchet distance, deterministic samplers", "Fréchet distance, stochastic samplers")
-  figure(HERE / "model.png", means, titles, (levels, levels))
+  figure(wanted.out / "model.png", means, titles, (levels, levels))

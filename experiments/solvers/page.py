@@ -2,10 +2,13 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 
+from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import Sampler
+from diffjax.types import ConfigError
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -13,6 +16,32 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = pathlib.Path(__file__).parent
 OPTIONS = {"annealed_langevin": {"corrections": 4}}  # 100 would not fit into the budgets
 MARKERS = "osv^D*Px"
+LEAST = 2  # evaluations: a step and the final denoising
+
+
+class Scope(NamedTuple):
+  """What a page is about: the samplers' names, the budgets of evaluations, and the folder that it goes to."""
+
+  samplers: tuple[str, ...]
+  budgets: tuple[int, ...]
+  out: pathlib.Path
+
+
+def scope(samplers: str, budgets: str, out: pathlib.Path) -> Scope:
+  """The scope of lists with commas; no samplers are all of them.
+
+  Raises:
+    ConfigError: a sampler that does not exist, or budgets that are no numbers of evaluations, or too small.
+  """
+  names = tuple(samplers.split(",")) if samplers else tuple(SAMPLERS)
+  if unknown := [name for name in names if name not in SAMPLERS]:
+    raise ConfigError(f"--samplers names {', '.join(unknown)}; it must be some of {', '.join(SAMPLERS)}.")
+  numbers = budgets.split(",")
+  if not all(number.isdecimal() and int(number) >= LEAST for number in numbers):
+    raise ConfigError(
+      f"--budgets is {budgets!r}; it must be numbers of evaluations, each at least {LEAST}, such as 10,20,50."
+    )
+  return Scope(names, tuple(map(int, numbers)), out)
 
 
 def steps_within(sampler: Sampler, budget: int) -> int:

@@ -1,0 +1,95 @@
+"""The solver pages in small: table, picture, budgets, and what the command refuses."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax.samplers import SAMPLERS
+from experiments.solvers import __main__ as command
+from experiments.solvers import model, page
+
+
+def cells(text):
+  """{sampler: the rest of its row} of a page's table."""
+  rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "| `" in line]
+  return {name.strip("`"): rest for name, *rest in rows}
+
+
+@pytest.fixture
+def few_optimizations():
+  """Much is compiled here and little run."""
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
+def test_a_small_page_of_the_exact_denoisers(tmp_path, monkeypatch, few_optimizations):
+  monkeypatch.setattr(command, "FEW", 32)
+  monkeypatch.setattr(command, "MANY", 2048)
+  names = ("dpm_solver_3", "ancestral", "adaptive_ode")
+  command.main([f"--samplers={','.join(names)}", "--budgets=3,10,40", f"--out={tmp_path / 'page'}"])
+  made = cells((tmp_path / "page/solvers.md").read_text())
+  assert tuple(made) == names
+  for name in names[:2]:
+    sampler = SAMPLERS[name]()
+    claimed, fitted, measure, *errors = made[name]
+    assert int(claimed) == sampler.order and abs(float(fitted) - sampler.order) < 0.3
+    assert measure == ("flow" if sampler.deterministic else "moments")
+    assert (errors[0] == "") == (sampler.evaluations + 1 > 3)  # not one step fits
+    assert float(errors[2]) < float(errors[1]) / 2
+  claimed, fitted, measure, *errors = made["adaptive_ode"]
+  assert (claimed, fitted, measure) == ("none", "", "flow")
+  found = [float(cell.split(" ")[0]) for cell in errors]
+  for error, tolerance in zip(found, (1e-2, 1e-5, 1e-8), strict=True):
+    assert tolerance / 100 < error < 100 * tolerance
+  with Image.open(tmp_path / "page/solvers.png") as picture:
+    assert picture.width > 1000 and np.asarray(picture).std() > 10
+
+
+def test_steps_and_distances_of_a_model_page():
+  asked = []
+
+  def on_grid(steps, key):
+    asked.append(steps)
+    return np.full((2, 4, 4, 1), np.nan if steps > 10 else 0.0)
+
+  metric = types.SimpleNamespace(score=lambda images, labels: {"frechet": float(np.mean(images))})
+  sampler = SAMPLERS["dpm_solver_3"]()
+  draw = types.SimpleNamespace(made=types.SimpleNamespace(sampler=sampler), on_grid=on_grid)
+  nothing, some, broken = model.points(draw, metric, (3, 10, 50))
+  assert nothing is None and some.evaluations == 10 and broken.evaluations == 49
+  assert set(asked) == {3, 16} and some.distances == [128.0, 128.0] and np.isnan(broken.distances).all()
+  results = {"dpm_solver_3": (sampler, [nothing, model.Point(10, [4.0, 6.0]), broken])}
+  text = model.table(results, {"heun": "it is cold."}, {"all images": 1.5}, "raw", (3, 10, 50))
+  assert cells(text) == {"dpm_solver_3": ["", "5.0 (4.0 to 6.0)", "nan (nan to nan)"]}
+  assert "`heun` is refused: it is cold." in text and "The level of all images: 1.50." in text
+
+
+def test_the_picture_has_the_deterministic_solvers_on_the_left(tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(page.plt, "close", drawn.append)
+  results = {name: (make(), [(10, 1.0), (20, 0.5)]) for name, make in SAMPLERS.items()}
+  page.figure(tmp_path / "all.png", results, ("left", "right"), ({}, {"a level": 0.1}))
+  (figure,) = drawn
+  left, right = ({text.get_text() for text in axis.get_legend().get_texts()} for axis in figure.axes)
+  assert left == {name for name in SAMPLERS if SAMPLERS[name]().deterministic}
+  assert right == {name for name in SAMPLERS if not SAMPLERS[name]().deterministic} | {"a level"}
+
+
+@pytest.mark.parametrize(
+  "arguments, said",
+  [
+    (["--samplers=ddim,hoin"], "--samplers names hoin; it must be some of ancestral, ddim"),
+    (["--budgets=10,1"], "--budgets is '10,1'; .* at least 2"),
+    (["--budgets=few"], "--budgets is 'few'"),
+    (["--workdir=nowhere"], "--workdir=nowhere holds no run"),
+    (["--out=/dev/null/page"], "/dev/null/page"),
+  ],
+)
+def test_bad_arguments_are_told(arguments, said):
+  with pytest.raises(SystemExit, match=said):
+    command.main(arguments)
