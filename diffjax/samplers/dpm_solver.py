@@ -12,7 +12,7 @@ fractions 1/2 (order 2), and 1/3 and 2/3 (order 3). Every stage is the first-ord
     3   (2) - sigma_s (3h/2) phi_2(h) (e_(2/3) - e_t), with at the fraction 2/3
         (2) - sigma (4h/3) phi_2(2h/3) (e_(1/3) - e_t)                                                (4)
 
-Where alpha_t = 0 (h infinite) the corrections are left out.
+Where alpha = 0 at either end (h infinite) the corrections are left out.
 """
 
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ from diffjax.samplers.exponential import half_logsnr, phi
 def _stages(denoiser, schedule, x, t, s):
   """h (0 where it is infinite), and three functions: fraction -> time, the step there, e there less e_t."""
   start, end = half_logsnr(schedule, t), half_logsnr(schedule, s)
-  start = jnp.where(jnp.isfinite(start), start, end)
-  h = end - start
+  finite = jnp.isfinite(end - start)
+  h, start = jnp.where(finite, end - start, 0), jnp.where(finite, start, end)
   x0 = denoiser(x, t).x0
   eps = implied_eps(schedule, x0, x, t)
 

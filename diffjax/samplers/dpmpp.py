@@ -6,6 +6,7 @@ With lambda = log(alpha / sigma) and h = lambda_s - lambda_t, in terms of the es
     SDE   x_s = (sigma_s / sigma_t) e^-h x_t + 2 alpha_s int_0^h e^(2 (u - h)) D du
                 + sigma_s sqrt(1 - e^-2h) z                                                           (2)
 
+For a constant D these are DDIM's step and ancestral sampling with the small variance, gaussian.py's equation (3).
 D is the polynomial through the last estimates. With r_0 = (lambda_t - lambda_1) / h for the estimate D_1 one
 step earlier and r_1 likewise for D_2,
 
@@ -24,7 +25,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffjax import keys as draws
-from diffjax.gaussian import expand
+from diffjax.gaussian import expand, posterior_mean, posterior_variance, transport
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.samplers.exponential import half_logsnr, phi
 from diffjax.types import Batch, Times
@@ -62,10 +63,6 @@ def _slope(x, now: Past, past: Past, h: Times) -> Batch:
   return expand(_inverse_ratio(h, now.at, past), x) * (now.x0 - past.x0)
 
 
-def _shrunk(schedule, x, t, s):
-  return expand(schedule.alpha_sigma(s)[1] / schedule.alpha_sigma(t)[1], x) * x
-
-
 def dpmpp_2m() -> Sampler:
   """DPM-Solver++(2M), its midpoint form."""
 
@@ -73,8 +70,7 @@ def dpmpp_2m() -> Sampler:
     x, (past,) = carry
     now, h = _now(denoiser, schedule, x, t, s)
     x0 = now.x0 + _slope(x, now, past, h) / 2
-    gain = expand(-schedule.alpha_sigma(s)[0] * jnp.expm1(-h), x)
-    return Carry(_shrunk(schedule, x, t, s) + gain * x0, (now,))
+    return Carry(transport(schedule, x0, x, s, t), (now,))
 
   return Sampler(step, order=2, deterministic=True, start=_start(1))
 
@@ -96,11 +92,10 @@ def dpmpp_3m() -> Sampler:
     bend = expand(jnp.where(usable, h, 0) / jnp.where(usable, gap, 1), x) * (slope - before)
     share = expand(jnp.where(usable, now.at - past.at, 0) / jnp.where(usable & (h != 0), h, 1), x)
     length = jnp.where(finite, h, 0)
-    weights = (jnp.where(finite, -jnp.expm1(-h), 1), length * phi(2, -length), 2 * length * phi(3, -length))
-    alpha = schedule.alpha_sigma(s)[0]
-    one, two, three = (expand(alpha * w, x) for w in weights)
-    moved = one * now.x0 + two * (slope + share * bend) + three * bend
-    return Carry(_shrunk(schedule, x, t, s) + moved, (now, past))
+    gain = length * schedule.alpha_sigma(s)[0]
+    two, three = expand(gain * phi(2, -length), x), expand(2 * gain * phi(3, -length), x)
+    moved = two * (slope + share * bend) + three * bend
+    return Carry(transport(schedule, now.x0, x, s, t) + moved, (now, past))
 
   return Sampler(step, order=2, deterministic=True, start=_start(2))
 
@@ -112,10 +107,8 @@ def dpmpp_2m_sde() -> Sampler:
     x, (past,) = carry
     now, h = _now(denoiser, schedule, x, t, s)
     x0 = now.x0 + _slope(x, now, past, h) / 2
-    alpha, sigma = schedule.alpha_sigma(s)
-    lost = -jnp.expm1(-2 * h)
+    std = expand(jnp.sqrt(posterior_variance(schedule, s, t)), x)
     noise = draws.normal(keys, x.shape[1:], x.dtype)
-    mean = expand(jnp.exp(-h), x) * _shrunk(schedule, x, t, s) + expand(alpha * lost, x) * x0
-    return Carry(mean + expand(sigma * jnp.sqrt(lost), x) * noise, (now,))
+    return Carry(posterior_mean(schedule, x0, x, s, t) + std * noise, (now,))
 
   return Sampler(step, order=2, deterministic=False, start=_start(1))

@@ -7,7 +7,9 @@ Predictor-corrector (Song et al. 2021, algorithms 1, 4 and 5) takes a step of a 
 
     e = 2 a (snr |z| / |score|)^2,   a = (alpha_t / alpha_s)^2                                        (2)
 
-their alpha_i: 1 under `ve`, 1 - beta under `vp`. The norms are those of each example. On Gaussian data the
+their alpha_i: 1 under `ve`, 1 - beta under `vp`, beta that of the step just taken (they take that of the step
+before s, which a step does not know; on their fine grids the two are the same). The norms are those of each
+example, where their code has means over the batch. On Gaussian data the
 correction alone leaves the variance too large by the factor 1 + a snr^2, in many dimensions.
 
 Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1) takes x to the scale of s and then `corrections`
