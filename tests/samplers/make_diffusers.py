@@ -25,7 +25,7 @@ def noises():
   return np.random.RandomState(1).standard_normal((STEPS, *SHAPE))
 
 
-def _walk(scheduler, module, time_scale=1.0, scale=lambda k: 1.0, calls=1):
+def _walk(scheduler, module, time_scale=1.0, calls=1, **options):
   """Runs a scheduler from fixed noise; `calls` of the network a step (the last step has one)."""
   import torch
 
@@ -35,7 +35,7 @@ def _walk(scheduler, module, time_scale=1.0, scale=lambda k: 1.0, calls=1):
     for k, t in enumerate(scheduler.timesteps):
       scaled = scheduler.scale_model_input(x, t)
       eps = torch.tensor(network(scaled.numpy(), float(t) * time_scale))
-      x = scheduler.step(eps, t, x).prev_sample
+      x = scheduler.step(eps, t, x, **options).prev_sample
       if (k + 1) % calls == 0 or k + 1 == len(scheduler.timesteps):
         out.append(x.double().numpy())
   return np.stack(out)
@@ -47,6 +47,7 @@ def generate():
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     HeunDiscreteScheduler,
   )
@@ -59,15 +60,20 @@ def generate():
   made = {}
   for kind in ("fixed_small", "fixed_large"):
     made[f"ddpm_{kind}"] = _walk(ready(DDPMScheduler(variance_type=kind, **plain)), "scheduling_ddpm")
-  made["ddim"] = _walk(ready(DDIMScheduler(set_alpha_to_one=True, **plain)), "scheduling_ddim")
+  for eta in (0.0, 0.5, 1.0):
+    scheduler = ready(DDIMScheduler(set_alpha_to_one=True, **plain))
+    made[f"ddim_{eta}"] = _walk(scheduler, "scheduling_ddim", eta=eta)
   made["heun"] = _walk(
     ready(HeunDiscreteScheduler(use_karras_sigmas=True, **SD)), "scheduling_heun_discrete", calls=2
   )
   edm = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
   made["edm_euler"] = _walk(ready(EDMEulerScheduler(**edm)), "scheduling_edm_euler", time_scale=400.0)
   for kind in ("dpmsolver++", "sde-dpmsolver++"):
-    scheduler = DPMSolverMultistepScheduler(algorithm_type=kind, solver_order=2, solver_type="midpoint", **SD)
-    made[kind] = _walk(ready(scheduler), "scheduling_dpmsolver_multistep")
+    second = {"algorithm_type": kind, "solver_order": 2, "solver_type": "midpoint"}
+    scheduler = ready(EDMDPMSolverMultistepScheduler(**edm, **second))
+    made[f"edm_{kind}"] = _walk(scheduler, "scheduling_edm_dpmsolver_multistep", time_scale=400.0)
+    scheduler = ready(DPMSolverMultistepScheduler(**second, **SD))
+    made[kind] = _walk(scheduler, "scheduling_dpmsolver_multistep")
     if kind == "dpmsolver++":
       made["rows"] = np.asarray(scheduler.timesteps)
   return made

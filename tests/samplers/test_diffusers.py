@@ -38,13 +38,18 @@ def of_rows(schedule):
 
 
 DDPM = ("linear", lambda schedule: GRIDS["leading"](schedule, STEPS))
+EDM = ("edm", lambda schedule: GRIDS["karras"](schedule, STEPS))
 SD = ("scaled_linear", of_rows)
 CASES = {
   "ddpm_fixed_small": ("ancestral", {"variance": "fixed_small"}, *DDPM),
   "ddpm_fixed_large": ("ancestral", {"variance": "fixed_large"}, *DDPM),
-  "ddim": ("ddim", {}, *DDPM),
+  "ddim_0.0": ("ddim", {"eta": 0.0}, *DDPM),
+  "ddim_0.5": ("ddim", {"eta": 0.5}, *DDPM),
+  "ddim_1.0": ("ddim", {"eta": 1.0}, *DDPM),
   "heun": ("heun", {}, "scaled_linear", lambda schedule: GRIDS["karras"](schedule, STEPS)),
-  "edm_euler": ("euler", {}, "edm", lambda schedule: GRIDS["karras"](schedule, STEPS)),
+  "edm_euler": ("euler", {}, *EDM),
+  "edm_dpmsolver++": ("dpmpp_2m", {}, *EDM),
+  "edm_sde-dpmsolver++": ("dpmpp_2m_sde", {}, *EDM),
   "dpmsolver++": ("dpmpp_2m", {}, *SD),
   "sde-dpmsolver++": ("dpmpp_2m_sde", {}, *SD),
 }
