@@ -4,14 +4,17 @@ A step on the exact denoiser is affine in the carry and in the noise, so that it
 of the samples without sampling. Where a step is not affine (the corrector's step size), many dimensions.
 """
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from diffjax import keys
 from diffjax.denoisers import Estimate, gaussian_denoiser
-from diffjax.samplers import SAMPLERS, base, grids
+from diffjax.samplers import SAMPLERS, base, grids, langevin
 from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError
 
@@ -85,33 +88,79 @@ def test_fitted_weak_order(name, monkeypatch):
   assert abs(order - sampler.order) < 0.3, order
 
 
-def stationary(affine, at, t):
-  """The variance that repeated steps from t to t settle at."""
-  by_state, by_noise, _, _ = affine(at, t, t)
-  return float(by_noise[0] @ by_noise[0] / (1 - by_state[0, 0] ** 2))
+LEVELS = np.geomspace(0.01, 4.0, 64)  # variances of the data along 64 directions
 
 
-def edm_stationary(u, r, gamma, heun):
-  """The same for algorithm 2 of Karras et al. 2022 on N(0, u), in z = x / alpha."""
-  hat = (1 + gamma) * r
-  slope = hat / (u + hat**2)
-  gain = 1 + (r - hat) * slope
-  if heun:
-    gain = 1 + (r - hat) * (slope + gain * r / (u + r**2)) / 2
-  return gain**2 * (hat**2 - r**2) / (1 - gain**2)
+def turned_denoiser(schedule, turn):
+  """The exact denoiser of N(0, turn diag(LEVELS) turn^T)."""
+  exact = gaussian_denoiser(schedule, 0.0, jnp.asarray(LEVELS))
+  return lambda x, t: Estimate(exact(x @ turn, t).x0 @ turn.T)
+
+
+def stationary(schedule, sampler, t, monkeypatch):
+  """The covariance [64, 64] that repeated steps from t to t settle at, each affine in x and in its noise."""
+  turn = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0]
+  denoiser, key = turned_denoiser(schedule, turn), keys.of_examples(keys.seed(0), jnp.arange(1))
+
+  def run(x, z):
+    monkeypatch.setattr(keys, "normal", lambda keys, shape, dtype: z[None])
+    return sampler.step(denoiser, schedule, base.Carry(x[None]), t, t, key).x[0]
+
+  by_x, by_noise = jax.jit(jax.jacfwd(run, (0, 1)))(jnp.zeros(64), jnp.zeros(64))
+  return turn.T @ scipy.linalg.solve_discrete_lyapunov(by_x, by_noise @ by_noise.T) @ turn
+
+
+def churned(gamma, heun):
+  """The variance in z = x / alpha that algorithm 2 of Karras et al. 2022 settles at on data of variance u."""
+
+  def variance(alpha, sigma, u):
+    r = sigma / alpha
+    hat = (1 + gamma) * r
+    slope = hat / (u + hat**2)
+    gain = 1 + (r - hat) * slope
+    if heun:
+      gain = 1 + (r - hat) * (slope + gain * r / (u + r**2)) / 2
+    return alpha**2 * gain**2 * (hat**2 - r**2) / (1 - gain**2)
+
+  return variance
+
+
+def annealed(size):
+  """The variance that x <- x - (e / V) x + sqrt(2 e) z settles at, e = size sigma^2 / 2, V that of x_t."""
+
+  def variance(alpha, sigma, u):
+    exact = alpha**2 * u + sigma**2
+    return exact / (1 - size * sigma**2 / (4 * exact))
+
+  return variance
+
+
+# Those that claim no order and whose steps are affine: options, and the variance that they settle at.
+SETTLING = {
+  "euler": ({"churn": 0.2}, churned(0.2, heun=False)),
+  "heun": ({"churn": 0.2}, churned(0.2, heun=True)),
+  "annealed_langevin": ({"corrections": 1, "step_size": 0.3}, annealed(0.3)),
+}
+
+
+def test_everything_that_claims_no_order_is_held_to_its_moments():
+  stochastic = {name for name in SAMPLERS if not (SAMPLERS[name]().order or SAMPLERS[name]().deterministic)}
+  churning = {name for name in SAMPLERS if "churn" in inspect.signature(SAMPLERS[name]).parameters}
+  assert stochastic | churning == {*SETTLING, "predictor_corrector"}
 
 
 @pytest.mark.parametrize("scale", ["ve", "vp"])
-@pytest.mark.parametrize("name", ["euler", "heun"])
-def test_churn_settles_as_the_algorithm_of_edm(name, scale, monkeypatch):
+@pytest.mark.parametrize("name", SETTLING)
+def test_it_settles_at_its_predicted_covariance_in_64_dimensions(name, scale, monkeypatch):
+  options, variance = SETTLING[name]
   with jax.enable_x64(True):
     schedule = SCHEDULES["continuous_cosine"](scale=scale)
     t = schedule.t_of(0.5)
-    got = stationary(*affine_step(schedule, SAMPLERS[name](churn=0.2), 1, monkeypatch), t)
+    got = stationary(schedule, SAMPLERS[name](**options), t, monkeypatch)
     alpha, sigma = (float(c) for c in schedule.alpha_sigma(t))
-  np.testing.assert_allclose(
-    got / alpha**2, edm_stationary(VAR, sigma / alpha, 0.2, name == "heun"), rtol=1e-9
-  )
+  predicted, exact = variance(alpha, sigma, LEVELS), alpha**2 * LEVELS + sigma**2
+  np.testing.assert_allclose(got, np.diag(predicted), rtol=1e-9, atol=1e-11)
+  assert np.abs(predicted / exact - 1).max() > 0.003  # a bias that can be seen
 
 
 def test_churn_keeps_to_its_interval():
@@ -126,35 +175,50 @@ def test_churn_keeps_to_its_interval():
     assert np.allclose(got, plain) != inside
 
 
-def test_annealed_langevin_settles_at_its_predicted_variance(monkeypatch):
-  with jax.enable_x64(True):
-    schedule, size = SCHEDULES["continuous_cosine"](), 0.3
-    t = schedule.t_of(1.0)
-    sampler = SAMPLERS["annealed_langevin"](corrections=1, step_size=size)
-    got = stationary(*affine_step(schedule, sampler, 1, monkeypatch), t)
-    alpha, sigma = (float(c) for c in schedule.alpha_sigma(t))
-  exact = alpha**2 * VAR + sigma**2
-  np.testing.assert_allclose(got, exact / (1 - size * sigma**2 / (4 * exact)), rtol=1e-9)
+def still(denoiser, schedule, carry, t, s, keys):
+  """A predictor that does nothing."""
+  return carry
 
 
-def test_the_corrector_settles_at_its_predicted_variance():
-  """From t to t the predictor stays: V = exact (1 + snr^2), up to the norms' spread in 1024 dimensions."""
-  schedule, snr = SCHEDULES["continuous_cosine"](), 0.4
-  sampler = SAMPLERS["predictor_corrector"](corrections=4, snr=snr)
-  t = schedule.t_of(1.0)
-  alpha, sigma = schedule.alpha_sigma(t)
-  exact = alpha**2 * VAR + sigma**2
-  sample_keys, denoiser = (
-    keys.of_examples(keys.seed(0), jnp.arange(256)),
-    gaussian_denoiser(schedule, 0.0, VAR),
-  )
+@pytest.mark.parametrize("scale", ["ve", "vp", "fm"])
+def test_the_corrector_settles_at_its_predicted_variance(scale, monkeypatch):
+  """V = exact (1 + a snr^2), a = (alpha_t / alpha_s)^2, up to the norms' spread in 1024 dimensions."""
+  monkeypatch.setitem(langevin.PREDICTORS, "still", lambda: base.Sampler(still, None, True))
+  schedule, snr = SCHEDULES["continuous_cosine"](scale=scale), 0.4
+  sampler = SAMPLERS["predictor_corrector"]("still", corrections=4, snr=snr)
+  t, s = schedule.t_of(-0.5), schedule.t_of(1.0)
+  alpha, sigma = schedule.alpha_sigma(s)
+  a, exact = (schedule.alpha_sigma(t)[0] / alpha) ** 2, alpha**2 * VAR + sigma**2
+  assert a == 1 if scale == "ve" else a < 0.6
+  sample_keys, denoiser = keys.of_examples(keys.seed(0), jnp.arange(64)), gaussian_denoiser(schedule, 0, VAR)
+  one = lambda k, x: sampler.step(denoiser, schedule, x, t, s, keys.fold(sample_keys, k))  # noqa: E731
   start = base.Carry(jnp.sqrt(exact) * keys.normal(sample_keys, (1024,)))
-  x = jax.jit(lambda x: base.walk(denoiser, schedule, sampler, x, jnp.full(31, t), 0, 30, sample_keys).x)(
-    start
-  )
-  spread = exact * np.sqrt(2 / (256 * 1024))
-  np.testing.assert_allclose(np.mean(np.square(x)), exact * (1 + snr**2), atol=6 * spread + 2 / 1024)
-  assert 6 * spread + 2 / 1024 < exact * snr**2 / 5
+  x = jax.jit(lambda x: jax.lax.fori_loop(0, 30, one, x).x)(start)
+  spread = exact * (6 * np.sqrt(2 / (64 * 1024)) + 2 / 1024)
+  np.testing.assert_allclose(np.mean(np.square(x)), exact * (1 + a * snr**2), atol=spread)
+  assert spread < exact * a * snr**2 / 2
+
+
+def test_the_vp_correction_is_the_papers(monkeypatch):
+  """Song et al. 2021, algorithm 5, in float64 NumPy: the step size has the factor alpha_i = 1 - beta_i."""
+  monkeypatch.setitem(langevin.PREDICTORS, "still", lambda: base.Sampler(still, None, True))
+  steps, row, snr, rng = 10, 6, 0.3, np.random.default_rng(0)
+  x, noise = rng.standard_normal((2, 3, 64))
+  betas = np.linspace(0.02, 0.5, steps)
+  alpha_bar = np.cumprod(1 - betas)[row - 1]
+  with jax.enable_x64(True):
+    schedule = SCHEDULES["linear"](steps, beta_start=0.02, beta_end=0.5)
+    sampler = SAMPLERS["predictor_corrector"]("still", snr=snr)
+    monkeypatch.setattr(keys, "normal", lambda keys, shape, dtype: jnp.asarray(noise))
+    t, s = (row + 1) / steps, row / steps
+    draws = keys.of_examples(keys.seed(0), jnp.arange(3))
+    got = sampler.step(
+      gaussian_denoiser(schedule, MEAN, VAR), schedule, base.Carry(jnp.asarray(x)), t, s, draws
+    ).x
+  score = -(x - np.sqrt(alpha_bar) * MEAN) / (alpha_bar * VAR + 1 - alpha_bar)
+  norm = lambda v: np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+  e = 2 * (1 - betas[row]) * (snr * norm(noise) / norm(score)) ** 2
+  np.testing.assert_allclose(got, x + e * score + np.sqrt(2 * e) * noise, rtol=1e-9)
 
 
 def test_learned_variance_is_the_interpolation_between_the_fixed_ones(monkeypatch):
