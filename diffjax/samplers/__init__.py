@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from diffjax.samplers import ancestral, ddim, dpm_solver, dpmpp, euler, langevin, ode, sde
+from diffjax.samplers import ancestral, ddim, dpm_solver, dpmpp, euler, langevin, ode, plms, sde
 from diffjax.samplers.base import Sampler
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
@@ -16,6 +16,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
   "dpmpp_2m": dpmpp.dpmpp_2m,
   "dpmpp_3m": dpmpp.dpmpp_3m,
   "dpmpp_2m_sde": dpmpp.dpmpp_2m_sde,
+  "plms": plms.plms,
   "euler_maruyama": sde.euler_maruyama,
   "reverse_diffusion": sde.reverse_diffusion,
   "predictor_corrector": langevin.predictor_corrector,
