@@ -50,6 +50,7 @@ def generate():
     EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     HeunDiscreteScheduler,
+    PNDMScheduler,
   )
 
   def ready(scheduler):
@@ -63,6 +64,8 @@ def generate():
   for eta in (0.0, 0.5, 1.0):
     scheduler = ready(DDIMScheduler(set_alpha_to_one=True, **plain))
     made[f"ddim_{eta}"] = _walk(scheduler, "scheduling_ddim", eta=eta)
+  scheduler = ready(PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True))
+  made["plms"] = np.delete(_walk(scheduler, "scheduling_pndm"), 1, axis=0)  # the first step takes two calls
   made["heun"] = _walk(
     ready(HeunDiscreteScheduler(use_karras_sigmas=True, **SD)), "scheduling_heun_discrete", calls=2
   )

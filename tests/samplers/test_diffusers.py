@@ -40,12 +40,15 @@ def of_rows(schedule):
 DDPM = ("linear", lambda schedule: GRIDS["leading"](schedule, STEPS))
 EDM = ("edm", lambda schedule: GRIDS["karras"](schedule, STEPS))
 SD = ("scaled_linear", of_rows)
+FIRST = {"plms": "heun"}  # their first step is another sampler's
+UNFINISHED = ("plms",)  # their last step extrapolates where ours is D(x, t_min)
 CASES = {
   "ddpm_fixed_small": ("ancestral", {"variance": "fixed_small"}, *DDPM),
   "ddpm_fixed_large": ("ancestral", {"variance": "fixed_large"}, *DDPM),
   "ddim_0.0": ("ddim", {"eta": 0.0}, *DDPM),
   "ddim_0.5": ("ddim", {"eta": 0.5}, *DDPM),
   "ddim_1.0": ("ddim", {"eta": 1.0}, *DDPM),
+  "plms": ("plms", {}, *DDPM),
   "heun": ("heun", {}, "scaled_linear", lambda schedule: GRIDS["karras"](schedule, STEPS)),
   "edm_euler": ("euler", {}, *EDM),
   "edm_dpmsolver++": ("dpmpp_2m", {}, *EDM),
@@ -73,19 +76,24 @@ def test_the_trajectory_is_theirs(name, monkeypatch):
       TIME_INPUTS["log_sigma" if edm else "index"],
     )
 
-    @jax.jit
-    def step(carry, t, s, noise):
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(sampler, carry, t, s, noise):
       monkeypatch.setattr(keys, "normal", lambda keys, shape, dtype: noise)
       return sampler.step(denoiser, schedule, carry, t, s, keys.of_examples(keys.seed(0), jnp.arange(3)))
 
     supply = jnp.asarray(make_diffusers.noises())
     carry, ours = sampler.start(jnp.asarray(theirs[0])), []
     for k in range(STEPS - 1):
-      carry = step(carry, grid[k], grid[k + 1], supply[k])
+      start, carry = carry, step(sampler, carry, grid[k], grid[k + 1], supply[k])
+      if k == 0 and name in FIRST:
+        first = SAMPLERS[FIRST[name]]()
+        carry = carry._replace(x=step(first, first.start(start.x), grid[0], grid[1], supply[0]).x)
       ours.append(carry.x)
     ours.append(denoiser(carry.x, jnp.asarray(grid[-1])).x0)
     ours = np.asarray(jnp.stack(ours))
   error = np.abs(ours - theirs[1:]).max((1, 2)) / np.abs(theirs[1:]).max((1, 2))
+  if name in UNFINISHED:
+    error = error[:-1]
   assert error.max() < 1e-4, error
 
 
