@@ -30,7 +30,7 @@ from diffjax.metrics.metric import Metric
 from diffjax.run import Run
 from diffjax.samplers import base
 from diffjax.sampling import labels_of
-from diffjax.schedules import Schedule
+from diffjax.schedules import Schedule, shifted
 from diffjax.types import ConfigError, Params
 from experiments.solvers.page import OPTIONS, Scope, figure, header, steps_within
 
@@ -48,7 +48,7 @@ def without_guidance(folder: Path, sampler: str) -> ConfigDict:
   for option, value in OPTIONS.get(sampler, {}).items():
     sample[sampler][option] = value
   (schedule,) = chosen(config, "schedule", "name")
-  sample.karras.sigma_max = _start(schedule())
+  sample.karras.sigma_max = _start(shifted(schedule(), config.schedule.shift))
   return config
 
 
