@@ -25,6 +25,7 @@ from ml_collections.config_dict import placeholder
 
 from diffjax import ranges
 from diffjax.data import SOURCES
+from diffjax.data.augment import AUGMENTATIONS
 from diffjax.likelihood import LIKELIHOODS
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
@@ -92,6 +93,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 CHOICES = (
   Choice("data", "source", SOURCES),
+  Choice("data", "augment", AUGMENTATIONS),
   Choice("schedule", "name", SCHEDULES),
   Choice("objective", "name", OBJECTIVES),
   Choice("objective", "predict", ROWS),
@@ -99,7 +101,9 @@ CHOICES = (
   Choice("objective", "weight", WEIGHTS),
   Choice("objective", "input_scale", INPUT_SCALES),
   Choice("objective", "time_input", TIME_INPUTS),
-  Choice("model", "name", MODELS, ("parent", "name", "out_channels", "num_classes", "dtype")),
+  Choice(
+    "model", "name", MODELS, ("parent", "name", "out_channels", "num_classes", "augment_labels", "dtype")
+  ),
   Choice("model", "dtype", dict.fromkeys(DTYPES)),
   Choice("train", "optimizer", OPTIMIZERS),
   Choice("train", "decay", DECAYS),
@@ -117,7 +121,7 @@ def base() -> ConfigDict:
   """Every field with its default, locked; a config changes what differs."""
   config = ConfigDict()
   config.seed = 0
-  config.data = ConfigDict({"source": "digits", "flip": False})
+  config.data = ConfigDict({"source": "digits", "flip": False, "augment": "none"})
   config.schedule = ConfigDict(
     {
       "name": "linear",

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import objectives, predictions, schedules
 from diffjax.config import check, chosen
+from diffjax.data.augment import Augmentation
 from diffjax.data.source import Source
 from diffjax.denoisers import Denoiser, classifier_free, clipped, guidance_interval, network_denoiser
 from diffjax.objectives import Apply, Objective
@@ -34,6 +35,7 @@ class Experiment:
     config: the config.
     image_shape: (H, W, C) of the data.
     num_classes: of a conditional model, else 0; it is also the null class's label.
+    augmentation: what is done to training images.
     schedule: the noise schedule.
     memory: how its times are drawn.
     model: the network.
@@ -48,6 +50,7 @@ class Experiment:
   config: FrozenConfigDict
   image_shape: tuple[int, int, int]
   num_classes: int
+  augmentation: Augmentation
   schedule: Schedule
   memory: Memory
   model: nn.Module
@@ -80,9 +83,15 @@ class Experiment:
     """The schedule; a learned one is rebuilt from the parameters here."""
     return schedules.rebuilt(self.schedule, params.get("schedule"))
 
-  def apply(self, params: Params) -> Apply:
-    """The network: (scaled x_t [B, ...], time [B], cond, dropout keys) -> output."""
-    return lambda *inputs: self.model.apply({"params": params["model"]}, *inputs)
+  def apply(self, params: Params, augment: Array | None = None) -> Apply:
+    """The network: (scaled x_t [B, ...], time [B], cond, dropout keys) -> output.
+
+    Args:
+      params: its parameters.
+      augment: [B, labels] what was done to the images; None for nothing.
+    """
+    told = {} if augment is None else {"augment": augment}
+    return lambda *inputs: self.model.apply({"params": params["model"]}, *inputs, **told)
 
   def denoiser(self, params: Params, cond: Array | None) -> Denoiser:
     """The network's denoiser without guidance or clipping, for labels [B] or None."""
@@ -172,14 +181,22 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   classes = num_classes if conditional else 0
   fields = ("predict", "times", "input_scale", "time_input")
   (row,), (times,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
+  augmentation = _make(config, "data", "augment")
   memory = times() if config.objective.times in REMEMBERING else forgetful(times)
   schedule = schedules.shifted(_make(config, "schedule", "name"), config.schedule.shift)
   objective = config.objective
   objectives.check(schedule, objective.name, objective.times, objective.weight)
   predictions.check(schedule, objective.predict, objective.time_input)
   channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)
-  given = {"out_channels": channels, "num_classes": classes, "dtype": config.model.dtype}
-  model = _make(config, "model", "name", **given)
+  model = _make(
+    config,
+    "model",
+    "name",
+    out_channels=channels,
+    num_classes=classes,
+    augment_labels=augmentation.labels,
+    dtype=config.model.dtype,
+  )
   train = config.train
   decay = _make(config, "train", "decay", warmup=train.warmup, steps=train.steps)
   rate = learning_rate(train.learning_rate, train.warmup, decay)
@@ -188,6 +205,7 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
     config=config,
     image_shape=image_shape,
     num_classes=classes,
+    augmentation=augmentation,
     schedule=schedule,
     memory=memory,
     model=model,

@@ -45,11 +45,12 @@ def losses(
   """The loss of every example, [B]."""
   config = experiment.config
   x0 = to_x0(batch["image"], draws, config.data.flip)
+  x0, augment = experiment.augmentation.apply(x0, draws)
   cond = None
   if experiment.num_classes:
     cond = to_cond(batch["label"], draws, experiment.num_classes, config.objective.label_dropout)
   schedule = experiment.schedule_of(params)
-  return experiment.objective(times)(experiment.apply(params), schedule, x0, cond, draws)
+  return experiment.objective(times)(experiment.apply(params, augment), schedule, x0, cond, draws)
 
 
 def placed(values: PerExample, draws: keys.Draws) -> PerExample:

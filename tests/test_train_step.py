@@ -1,6 +1,7 @@
 """The training step against NumPy by hand, and against itself on other devices, in parts and in chunks."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from diffjax import config as configs
 from diffjax import experiment, keys, state
 from diffjax import keys as streams
-from diffjax.data import SOURCES
+from diffjax.data import SOURCES, augment
 from diffjax.parallel import Parallel
 from diffjax.train_step import make_chunk, make_step, to_cond, to_x0
 
@@ -195,3 +196,34 @@ def test_labels_are_dropped_at_their_rate():
   np.testing.assert_allclose((cond == 10).mean(), 0.1, atol=4 * 0.3 / 64)
   kept = cond != 10
   np.testing.assert_array_equal(cond[kept], (np.arange(4096) % 10)[kept])
+
+
+class Told(nn.Module):
+  """A network of what it is told: out = w x + the sum of the labels."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None, augment=None):
+    told = jnp.zeros(len(x)) if augment is None else augment @ jnp.arange(1.0, 10)
+    return self.param("w", nn.initializers.constant(0.5), ()) * x + told[:, None, None, None]
+
+
+def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
+  made = make(Told(), data__augment="nonleaking", data__flip=False, model__conditional=False,
+              objective__label_dropout=0.0)  # fmt: skip
+  before, data = new_state(made), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
+  fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+  _, metrics = fast_jit(lambda state, batch: make_step(made)(state, batch, lambda tree: tree))(before, data)
+
+  draws = keys.Draws(jax.random.fold_in(keys.seed(3), 0), jnp.arange(B), B)
+  change = fast_jit(augment.drawn)(draws, 0.12)
+  x0 = np.asarray(fast_jit(augment.changed)(data["image"] / 127.5 - 1, change))
+  labels = np.asarray(fast_jit(augment.labels)(change))
+  row = np.floor(np.asarray(keys.uniform(draws.keys("t"))) * 1000).astype(int)
+  alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[row][:, None, None, None]
+  eps = np.asarray(keys.normal(draws.keys("eps"), (8, 8, 1)))
+  xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
+  out = 0.5 * xt + (labels @ np.arange(1.0, 10))[:, None, None, None]
+  np.testing.assert_allclose(metrics["loss"], np.mean((out - eps) ** 2), rtol=1e-5)
+  assert np.abs(labels[:, 1:]).max() > 0.1  # of 16 images some were more than mirrored
+  quiet = made.apply(before.params)(xt, jnp.zeros(B), None, None)  # as in sampling: nothing was done
+  np.testing.assert_allclose(quiet, 0.5 * xt)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffjax.models.layers import DTYPES, Dense, Dropout, sinusoids
+from diffjax.models.layers import DTYPES, Dense, Dropout, initialiser, sinusoids
 from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, Labels, PerExample
 
@@ -28,21 +28,28 @@ TIME_CHANNELS = 256  # of the sines and cosines of the time
 
 
 class Embedding(nn.Module):
-  """Time, and the class where there is one, as a vector of `channels`.
+  """Time, and the class and the augmentation where there are any, as a vector of `channels`.
 
   Attributes:
     channels: of the output.
     num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
     time_scale: factor on the time.
+    augment_labels: how many numbers say what was done to an image; 0: none.
   """
 
   channels: int
   num_classes: int
   time_scale: float
+  augment_labels: int = 0
 
   @nn.compact
-  def __call__(self, time: PerExample, cond: Labels | None) -> Float[Array, "b d"]:
+  def __call__(
+    self, time: PerExample, cond: Labels | None, augment: Float[Array, "b a"] | None = None
+  ) -> Float[Array, "b d"]:
     emb = sinusoids(time.astype(jnp.float32) * self.time_scale, TIME_CHANNELS)
+    if self.augment_labels:
+      told = jnp.zeros((*time.shape, self.augment_labels)) if augment is None else augment
+      emb += nn.Dense(TIME_CHANNELS, use_bias=False, kernel_init=initialiser(), name="augment")(told)
     emb = Dense(self.channels, name="dense_0")(emb)
     emb = Dense(self.channels, name="dense_1")(nn.swish(emb))
     if self.num_classes:
@@ -103,7 +110,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-  """The network; `apply({"params": p}, x, time, cond, keys)`, as the U-Net's.
+  """The network; `apply({"params": p}, x, time, cond, keys, augment)`, as the U-Net's.
 
   The defaults are DiT-S/2. DiT-B is 768 channels and 12 heads, DiT-L 1024, 24 blocks and 16 heads, DiT-XL
   1152, 28 blocks and 16 heads.
@@ -118,6 +125,7 @@ class DiT(nn.Module):
     out_channels: 3 for RGB; 6 where a variance is learned too.
     num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
       num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
+    augment_labels: how many numbers tell of an augmentation, 0 where there is none.
     dtype: one of DTYPES, of dense layers and the tensors between them. Parameters, norms, the embedding,
       the last dense layer and the output are float32.
     remat: whether the inside of a block is computed again in the backward pass rather than kept.
@@ -132,6 +140,7 @@ class DiT(nn.Module):
   dropout: Rate = 0.0
   out_channels: int = 3
   num_classes: int = 0
+  augment_labels: int = 0
   dtype: str = "float32"
   remat: bool = False
   time_scale: Positive = 1.0
@@ -143,6 +152,7 @@ class DiT(nn.Module):
     time: PerExample,
     cond: Labels | None = None,
     keys: Keys | None = None,
+    augment: Float[Array, "b a"] | None = None,
   ) -> Float[Array, "b h w d"]:
     """The network's output for noisy images.
 
@@ -151,6 +161,7 @@ class DiT(nn.Module):
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
       cond: class labels [B], given if and only if num_classes > 0.
       keys: [B] keys of the examples' dropout masks; None for no dropout.
+      augment: what was done to the images [B, augment_labels]; None for nothing, which is zeros.
 
     Returns:
       float32 [B, H, W, out_channels].
@@ -161,7 +172,8 @@ class DiT(nn.Module):
     """
     check(self, x.shape[1], x.shape[2], cond is not None)
     make_block = nn.remat(Block) if self.remat else Block
-    emb = nn.swish(Embedding(self.channels, self.num_classes, self.time_scale, name="embedding")(time, cond))
+    fields = (self.channels, self.num_classes, self.time_scale, self.augment_labels)
+    emb = nn.swish(Embedding(*fields, name="embedding")(time, cond, augment))
     rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
 
     h = Dense(self.channels, dtype=self.dtype, name="patches")(patches(x, self.patch))

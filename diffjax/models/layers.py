@@ -191,6 +191,12 @@ def sinusoids(time: PerExample, channels: int) -> Float[Array, "b c"]:
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
+def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """Means of 2x2 pixels: [B, 2H, 2W, C] to [B, H, W, C]."""
+  b, h, w, c = x.shape
+  return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
   """Nearest-neighbour upsampling by two: [B, H, W, C] to [B, 2H, 2W, C]."""
   b, h, w, c = x.shape

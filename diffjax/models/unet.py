@@ -12,39 +12,63 @@ At level i the feature maps have 1/2^i of the image's size and channels * multip
           convolution.
   out     group norm, swish, 3x3 convolution.
 
+With `resample`, `skip_scale` and `attend_last` it is DDPM++ (Song et al. 2021, appendix H, without its Fourier
+features), which Karras et al. 2022 train on CIFAR-10.
+
 The last convolution of every residual branch and of the network starts at zero (the authors' code
 has 1e-10 of the usual variance), so that at first every branch adds nothing and the output is 0.
 
 For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 parameters.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffjax.models.layers import DTYPES, Conv, Dense, Dropout, GroupNorm, sinusoids, upsample
+from diffjax.models.layers import (
+  DTYPES,
+  Conv,
+  Dense,
+  Dropout,
+  GroupNorm,
+  downsample,
+  initialiser,
+  sinusoids,
+  upsample,
+)
 from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, Labels, PerExample
 
+RESAMPLES = ("conv", "block")
+
 
 class Embedding(nn.Module):
-  """Time, and the class where there is one, as a vector of 4 * channels.
+  """Time, and the class and the augmentation where there are any, as a vector of 4 * channels.
 
   Attributes:
     channels: of the sinusoids.
     num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
     time_scale: factor on the time.
+    augment_labels: how many numbers say what was done to an image; 0: none.
   """
 
   channels: int
   num_classes: int
   time_scale: float
+  augment_labels: int = 0
 
   @nn.compact
-  def __call__(self, time: PerExample, cond: Labels | None) -> Float[Array, "b d"]:
+  def __call__(
+    self, time: PerExample, cond: Labels | None, augment: Float[Array, "b a"] | None = None
+  ) -> Float[Array, "b d"]:
     width = 4 * self.channels
     emb = sinusoids(time.astype(jnp.float32) * self.time_scale, self.channels)
+    if self.augment_labels:
+      told = jnp.zeros((*time.shape, self.augment_labels)) if augment is None else augment
+      emb += nn.Dense(self.channels, use_bias=False, kernel_init=initialiser(), name="augment")(told)
     emb = Dense(width, name="dense_0")(emb)
     emb = Dense(width, name="dense_1")(nn.swish(emb))
     if self.num_classes:
@@ -55,34 +79,40 @@ class Embedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-  """norm, swish, conv, + embedding, norm, swish, dropout, conv; added to the input.
+  """norm, swish, resampling, conv, + embedding, norm, swish, dropout, conv; added to the input.
 
-  Where the number of channels changes, the input passes a 1x1 convolution first.
+  Where the number of channels or of pixels changes, the input passes the resampling and a 1x1 convolution first.
 
   Attributes:
     channels: of the output.
     dropout: rate in [0, 1).
     dtype: of the computation and the output.
+    scale: factor on the sum.
+    resample: `upsample`, `downsample`, or None.
   """
 
   channels: int
   dropout: float
   dtype: str
+  scale: float = 1.0
+  resample: Callable | None = None
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], emb: Float[Array, "b e"], keys: Keys | None
-  ) -> Float[Array, "b h w d"]:
-    """x [B, H, W, C] and emb [B, E], which is swish of the embedding, to [B, H, W, channels]."""
+  ) -> Float[Array, "b h2 w2 d"]:
+    """x [B, H, W, C] and emb [B, E], which is swish of the embedding, to [B, H, W, channels], resampled."""
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_0")(x)
+    if self.resample:
+      h, x = self.resample(h), self.resample(x)
     h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h)
     h += Dense(self.channels, dtype=self.dtype, name="embedding")(emb)[:, None, None]
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_1")(h)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
-    if x.shape[-1] != self.channels:
+    if x.shape[-1] != self.channels or self.resample:
       x = Conv(self.channels, size=1, dtype=self.dtype, name="shortcut")(x)
-    return x + h
+    return (x + h) * self.scale
 
 
 class Attention(nn.Module):
@@ -91,10 +121,12 @@ class Attention(nn.Module):
   Attributes:
     heads: a divisor of the channels.
     dtype: of the computation and the output.
+    scale: factor on the sum.
   """
 
   heads: int
   dtype: str
+  scale: float = 1.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -104,11 +136,11 @@ class Attention(nn.Module):
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
     query, key, value = jnp.moveaxis(y.reshape(b, h * w, 3, self.heads, c // self.heads), 2, 0)
     y = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
-    return x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)
+    return (x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)) * self.scale
 
 
 class UNet(nn.Module):
-  """The network; `apply({"params": p}, x, time, cond, keys)`.
+  """The network; `apply({"params": p}, x, time, cond, keys, augment)`.
 
   Attributes:
     channels: at level 0; even and at least 4.
@@ -121,6 +153,7 @@ class UNet(nn.Module):
     out_channels: 3 for RGB; 6 where a variance is learned too.
     num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
       num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
+    augment_labels: how many numbers tell of an augmentation, 0 where there is none.
     dtype: one of DTYPES, of convolutions, dense layers and the tensors between them. Parameters,
       the statistics of norms, softmax, the time embedding, the last convolution and the output are
       float32.
@@ -129,6 +162,10 @@ class UNet(nn.Module):
     time_scale: factor on the time before the sinusoids. They were made for DDPM's index 0..999: the
       periods run from 6 to 63,000 units. Over t in [0, 1] all of them would be nearly constant
       (1000 gives DDPM's range), and over a log-SNR in [-20, 20] most (25 gives the same span).
+    resample: between levels: "conv" as above, or "block", a residual block that halves its input by means of
+      2x2 pixels, or doubles it by repeating them, before its first convolution.
+    skip_scale: factor on the sums of residual blocks and attention; sqrt(1/2) keeps their variance.
+    attend_last: whether on the way up only the last residual block of a level gets attention.
   """
 
   channels: Count = 128
@@ -139,9 +176,13 @@ class UNet(nn.Module):
   dropout: Rate = 0.1
   out_channels: int = 3
   num_classes: int = 0
+  augment_labels: int = 0
   dtype: str = "float32"
   remat: bool = False
   time_scale: Positive = 1.0
+  resample: str = "conv"
+  skip_scale: Positive = 1.0
+  attend_last: bool = False
 
   @nn.compact
   def __call__(
@@ -150,6 +191,7 @@ class UNet(nn.Module):
     time: PerExample,
     cond: Labels | None = None,
     keys: Keys | None = None,
+    augment: Float[Array, "b a"] | None = None,
   ) -> Float[Array, "b h w d"]:
     """The network's output for noisy images.
 
@@ -158,6 +200,7 @@ class UNet(nn.Module):
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
       cond: class labels [B], given if and only if num_classes > 0.
       keys: [B] keys of the examples' dropout masks; None for no dropout.
+      augment: what was done to the images [B, augment_labels]; None for nothing, which is zeros.
 
     Returns:
       float32 [B, H, W, out_channels].
@@ -169,17 +212,25 @@ class UNet(nn.Module):
     check(self, x.shape[1], x.shape[2], cond is not None)
     make_block = nn.remat(ResBlock) if self.remat else ResBlock
     make_attention = nn.remat(Attention) if self.remat else Attention
-    emb = nn.swish(Embedding(self.channels, self.num_classes, self.time_scale, name="embedding")(time, cond))
+    fields = (self.channels, self.num_classes, self.time_scale, self.augment_labels)
+    emb = nn.swish(Embedding(*fields, name="embedding")(time, cond, augment))
 
-    def block(h, channels, name):
-      return make_block(channels, self.dropout, self.dtype, name=name)(h, emb, keys)
+    def block(h, channels, name, resample=None):
+      return make_block(channels, self.dropout, self.dtype, self.skip_scale, resample, name=name)(
+        h, emb, keys
+      )
 
     def attend(h, name):
-      return make_attention(self.heads, self.dtype, name=name)(h)
+      return make_attention(self.heads, self.dtype, self.skip_scale, name=name)(h)
 
-    def stage(h, level, name):
+    def stage(h, level, name, attends=True):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
-      return attend(h, f"{name}_attention") if h.shape[1] in self.attention else h
+      return attend(h, f"{name}_attention") if attends and h.shape[1] in self.attention else h
+
+    def sample(h, name, up):
+      if self.resample == "block":
+        return block(h, h.shape[-1], name, upsample if up else downsample)
+      return Conv(h.shape[-1], stride=1 if up else 2, dtype=self.dtype, name=name)(upsample(h) if up else h)
 
     last = len(self.multipliers) - 1
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
@@ -189,7 +240,7 @@ class UNet(nn.Module):
         h = stage(h, level, f"down_{level}_{i}")
         skips.append(h)
       if level < last:
-        h = Conv(h.shape[-1], stride=2, dtype=self.dtype, name=f"down_{level}_sample")(h)
+        h = sample(h, f"down_{level}_sample", up=False)
         skips.append(h)
 
     h = block(h, h.shape[-1], "middle_0_block")
@@ -198,9 +249,10 @@ class UNet(nn.Module):
 
     for level in reversed(range(last + 1)):
       for i in range(self.blocks + 1):
-        h = stage(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{i}")
+        attends = i == self.blocks or not self.attend_last
+        h = stage(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{i}", attends)
       if level > 0:
-        h = Conv(h.shape[-1], dtype=self.dtype, name=f"up_{level}_sample")(upsample(h))
+        h = sample(h, f"up_{level}_sample", up=True)
 
     h = GroupNorm(swish=True, name="norm_out")(h)
     return Conv(self.out_channels, init_scale=0.0, name="conv_out")(h)
@@ -238,6 +290,8 @@ def _check_attributes(net: UNet) -> None:
     raise ConfigError(f"num_classes={net.num_classes} must be 0 (unconditional) or the number of classes.")
   if net.dtype not in DTYPES:
     raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
+  if net.resample not in RESAMPLES:
+    raise ConfigError(f"resample={net.resample!r} must be one of {', '.join(RESAMPLES)}.")
 
 
 def _check_image(net: UNet, height: int, width: int) -> None:

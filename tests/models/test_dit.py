@@ -74,6 +74,17 @@ def test_examples_do_not_couple_and_every_input_counts():
     assert np.abs(other - out).max((1, 2, 3)).min() > 1e-3
 
 
+def test_it_is_told_of_an_augmentation_and_no_word_is_zeros():
+  net = DiT(**{**SMALL, "blocks": 1}, augment_labels=2)
+  params = {"params": random_params(net, X, TIME)}
+  fast = {"xla_backend_optimization_level": 0}  # compiles in half the time
+  run = jax.jit(lambda told: net.apply(params, X, TIME, None, None, told), compiler_options=fast)
+  out = run(jnp.zeros((3, 2)))
+  np.testing.assert_allclose(run(None), out, rtol=1e-4, atol=1e-4)
+  change = np.abs(run(jnp.float32([[0, 0], [1, 0], [0, 1]])) - out).max((1, 2, 3))
+  assert change[0] == 0 and change[1:].min() > 1e-3
+
+
 def test_remat_and_bfloat16_change_nothing_but_memory_and_digits():
   net = DiT(patch=4, **SMALL)
   params = random_params(net, X, TIME, scale=0.1)

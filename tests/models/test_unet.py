@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diffjax.models import MODELS
-from diffjax.models.layers import Dropout
-from diffjax.models.unet import Attention, Embedding, UNet
+from diffjax.models.layers import Dropout, downsample, upsample
+from diffjax.models.unet import Attention, Embedding, ResBlock, UNet
 from diffjax.types import ConfigError
 
 TINY = {
@@ -270,6 +270,85 @@ def test_the_embedding_adds_the_label_s_row_and_scales_the_time():
   np.testing.assert_allclose(scaled, base, atol=1e-4)
 
 
+DDPMPP = {
+  "multipliers": (2, 2, 2),
+  "blocks": 4,
+  "resample": "block",
+  "skip_scale": 0.5**0.5,
+  "attend_last": True,
+}
+
+
+def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, told=9):
+  """Counted by hand: Karras et al. 2022's DDPM++ with attention at the second level, from its description."""
+  d, e = m * c, 4 * c  # channels of every level, and of the embedding
+  conv = lambda a, b, k=3: k * k * a * b + b  # noqa: E731
+  norm = lambda a: 2 * a  # noqa: E731
+
+  def block(a, b, shortcut):
+    return norm(a) + conv(a, b) + (e * b + b) + norm(b) + conv(b, b) + (conv(a, b, 1) if shortcut else 0)
+
+  attention = norm(d) + conv(d, 3 * d, 1) + conv(d, d, 1)
+  total = told * c + conv(c, e, 1) + conv(e, e, 1) + conv(3, c)
+  skips, width = [c], c
+  for level in range(levels):
+    if level:
+      total, skips = total + block(d, d, True), [*skips, d]
+    for _ in range(blocks):
+      total += block(width, d, width != d) + (attention if level == 1 else 0)
+      skips, width = [*skips, d], d
+  total += 2 * block(d, d, False) + attention
+  for level in reversed(range(levels)):
+    total += sum(block(d + skips.pop(), d, True) for _ in range(blocks + 1)) + (
+      attention if level == 1 else 0
+    )
+    total += block(d, d, True) if level else norm(d) + conv(d, 3)
+  assert not skips
+  return total
+
+
+def test_ddpmpp_has_as_many_parameters_as_its_description():
+  params = shapes(UNet(**DDPMPP, augment_labels=9), size=(32, 32))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters_of_ddpmpp() == 55_733_891
+  assert not [name for name in params if "attention" in name and re.match("up_1_[0-3]|[a-z]+_[02]_", name)]
+  assert {"up_1_4_attention", "middle_attention", "down_1_0_attention"} < params.keys()
+
+
+def test_a_block_that_resamples_is_its_parts():
+  rng = np.random.default_rng(0)
+  x, emb = (
+    rng.standard_normal((2, 4, 4, 8)).astype(np.float32),
+    rng.standard_normal((2, 6)).astype(np.float32),
+  )
+  down, up, plain = (ResBlock(8, 0.0, "float32", 0.5, how) for how in (downsample, upsample, None))
+  params = fast_jit(down.init)(jax.random.key(0), x, emb, None)["params"]
+  params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), params)
+  means = x.reshape(2, 2, 2, 2, 2, 8).mean((2, 4))
+  np.testing.assert_allclose(downsample(x), means, atol=1e-6)
+  for block, resampled in ((down, means), (up, x.repeat(2, 1).repeat(2, 2))):
+    out = fast_jit(block.apply)({"params": params}, x, emb, None)
+    assert out.shape == resampled.shape
+    shortcut = resampled @ params["shortcut"]["kernel"][0, 0] + params["shortcut"]["bias"]
+    # with a silent first convolution the branch does not see the pixels
+    silent = {**params, "conv_0": jax.tree.map(np.zeros_like, params["conv_0"])}
+    branch = block.apply({"params": silent}, x, emb, None)
+    own = {name: value for name, value in silent.items() if name != "shortcut"}
+    rest = plain.apply({"params": own}, resampled, emb, None) - 0.5 * resampled
+    np.testing.assert_allclose(branch, rest + 0.5 * shortcut, rtol=1e-4, atol=1e-4)
+    assert np.abs(out - branch).max() > 0.1  # and otherwise it does
+
+
+def test_the_network_is_told_of_an_augmentation_and_no_word_is_zeros():
+  net = UNet(**{**SMALL, "dropout": 0.0}, augment_labels=3)
+  params = {"params": random_params(net)}
+  x, time, *_ = inputs(3, size=4).values()
+  run = fast_jit(lambda told: net.apply(params, x, time, None, None, told))
+  out = run(jnp.zeros((3, 3)))
+  np.testing.assert_allclose(fast_jit(net.apply)(params, x, time), out, atol=1e-6)
+  change = np.abs(run(jnp.float32([[0, 0, 0], [1, 0, 0], [0, 0, 1]])) - out).max((1, 2, 3))
+  assert change[0] == 0 and change[1:].min() > 1e-3
+
+
 @pytest.mark.parametrize(
   "change, size, cond, words",
   [
@@ -287,6 +366,7 @@ def test_the_embedding_adds_the_label_s_row_and_scales_the_time():
     ({"dropout": 1.0}, (8, 8), None, "dropout=1.0"),
     ({"num_classes": -1}, (8, 8), None, "num_classes=-1"),
     ({"dtype": "float8"}, (8, 8), None, "dtype='float8'"),
+    ({"resample": "blocks"}, (8, 8), None, "resample='blocks' must be one of conv, block"),
     ({}, (8, 8), LABELS, "num_classes=0 makes an unconditional model, but cond was given"),
     ({"num_classes": 5}, (8, 8), None, "num_classes=5 makes a conditional model, but cond"),
   ],
