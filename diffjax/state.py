@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, UInt32
 
+from diffjax.ranges import Positive
 from diffjax.types import Params
 
 
@@ -68,7 +69,12 @@ def warmed_rate(step: Int[Array, ""], rate: float) -> Array:
   return jnp.minimum(rate, (1 + step) / (10 + step))
 
 
-EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate}
+def half_life_rate(step: Int[Array, ""], rate: float, share: Positive = 0.05) -> Array:
+  """min(rate, 2^(-1 / (share step))): a half-life of at most `share` of the steps so far (EDM's code)."""
+  return jnp.minimum(rate, jnp.exp2(-1 / (share * jnp.maximum(step, 1e-9))))
+
+
+EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate, "half_life": half_life_rate}
 
 
 def checksum(leaf: Array) -> UInt32[Array, ""]:

@@ -15,6 +15,7 @@ from PIL import Image
 from diffjax import config as configs
 from diffjax import experiment, keys, state
 from diffjax.data import SOURCES, order
+from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.source import ArraySource
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
@@ -33,6 +34,7 @@ from diffjax.types import ConfigError
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
 CHOICES = {
   "data.source": SOURCES,
+  "data.augment": AUGMENTATIONS,
   "schedule.name": SCHEDULES,
   "objective.predict": ROWS,
   "objective.times": TIMES | REMEMBERING,
@@ -49,7 +51,7 @@ CHOICES = {
   "eval.metrics": METRICS,
 }
 # What no config sets: the run knows it from the data or from another field.
-GIVEN = {"parent", "name", "out_channels", "num_classes", "dtype"}
+GIVEN = {"parent", "name", "out_channels", "num_classes", "augment_labels", "dtype"}
 
 
 def get(name):
@@ -183,6 +185,64 @@ def test_the_cosine_v_recipe_differs_from_it_as_it_says():
     *("schedule.name", "objective.predict", "objective.label_dropout", "model.conditional", "train.steps"),
     *("sample.sampler", "sample.grid", "sample.steps", "sample.guidance"),
   }
+
+
+EDM = {
+  "data.flip": False,  # mirroring is one of the augmentations
+  "data.augment": "nonleaking",
+  "data.nonleaking.probability": 0.12,
+  "schedule.name": "edm",
+  "schedule.edm.sigma_min": 0.002,
+  "schedule.edm.sigma_max": 80.0,
+  "schedule.edm.rho": 7.0,
+  "schedule.edm.scale": "ve",
+  "objective.predict": "edm",
+  "objective.edm.sigma_data": 0.5,
+  "objective.times": "log_normal",
+  "objective.log_normal.mean": -1.2,
+  "objective.log_normal.std": 1.2,
+  "objective.weight": "edm",
+  "objective.input_scale": "unit",
+  "objective.unit.sigma_data": 0.5,
+  "objective.time_input": "log_sigma",
+  "model.conditional": False,
+  "model.unet.channels": 128,
+  "model.unet.multipliers": (2, 2, 2),
+  "model.unet.blocks": 4,
+  "model.unet.attention": (16,),
+  "model.unet.dropout": 0.13,
+  "model.unet.time_scale": 1.0,
+  "train.batch_size": 512,
+  "train.learning_rate": 1e-3,
+  "train.decay": "constant",
+  "train.clip": 0.0,
+  "train.adam.b2": 0.999,
+  "train.ema_warmup": "half_life",
+  "train.half_life.share": 0.05,
+  "sample.sampler": "heun",
+  "sample.heun.churn": 0.0,
+  "sample.grid": "karras",
+  "sample.karras.rho": 7.0,
+  "sample.clip": False,
+  "sample.final": "denoise",
+}
+
+
+def test_the_edm_recipe_is_the_papers():
+  found = dict(configs.leaves(configs.resolved(get("cifar10_edm"))))
+  assert {path: found.get(path) for path in EDM} == EDM
+  assert found["train.steps"] * 512 == 200e6 and round(10e6 / 512) == found["train.warmup"]
+  made = experiment.create(get("cifar10_edm"), (32, 32, 3), 10)
+  assert made.evaluations == 35 and made.augmentation.labels == 9
+  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == 55_733_891
+  sigma = np.asarray(made.schedule.alpha_sigma(jnp.asarray(made.grid, jnp.float32))[1])
+  i = np.arange(18) / 17  # Karras et al. 2022, eq. 5
+  np.testing.assert_allclose(sigma, (80 ** (1 / 7) + i * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, rtol=1e-4)
+  (rate,) = found["train.ema"]
+  assert 512 * np.log(0.5) / np.log(rate) == pytest.approx(0.5e6, rel=1e-3)  # the half-life in images
+  assert float(made.ema_rate(1000, rate)) == pytest.approx(0.5 ** (1 / 50), rel=1e-6)
+  assert float(made.ema_rate(100_000, rate)) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", NAMES)

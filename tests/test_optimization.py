@@ -64,3 +64,12 @@ def test_the_ramp_of_the_averages_reaches_the_rate():
   ramp = EMA_WARMUPS["ramp"]
   np.testing.assert_allclose([ramp(s, 0.99) for s in (0, 8, 10**6)], [0.1, 0.5, 0.99], rtol=1e-6)
   assert EMA_WARMUPS["none"](0, 0.99) == 0.99
+
+
+def test_the_half_life_of_the_averages_grows_with_the_steps():
+  rate = 0.5 ** (1 / 1000)  # a half-life of 1000 steps
+  half_life = EMA_WARMUPS["half_life"]
+  assert half_life(0, rate) == 0  # the first average is the first parameters
+  for step, share, want in ((100, 0.05, 5), (20_000, 0.05, 1000), (10**6, 0.05, 1000), (100, 0.2, 20)):
+    after = float(half_life(step, rate, share=share)) ** want  # what is left of a weight after so many steps
+    assert abs(after - 0.5) < 1e-3
