@@ -7,6 +7,7 @@ through here alone: a main.py that hears it twice would not save.
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -56,20 +57,24 @@ def run(
   workers: int,
   show: Callable[[Sequence[Task]], None] = lambda tasks: None,
   environment: Callable[[int], Mapping[str, str]] = lambda slot: {},
+  until: float = math.inf,
 ) -> list[Task]:
-  """Runs all jobs to their end, or until a signal.
+  """Runs all jobs to their end, or until a signal or a time.
 
   Args:
     jobs: those that others wait for before them.
     workers: how many run at a time.
     show: called several times a second.
     environment: a worker's number -> variables of its commands.
+    until: of time.monotonic(), at which all are asked to save and end as by a signal.
   """
   tasks = [Task(job) for job in jobs]
   with _listening() as heard:
     handed_on = 0
     try:
       while not all(task.state in ENDED for task in tasks):
+        if not heard and time.monotonic() >= until:
+          heard.append(signal.SIGTERM)
         if len(heard) > handed_on:
           _stop(tasks, kill=handed_on > 0)
           handed_on = len(heard)
