@@ -10,6 +10,7 @@ Bytes are those that one device sends around a ring of n for an array of b bytes
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 SIZES = {
@@ -35,6 +36,9 @@ SHARES = {
 LINE = re.compile(rf"= (\(?[^=]*?\)?) ({'|'.join(SHARES)})(?:-start)?\((.*)")
 ARRAY = re.compile(rf"({'|'.join(SIZES)})\[([\d,]*)\]")
 LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+HEADER = re.compile(r"(?:ENTRY )?%?([\w.-]+) \(.*\{\s*$")
+BODY = re.compile(r" while\(.*body=%?([\w.-]+)")
+TURNS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 COUNTED = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
 
 
@@ -46,17 +50,41 @@ class Traffic(NamedTuple):
 
 
 def traffic(text: str, devices: int) -> dict[str, Traffic]:
-  """The collectives of a program's HLO text by kind; those inside a loop count once."""
+  """The collectives of a program's HLO text by kind; in a loop as often as it turns, if XLA knows."""
   found: dict[str, Traffic] = {}
-  for line in re.sub(r"/\*.*?\*/", "", text).splitlines():  # long tuples are numbered in comments
+  for line, times in _lines(re.sub(r"/\*.*?\*/", "", text)):  # long tuples are numbered in comments
     if match := LINE.search(line):
       shapes, kind, rest = match.groups()
       size = _group(rest, devices)
       if size == 1:
         continue
       count, sent = found.get(kind, (0, 0.0))
-      found[kind] = Traffic(count + 1, sent + SHARES[kind](size) * _bytes(shapes))
+      found[kind] = Traffic(count + times, sent + times * SHARES[kind](size) * _bytes(shapes))
   return found
+
+
+def _lines(text: str) -> Iterator[tuple[str, int]]:
+  """The lines of all computations, and how often each is run: once if nothing says otherwise."""
+  bodies: dict[str, list[str]] = {}
+  place = bodies.setdefault("", [])
+  for line in text.splitlines():
+    if header := HEADER.match(line):
+      place = bodies.setdefault(header[1], [])
+    else:
+      place.append(line)
+  caller = {}  # of a loop's body: the computation that the loop is in, and its turns
+  for name, lines in bodies.items():
+    for line in lines:
+      if body := BODY.search(line):
+        turns = TURNS.search(line)
+        caller[body[1]] = name, int(turns[1]) if turns else 1
+
+  def times(name):
+    outer, turns = caller.get(name, (None, 1))
+    return turns * (1 if outer is None else times(outer))
+
+  for name, lines in bodies.items():
+    yield from ((line, times(name)) for line in lines)
 
 
 def _bytes(shapes: str) -> int:

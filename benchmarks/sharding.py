@@ -94,7 +94,7 @@ class Step:
     return whole // self.devices.batch_devices // made.config.train.accumulate
 
   def figures(self) -> dict:
-    """Megabytes of one device, and what it sends in a call."""
+    """Megabytes of one device, and what it sends in a step."""
     from benchmarks.collectives import traffic
 
     found = {"kept, MB": self.kept() / 1e6}
@@ -105,9 +105,10 @@ class Step:
     return found | {
       "state, MB": memory.argument_size_in_bytes / 1e6,
       "working, MB": memory.temp_size_in_bytes / 1e6,
-      "sent, MB": sum(kind.sent for kind in sent.values()) / 1e6,
+      "sent, MB": sum(kind.sent for kind in sent.values()) / 1e6 / self.steps,
       "collectives": ", ".join(
-        f"{kind.count} {name} ({kind.sent / 1e6:.3g} MB)" for name, kind in sent.items()
+        f"{kind.count / self.steps:.4g} {name} ({kind.sent / 1e6 / self.steps:.3g} MB)"
+        for name, kind in sent.items()
       ),
     }
 

@@ -116,9 +116,10 @@ def _settings(ways: Sequence[Job]) -> str:
       report = json.loads(place.read_text())
       judged = report["metrics"].get("inception", {}).get("settings", {})
       reference = judged.get("reference", {}).get("pool3", {})
+      size = f" of {reference['count']} images" if reference.get("count") else ""
       found[
         f"resize {judged.get('resize')}, Inception weights {judged.get('weights')}, reference "
-        f"{reference.get('hash')} of {reference.get('count')} images, sampling seeds {report['seeds']}"
+        f"{reference.get('hash')}{size}, sampling seeds {report['seeds']}"
       ] = None
   return "Judged with " + "; or ".join(found) + "."
 

@@ -32,6 +32,21 @@ def test_traffic_of_one_collective(kind):
   assert found[kind].sent == pytest.approx(sent)
 
 
+def test_a_loop_sends_as_often_as_it_turns():
+  mesh = Mesh(np.asarray(jax.devices()), ("i",))
+
+  def outer(x):
+    def turn(x, _):
+      return jax.lax.scan(lambda x, _: (jnp.sin(jax.lax.psum(x, "i")), None), x, length=5)
+
+    return jax.lax.scan(lambda x, _: (turn(x, None)[0], None), x, length=3)[0]
+
+  mapped = jax.jit(jax.shard_map(outer, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
+  found = traffic(mapped.lower(jax.ShapeDtypeStruct((1024,), jnp.float32)).compile().as_text(), 8)
+  assert found["all-reduce"].count == 15
+  assert found["all-reduce"].sent == pytest.approx(15 * 2 * 7 / 8 * 4096)
+
+
 def test_traffic_of_several_arrays_groups_and_none():
   text = """
   %a = (f32[16,4]{1,0}, /*index=1*/bf16[8]{0}) all-reduce(%x, %y), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum
