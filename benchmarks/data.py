@@ -51,6 +51,7 @@ def peer(images: np.ndarray, given: argparse.Namespace):
     shuffle=True,
     num_workers=given.workers,
     drop_last=True,
+    persistent_workers=given.workers > 0,
   )
 
   def read():
@@ -66,6 +67,8 @@ def main() -> None:
   from benchmarks.ours import images
 
   given = arguments()
+  if given.batches % given.chunk:
+    raise SystemExit(f"--batches={given.batches} is no multiple of --chunk={given.chunk}.")
   made = images(IMAGES, 32)
   times = turns.in_turn({"ours": ours(made, given), "peer": peer(made, given)}, given.rounds, warm=1)
   found = report.row(times, batch=given.batch, chunk=given.chunk, workers=given.workers)

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from diffjax.models.layers import group_count
 from experiments.cifar10_inception.networks import import_torchvision
 
 import_torchvision()
+torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA has it
+torch.backends.cudnn.benchmark = True
 
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel  # noqa: E402
 
@@ -35,10 +38,13 @@ def unet(model, size: int) -> UNet2DModel:
     dropout=model.dropout,
     downsample_padding=0,
     norm_eps=1e-6,
-    norm_num_groups=min(32, model.channels // 4),
+    norm_num_groups=group_count(model.channels),
     flip_sin_to_cos=False,
     freq_shift=1,
   )
+  for module in net.modules():  # theirs has one number of groups for all layers
+    if isinstance(module, torch.nn.GroupNorm):
+      module.num_groups = group_count(module.num_channels)
   return net.to(PLACE, memory_format=torch.channels_last)
 
 
@@ -57,7 +63,7 @@ def training_step(
   adam = torch.optim.Adam(params, lr=names.learning_rate, fused=True)
   alphas = DDPMScheduler(num_train_timesteps=config.schedule.linear.steps).alphas_cumprod.to(PLACE)
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(PLACE)
-  apply = torch.compile(net) if compiled else net
+  apply = torch.compile(net, mode="max-autotune") if compiled else net
   rate = names.ema[0]
 
   def step():
@@ -115,7 +121,7 @@ def sampling(
     compiled: by torch.compile.
     half: in bfloat16.
   """
-  apply, size = torch.compile(net) if compiled else net, net.config.sample_size
+  apply, size = torch.compile(net, mode="max-autotune") if compiled else net, net.config.sample_size
 
   @torch.inference_mode()
   def draw():

@@ -69,7 +69,8 @@ def first_step(home: str) -> Callable[[], None]:
   command = [sys.executable, *(f"--config.{each}" if each in settings else each for each in command)]
   metrics, log = folder / "metrics.jsonl", folder / "terminal.txt"
   with log.open("wb") as file:
-    started = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HOME": home}, stdout=file, stderr=file)
+    env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {"HOME": home}
+    started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
 
   def finish():
     if started.wait():

@@ -5,7 +5,7 @@
 
 Expected: FID 3.17 (50,000 samples of the moving average against the 50,000 training images; others reach 3.12
 to 3.25 with this recipe, and about 12 with the raw weights).
-Cost: 800,000 steps of 128 images; 4.49 TFLOP a step. The paper's TPU v3-8 did 21 steps/s: 10.6 hours.
+Cost: 800,000 steps of 128 images; 4.46 TFLOP a step. The paper's TPU v3-8 did 21 steps/s: 10.6 hours.
 """
 
 from diffjax import config

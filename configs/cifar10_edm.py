@@ -7,7 +7,7 @@ Class-conditional with --config.model.conditional=True; without its augmentation
 --config.data.flip=True. Expected: the paper's FID is 1.97, and 1.79 class-conditional, each the lowest of three sets of
 50,000 samples against the 50,000 training images; it has not been measured here. experiments/cifar10_edm/ says what
 differs from the paper's code.
-Cost: 390,625 steps of 512 images, 61.9 TFLOP a step.
+Cost: 390,625 steps of 512 images, 61.7 TFLOP a step.
 """
 
 from configs import cifar10_ddpm

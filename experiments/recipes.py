@@ -19,6 +19,7 @@ A folder of experiments/ with a RECIPE and a __main__.py that calls `main` is su
 
 import argparse
 import ast
+import contextlib
 import copy
 import dataclasses
 import re
@@ -191,6 +192,7 @@ def _parser(recipe: Recipe, name: str) -> argparse.ArgumentParser:
 
 
 def _not_negative(text: str) -> float:
-  if not float(text) >= 0:
-    raise argparse.ArgumentTypeError(f"{text} is not a number of minutes from 0 on")
-  return float(text)
+  with contextlib.suppress(ValueError):
+    if float(text) >= 0:
+      return float(text)
+  raise argparse.ArgumentTypeError(f"{text} is not a number of minutes from 0 on")

@@ -8,9 +8,9 @@ is linear in each of the three. Its partial derivative by z is the convolution, 
 kernel gradient, and the derivative of each of these is one of the other two. So they are three primitives whose
 rules name each other, from which forward and reverse mode of any order follow.
 
-On accelerators all three are XLA's convolution. XLA's CPU backend is slow at the gradients of a convolution, and
-ten times slower still inside a loop; there wide ones are written in matrix products, by their shape alone:
-`winograd`, or `patches`, in which the pixels under the kernel stand side by side.
+On accelerators all three are XLA's convolution. XLA's CPU backend is slow at convolutions, above all at their
+gradients; there wide ones are written in matrix products, by their shape alone: `winograd`, or `patches`, in which
+the pixels under the kernel stand side by side.
 """
 
 import functools
@@ -41,7 +41,8 @@ def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"
 
   With a 3x3 kernel and stride 2 on an even size, SAME pads one row at the bottom and one column at
   the right. A 1x1 convolution is written as the matrix product that it is: XLA's CPU backend runs
-  that twice as fast, gradients included.
+  that twice as fast, gradients included. Inside `jax.shard_map` it needs check_vma=False; with one kernel for each
+  example (vmap over the kernel) it is XLA's everywhere.
 
   Args:
     x: [B, H, W, C], in the dtype of the computation.
@@ -50,7 +51,12 @@ def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), D].
+
+  Raises:
+    ValueError: the kernel is not square.
   """
+  if kernel.shape[0] != kernel.shape[1]:
+    raise ValueError(f"a kernel is square; this one is {kernel.shape[0]} x {kernel.shape[1]}.")
   if kernel.shape[:2] == (1, 1) and stride == 1:
     return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
   return forward(x, kernel, stride=stride)
@@ -162,7 +168,7 @@ class Derivative:
 
   def _by(self, name, settings):
     operation = getattr(FORMULATIONS[name], self._operation)
-    return lambda a, b: operation(a, b, *settings.values())
+    return lambda a, b: operation(a, b, **settings)
 
   def _run(self, a, b, **settings):
     here = fastest_on_cpu(*self._shapes(a, b, **settings), settings["stride"])

@@ -15,8 +15,8 @@ shape, sum(Y * z) is linear in the kernel and in the input, so that their gradie
 Toom and Cook's A and G evaluate polynomials with m and r coefficients at n - 1 points and at infinity; B is the
 inverse of the same evaluation for n coefficients, transposed.
 
-In float32 the result is off by 2e-6 to 5e-6 of its size, a sum of products in float32 by 6e-7. Anything
-narrower is computed in float32.
+In float32 the result is off by 2e-6 to 5e-6 of its size, a sum of products in float32 by 6e-7; all outputs of a tile
+share the error of its largest input, and its NaN or infinity. Anything narrower is computed in float32.
 """
 
 import functools

@@ -4,7 +4,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
 
@@ -67,4 +66,4 @@ def test_the_paper_s_network_costs_what_its_layers_do():
   block = 2 * 2 * 128 * 128 * pairs(32, 3, 1) ** 2
   assert 5 * 3 * block < whole  # five of the blocks have these sizes at least
   # 35.1 GFLOP an image is XLA's own estimate, which counts elementwise work too.
-  assert np.isclose(whole, 35.1e9, rtol=0.02)
+  assert 0.98 * 35.1e9 < whole < 35.1e9

@@ -52,3 +52,24 @@ def test_the_network_is_diffusers_ddpm_network():
   # The times are told apart, so the embedding is compared too.
   later = jax.jit(ours.apply)({"params": params}, x, time[::-1])
   assert np.abs(later - out).max((1, 2, 3))[[0, 1, 3, 4]].min() > 1e-3
+
+
+def test_the_benchmarks_peer_is_our_network_at_other_widths():
+  torch = pytest.importorskip("torch", reason=WHY)
+  pytest.importorskip("diffusers", reason=WHY)
+  from benchmarks import ours, peer
+
+  torch.manual_seed(0)
+  config = ours.cifar10(1, channels=48, size=16)
+  model = config.model.unet
+  theirs = peer.unet(model, 16).eval()
+  fields = {name: model[name] for name in ("channels", "multipliers", "blocks", "attention", "dropout")}
+  x, time = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32), np.float32([3, 700])
+  net = UNet(**fields)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), x, time)["params"]
+  params = converted(peer.weights(theirs), shapes, len(model.multipliers), model.blocks)
+  with torch.no_grad():
+    want = (
+      theirs(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(time)).sample.numpy().transpose(0, 2, 3, 1)
+    )
+  np.testing.assert_allclose(jax.jit(net.apply)({"params": params}, x, time), want, atol=1e-4)
