@@ -36,8 +36,8 @@ Data that are not uint8 are taken as continuous: the bins become densities in th
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Annotated, NamedTuple
 
 import diffrax
 import jax
@@ -46,7 +46,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from diffjax import keys
+from diffjax import keys, ranges
 from diffjax.denoisers import Denoiser
 from diffjax.gaussian import (
   diffuse,
@@ -58,7 +58,7 @@ from diffjax.gaussian import (
   posterior_variance,
   prior_kl,
 )
-from diffjax.ranges import Count, NotNegative, Positive
+from diffjax.ranges import Count, NotNegative, Positive, one_of
 from diffjax.samplers.ancestral import VARIANCES
 from diffjax.schedules import SCALES, Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
@@ -112,7 +112,7 @@ def discrete_vlb(
   schedule: Schedule,
   images: Data,
   sample_keys: Keys,
-  variance: str = "fixed_large",
+  variance: Annotated[str, one_of(VARIANCES)] = "fixed_large",
 ) -> Vlb:
   """DDPM's bound, equations (1) to (3), with one draw of the noise at every row.
 
@@ -127,12 +127,8 @@ def discrete_vlb(
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
   """
-  if schedule.steps is None:
-    raise ConfigError("the discrete VLB needs a schedule of discrete steps, and this one is continuous.")
-  if variance not in VARIANCES:
-    raise ConfigError(
-      f"config.eval.likelihood: variance is {variance!r}; it must be one of {', '.join(VARIANCES)}."
-    )
+  check(schedule, ("discrete_vlb",))
+  ranges.check("eval.discrete_vlb.variance", variance, one_of(VARIANCES))
   x0, discrete = _data(images)
   noise_keys = keys.purpose(sample_keys, "eps")
 
@@ -174,8 +170,7 @@ def continuous_vlb(
   Raises:
     ConfigError: no times.
   """
-  if times < 1:
-    raise ConfigError(f"config.eval.likelihood: times is {times}; the integral needs at least one.")
+  ranges.check("eval.continuous_vlb.times", times, ranges.of(Count))
   x0, discrete = _data(images)
   start, end = _ends(schedule, x0.dtype)
   time_keys, noise_keys = keys.purpose(sample_keys, "t"), keys.purpose(sample_keys, "eps")
@@ -225,8 +220,8 @@ def ode_likelihood(
   schedule: Schedule,
   images: Data,
   sample_keys: Keys,
-  dequantise: str = "uniform",
-  trace: str = "hutchinson",
+  dequantise: Annotated[str, one_of(DEQUANTISATIONS)] = "uniform",
+  trace: Annotated[str, one_of(TRACES)] = "hutchinson",
   probes: Count = 1,
   rtol: NotNegative = 1e-5,
   atol: Positive = 1e-5,
@@ -251,11 +246,9 @@ def ode_likelihood(
   Raises:
     ConfigError: an unknown dequantisation or trace, or no probes.
   """
-  for name, value, known in (("dequantise", dequantise, DEQUANTISATIONS), ("trace", trace, TRACES)):
-    if value not in known:
-      raise ConfigError(f"config.eval.likelihood: {name} is {value!r}; it must be one of {', '.join(known)}.")
-  if probes < 1:
-    raise ConfigError(f"config.eval.likelihood: probes is {probes}; Hutchinson's trace needs at least one.")
+  ranges.check("eval.ode.dequantise", dequantise, one_of(DEQUANTISATIONS))
+  ranges.check("eval.ode.trace", trace, one_of(TRACES))
+  ranges.check("eval.ode.probes", probes, ranges.of(Count))
   x0, discrete = _data(images)
   size, shape = x0[0].size, x0.shape[1:]
   start, end = _ends(schedule, x0.dtype)
@@ -354,3 +347,12 @@ LIKELIHOODS: dict[str, Callable[..., Vlb | Likelihood]] = {
   "continuous_vlb": continuous_vlb,
   "ode": ode_likelihood,
 }
+
+
+def check(schedule: Schedule, names: Iterable[str]) -> None:
+  """Raises ConfigError if one of these keys of LIKELIHOODS is no likelihood of this schedule."""
+  if "discrete_vlb" in names and schedule.steps is None:
+    raise ConfigError(
+      "config.eval.likelihood names 'discrete_vlb', the bound over a table's rows, but the schedule is continuous; "
+      "choose 'continuous_vlb', 'ode' or a schedule with steps."
+    )

@@ -1,7 +1,8 @@
-"""Which numbers an option may be, said beside it in its annotation:
+"""Which numbers or names an option may be, said beside it in its annotation:
 
     def adam(b1: Rate = 0.9, ...)                          # one of the aliases at the end
     def sigmoid(tau: Annotated[float, above(0)] = 1.0, ...)
+    def ancestral(variance: Annotated[str, one_of(VARIANCES)] = "fixed_large")
 
 What a config names is checked so before it is called (config.py). A number whose annotation says nothing must be
 finite. Of a tuple every element counts, with tuple[Count, ...] as its annotation.
@@ -10,7 +11,7 @@ finite. Of a tuple every element counts, with tuple[Count, ...] as its annotatio
 import dataclasses
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from diffjax.types import ConfigError
@@ -18,15 +19,17 @@ from diffjax.types import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """The numbers that an option may be.
+  """The numbers, or the names, that an option may be.
 
   Attributes:
-    holds: whether a number is one of them; never true of NaN.
+    holds: whether a value is one of them; never true of NaN.
     text: what comes after "it must be".
+    kinds: the types that it speaks of; a value of another passes.
   """
 
-  holds: Callable[[float], bool]
+  holds: Callable[[Any], bool]
   text: str
+  kinds: tuple[type, ...] = (int, float)
 
 
 FINITE = Range(math.isfinite, "finite")
@@ -67,6 +70,11 @@ def or_infinite(numbers: Range) -> Range:
   return Range(lambda value: numbers.holds(value) or value == math.inf, f"{numbers.text}, or inf")
 
 
+def one_of(names: Iterable[str]) -> Range:
+  """The names themselves."""
+  return Range(lambda value: value in names, f"one of {', '.join(names)}", (str,))
+
+
 def of(annotation: Any) -> Range:
   """The range that an annotation says, of a tuple its elements'; FINITE where it says none."""
   if typing.get_origin(annotation) is tuple:
@@ -76,11 +84,11 @@ def of(annotation: Any) -> Range:
 
 
 def check(path: str, value: Any, allowed: Range) -> None:
-  """Raises ConfigError if config.<path>, or an element of it, is a number outside a range."""
-  for number in value if isinstance(value, tuple) else (value,):
-    if isinstance(number, int | float) and not isinstance(number, bool) and not allowed.holds(number):
+  """Raises ConfigError if config.<path>, or an element of it, is outside a range."""
+  for each in value if isinstance(value, tuple) else (value,):
+    if isinstance(each, allowed.kinds) and not isinstance(each, bool) and not allowed.holds(each):
       every = "every element" if isinstance(value, tuple) else "it"
-      raise ConfigError(f"config.{path} is {value}; {every} must be {allowed.text}.")
+      raise ConfigError(f"config.{path} is {value!r}; {every} must be {allowed.text}.")
 
 
 Positive = Annotated[float, above(0)]

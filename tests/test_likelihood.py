@@ -327,7 +327,7 @@ def test_mean_and_error():
 @pytest.mark.parametrize(
   "call, message",
   [
-    (lambda d, s, x, k: discrete_vlb(d, s, x, k), "discrete steps"),
+    (lambda d, s, x, k: discrete_vlb(d, s, x, k), "names 'discrete_vlb'.* but the schedule is continuous"),
     (lambda d, s, x, k: discrete_vlb(d, SCHEDULES["linear"](), x, k, "learned"), "variance is 'learned'"),
     (lambda d, s, x, k: continuous_vlb(d, s, x, k, times=0), "times is 0"),
     (lambda d, s, x, k: ode_likelihood(d, s, x, k, "flow"), "dequantise is 'flow'; .* uniform, variational"),

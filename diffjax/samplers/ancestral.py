@@ -11,12 +11,15 @@ see gaussian.py's equations (2) and (3). Weak order 1.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax.numpy as jnp
 
 from diffjax import keys as draws
+from diffjax import ranges
 from diffjax.denoisers import Estimate
 from diffjax.gaussian import expand, learned_variance, posterior_mean, posterior_variance, transition_variance
+from diffjax.ranges import one_of
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Times
@@ -42,11 +45,9 @@ VARIANCES: dict[str, Callable[[Schedule, Times, Times, Estimate], Batch]] = {
 }
 
 
-def ancestral(variance: str = "fixed_large") -> Sampler:
+def ancestral(variance: Annotated[str, one_of(VARIANCES)] = "fixed_large") -> Sampler:
   """The ancestral sampler; `variance` is one of VARIANCES, else a ConfigError."""
-  if variance not in VARIANCES:
-    known = ", ".join(VARIANCES)
-    raise ConfigError(f"config.sample.ancestral.variance is {variance!r}; it must be one of {known}.")
+  ranges.check("sample.ancestral.variance", variance, one_of(VARIANCES))
 
   def step(denoiser, schedule, carry, t, s, keys):
     estimate = denoiser(carry.x, t)
