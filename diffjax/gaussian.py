@@ -41,8 +41,9 @@ def diffuse(schedule: Schedule, x0: Batch, eps: Batch, t: Times) -> Batch:
 
 
 def lost_snr(schedule: Schedule, s: Times, t: Times) -> Times:
-  """c = 1 - SNR(t) / SNR(s), the share of the signal-to-noise ratio lost from s to t."""
-  return -jnp.expm1(schedule.logsnr(t) - schedule.logsnr(s))
+  """c = 1 - SNR(t) / SNR(s), the share of the signal-to-noise ratio lost from s to t; 0 at s = t without any."""
+  earlier, later = schedule.logsnr(s), schedule.logsnr(t)
+  return jnp.where(earlier == later, 0, -jnp.expm1(later - earlier))
 
 
 def transition_variance(schedule: Schedule, s: Times, t: Times) -> Times:
@@ -82,7 +83,8 @@ def posterior_mean(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times)
   """Mean of q(x_s | x_t, x0), equation (3)."""
   alpha_s, sigma_s = schedule.alpha_sigma(s)
   alpha_t, sigma_t = schedule.alpha_sigma(t)
-  of_xt = (alpha_t / alpha_s) * (sigma_s / sigma_t) ** 2
+  kept = jnp.where(alpha_s == alpha_t, 1, alpha_t / alpha_s)  # 1 also where both are 0
+  of_xt = kept * (sigma_s / sigma_t) ** 2
   of_x0 = alpha_s * lost_snr(schedule, s, t)
   return expand(of_xt, xt) * xt + expand(of_x0, x0) * x0
 

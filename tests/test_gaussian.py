@@ -3,12 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffjax import gaussian
-from diffjax.schedules import linear
+from diffjax import gaussian, keys
+from diffjax.denoisers import gaussian_denoiser
+from diffjax.samplers import SAMPLERS
+from diffjax.schedules import flow, linear
 
 
 def test_posterior_and_variances_are_ddpms():
@@ -29,6 +32,19 @@ def test_posterior_and_variances_are_ddpms():
     np.testing.assert_allclose(got, of_x0, rtol=1e-8)
     got = gaussian.posterior_mean(schedule, zero, one, s, t)[:, 0]
     np.testing.assert_allclose(got, of_xt, rtol=1e-8)
+
+
+@pytest.mark.parametrize("make", [flow, lambda: linear(zero_terminal=True)], ids=["flow", "zero terminal"])
+@pytest.mark.parametrize("t", [0.5, 1.0])
+def test_a_step_of_no_length_changes_nothing(make, t):
+  schedule, t, x = make(), jnp.full(3, t), jnp.asarray([[-1.0], [0.5], [2.0]])
+  for of_two in (gaussian.lost_snr, gaussian.transition_variance, gaussian.posterior_variance):
+    np.testing.assert_array_equal(of_two(schedule, t, t), 0)
+  denoiser, draws = gaussian_denoiser(schedule, 0.7, 0.25), keys.of_examples(keys.seed(0), jnp.arange(3))
+  for name, options in (("ancestral", {}), ("ddim", {"eta": 1.0}), ("dpmpp_2m_sde", {})):
+    sampler = SAMPLERS[name](**options)
+    after = sampler.step(denoiser, schedule, sampler.start(x), t, t, draws)
+    np.testing.assert_allclose(after.x, x, rtol=1e-5, err_msg=name)
 
 
 @given(st.floats(-2, 2), st.floats(-1, 1), st.floats(-2, 2), st.floats(-1, 1))
