@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from diffjax import ranges
 from diffjax.curves import (
   Cosine,
   Curve,
@@ -42,15 +43,17 @@ from diffjax.curves import (
   VpLinear,
   pytree,
 )
-from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, inside
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, closed, inside, one_of
 from diffjax.types import ConfigError, Params, Times
 
 Rows = Annotated[int, at_least(2)]
 Beta = Annotated[float, inside(0, 1)]
+Rho = Annotated[float, closed(0.1, 1000)]  # beyond, float32 has no digits for sigma^(1 / rho)
 
 
 def _vp(logsnr):
-  return jnp.sqrt(jax.nn.sigmoid(logsnr)), jnp.sqrt(jax.nn.sigmoid(-logsnr))
+  # Half the logarithm, since sigmoid itself is 0 long before its root is.
+  return jnp.exp(jax.nn.log_sigmoid(logsnr) / 2), jnp.exp(jax.nn.log_sigmoid(-logsnr) / 2)
 
 
 def _ve(logsnr):
@@ -73,6 +76,8 @@ SCALES: dict[str, Callable[[Times], tuple[Times, Times]]] = {
   "fm": _fm,
   "subvp": _subvp,
 }
+Scale = Annotated[str, one_of(SCALES)]
+LIMIT = 87.0  # float32 holds e^87, but neither SNR nor 1 / SNR much beyond
 
 
 @pytree("scale", "t_min", "steps")
@@ -95,7 +100,7 @@ class Schedule:
   def __post_init__(self):
     """Raises ConfigError for a scale rule that does not exist."""
     if self.scale not in SCALES:
-      raise ConfigError(f"config.schedule.scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
+      raise ConfigError(f"the schedule's scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
 
   def logsnr(self, t: Times) -> Times:
     """log(alpha^2 / sigma^2) at t."""
@@ -134,6 +139,27 @@ class Schedule:
     return not np.isfinite(self.logsnr(1.0))
 
 
+def check(schedule: Schedule, name: str) -> None:
+  """Refuses a schedule that float32 cannot hold.
+
+  Args:
+    schedule: the schedule.
+    name: its key of SCHEDULES.
+
+  Raises:
+    ConfigError: a log-SNR that does not fall from t_min to 1, or an end where SNR overflows or underflows; but -inf
+      at t = 1, where alpha = 0, is allowed.
+  """
+  start, end = map(float, schedule.logsnr(jnp.asarray([schedule.t_min, 1], jnp.float32)))
+  silent = end == -np.inf and schedule.scale != "ve"
+  if not (end < start and abs(start) <= LIMIT and (silent or abs(end) <= LIMIT)):
+    raise ConfigError(
+      f"config.schedule.{name} and config.schedule.shift make the log-SNR run from {start:.6g} at t = "
+      f"{schedule.t_min:.6g} to {end:.6g} at t = 1; it must fall and lie between {-LIMIT:g} and {LIMIT:g}, beyond "
+      "which float32 has no noise or no signal."
+    )
+
+
 def parameters(schedule: Schedule) -> Params | None:
   """What a learned curve trains, to be kept beside the network's parameters; None for all others."""
   return {"ends": schedule.curve.ends, "interior": schedule.curve.interior} if _learned(schedule) else None
@@ -162,7 +188,7 @@ def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
   """
   betas = np.asarray(betas, np.float64)
   if len(betas) < 2:
-    raise ConfigError(f"config.schedule.steps is {len(betas)}: a table needs at least 2 steps.")
+    raise ConfigError(f"a schedule's table needs at least 2 steps, and there are {len(betas)} betas.")
   if not (np.all(betas > 0) and np.all(betas < 1)):
     raise ConfigError(
       f"schedule betas run from {betas.min():.3g} to {betas.max():.3g}, but each must lie strictly "
@@ -182,9 +208,7 @@ def zero_terminal(schedule: Schedule) -> Schedule:
     ConfigError: under the scale `ve`, where sigma(1) would be infinite, or without a table of 3 rows or more.
   """
   if schedule.scale == "ve" or (schedule.steps or 0) < 3:
-    raise ConfigError(
-      "config.schedule.zero_terminal needs a table of at least 3 steps and a scale other than 've'."
-    )
+    raise ConfigError("zero_terminal needs a table of at least 3 steps and a scale other than 've'.")
   log_alpha_bar = -np.logaddexp(0, -np.asarray(schedule.curve.rows))
   root = np.exp(log_alpha_bar / 2)
   alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1]))[:-1] ** 2
@@ -209,68 +233,71 @@ def shifted(schedule: Schedule, by: float) -> Schedule:
   return dataclasses.replace(schedule, curve=Shifted(schedule.curve, by)) if by else schedule
 
 
-def _table(betas: np.ndarray, scale: str, zero: bool) -> Schedule:
+def _table(name: str, betas: np.ndarray, scale: str, zero: bool) -> Schedule:
   schedule = from_betas(betas, scale)
-  return zero_terminal(schedule) if zero else schedule
+  try:
+    return zero_terminal(schedule) if zero else schedule
+  except ConfigError as error:
+    raise ConfigError(f"config.schedule.{name}.{error}") from None
 
 
 def linear(
   steps: Rows = 1000,
   beta_start: Beta = 1e-4,
   beta_end: Beta = 0.02,
-  scale: str = "vp",
+  scale: Scale = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
   """DDPM's table: betas evenly spaced (Ho et al. 2020, section 4); not rescaled with `steps`."""
-  return _table(np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
+  return _table("linear", np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
 
 
 def scaled_linear(
   steps: Rows = 1000,
   beta_start: Beta = 0.00085,
   beta_end: Beta = 0.012,
-  scale: str = "vp",
+  scale: Scale = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
   """Stable Diffusion's table: square roots of the betas evenly spaced (Rombach et al. 2022, code)."""
   roots = np.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=np.float64)
-  return _table(roots**2, scale, zero_terminal)
+  return _table("scaled_linear", roots**2, scale, zero_terminal)
 
 
 def cosine(
   steps: Rows = 1000,
   s: NotNegative = 0.008,
   beta_clip: Beta = 0.999,
-  scale: str = "vp",
+  scale: Scale = "vp",
   zero_terminal: bool = False,
 ) -> Schedule:
   """iDDPM's table: alpha_bar(u) ~ cos^2((u + s) / (1 + s) pi / 2) (Nichol & Dhariwal 2021, eq. 17)."""
   u = np.arange(steps + 1, dtype=np.float64) / max(steps, 1)
   alpha_bar = np.cos((u + s) / (1 + s) * np.pi / 2) ** 2
   betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], beta_clip)
-  return _table(betas, scale, zero_terminal)
+  return _table("cosine", betas, scale, zero_terminal)
 
 
 def continuous_linear(
-  beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: str = "vp"
+  beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "vp"
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
-  _betas(beta_min, beta_max)
-  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
+  _betas("continuous_linear", beta_min, beta_max)
+  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy("continuous_linear", t_min))
 
 
 def continuous_cosine(
   logsnr_min: float = -20.0,
   logsnr_max: float = 20.0,
   t_min: Rate = 0.0,
-  scale: str = "vp",
+  scale: Scale = "vp",
 ) -> Schedule:
   """logsnr = -2 log tan(pi t / 2), its angle cut so that t in [0, 1] spans the two log-SNRs.
 
   Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing.
   """
-  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
-  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start(t_min))
+  _ordered("continuous_cosine", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
+  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start("continuous_cosine", t_min))
 
 
 def sigmoid(
@@ -280,69 +307,69 @@ def sigmoid(
   logsnr_min: float = -20.0,
   logsnr_max: float = 20.0,
   t_min: Rate = 0.0,
-  scale: str = "vp",
+  scale: Scale = "vp",
 ) -> Schedule:
   """alpha_bar a logistic function of t (Jabri et al. 2023, algorithm; Chen 2023, section 3.1).
 
   Cut as `continuous_cosine` is, where their code clips.
   """
-  _ordered("start", start, "end", end, None)
-  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
+  _ordered("sigmoid", start=start, end=end)
+  _ordered("sigmoid", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
   curve = Sigmoid(start / tau, end / tau, logsnr_min, logsnr_max)
-  return Schedule(curve, scale, t_min=_start(t_min))
+  return Schedule(curve, scale, t_min=_start("sigmoid", t_min))
 
 
-def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: str = "subvp"):
+def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "subvp"):
   """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
-  _betas(beta_min, beta_max)
-  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
+  _betas("sub_vp", beta_min, beta_max)
+  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy("sub_vp", t_min))
 
 
 def geometric(
-  sigma_min: Positive = 0.01, sigma_max: Positive = 50.0, steps: Whole = 0, scale: str = "ve"
+  sigma_min: Positive = 0.01, sigma_max: Positive = 50.0, steps: Whole = 0, scale: Scale = "ve"
 ) -> Schedule:
   """The VE-SDE's sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 30).
 
   With `steps` the table of NCSN's discrete noise levels (Song & Ermon 2019, 10 of them), else continuous.
   """
-  _ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
+  _ordered("geometric", 0.0, sigma_min=sigma_min, sigma_max=sigma_max)
   ends = -2 * np.log(sigma_max), -2 * np.log(sigma_min)
   if not steps:
     return Schedule(Linear(*ends), scale)
   if steps < 2:
     raise ConfigError(
-      f"config.schedule.steps is {steps}: a table needs at least 2 steps, and 0 is continuous."
+      f"config.schedule.geometric.steps is {steps}: a table needs at least 2 steps, and 0 is continuous."
     )
   return Schedule(Table(np.linspace(*ends[::-1], steps)), scale, t_min=1 / steps, steps=steps)
 
 
-def edm(sigma_min: Positive = 0.002, sigma_max: Positive = 80.0, rho: Positive = 7.0, scale: str = "ve"):
+def edm(sigma_min: Positive = 0.002, sigma_max: Positive = 80.0, rho: Rho = 7.0, scale: Scale = "ve"):
   """sigma^(1/rho) growing linearly (Karras et al. 2022, eq. 5), so that uniform times are its grid.
 
   EDM draws its training noise levels from a log-normal (times.py), which does not depend on this.
   """
-  _ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
+  _ordered("edm", 0.0, sigma_min=sigma_min, sigma_max=sigma_max)
   return Schedule(Power(sigma_min, sigma_max, rho), scale)
 
 
-def flow(t_min: Rate = 1e-3, scale: str = "fm") -> Schedule:
+def flow(t_min: Rate = 1e-3, scale: Scale = "fm") -> Schedule:
   """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0."""
   if scale == "ve":
     raise ConfigError(
-      "config.schedule.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
+      "config.schedule.flow.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
     )
-  return Schedule(Straight(), scale, t_min=_noisy(t_min))
+  return Schedule(Straight(), scale, t_min=_noisy("flow", t_min))
 
 
 def learned(
-  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: Count = 64, scale: str = "vp"
+  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: Count = 64, scale: Scale = "vp"
 ) -> Schedule:
   """A learned monotone curve (Kingma et al. 2021, appendix H), at first nearly linear between the two.
 
   `parameters(schedule)` is what is trained and `rebuilt(schedule, params)` the schedule that it makes.
   `width` is the number of logistic steps, their centres spread evenly over [0, 1].
   """
-  _ordered("logsnr_min", logsnr_min, "logsnr_max", logsnr_max, None)
+  _ordered("learned", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
   interior = {
     "slope": np.zeros((), np.float32),
     "weight": np.full(width, -np.log(width), np.float32),
@@ -353,31 +380,34 @@ def learned(
   return Schedule(Monotone(ends, interior), scale)
 
 
-def _betas(beta_min: float, beta_max: float) -> None:
+def _betas(name: str, beta_min: float, beta_max: float) -> None:
   if not 0 < beta_min <= beta_max:
     raise ConfigError(
-      f"config.schedule.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
+      f"config.schedule.{name}.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
     )
 
 
-def _ordered(low_name: str, low: float, high_name: str, high: float, above: float | None = 0) -> None:
-  if not low < high or (above is not None and not above < low):
-    floor = "" if above is None else f"{above} < "
+def _ordered(name: str, above: float = -np.inf, **pair: float) -> None:
+  """Raises ConfigError unless the first of two options is the smaller, and larger than `above`."""
+  (low_name, low), (high_name, high) = pair.items()
+  if not above < low < high:
+    floor = f"{above:g} < " if np.isfinite(above) else ""
     raise ConfigError(
-      f"config.schedule.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
+      f"config.schedule.{name}.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
     )
 
 
-def _start(t_min: float) -> float:
-  if not 0 <= t_min < 1:
-    raise ConfigError(f"config.schedule.t_min is {t_min}; it must lie in [0, 1).")
+def _start(name: str, t_min: float) -> float:
+  ranges.check(f"schedule.{name}.t_min", t_min, ranges.of(Rate))
   return t_min
 
 
-def _noisy(t_min: float) -> float:
+def _noisy(name: str, t_min: float) -> float:
   if t_min == 0:
-    raise ConfigError("config.schedule.t_min is 0, where this schedule has no noise at all; 0.001 is usual.")
-  return _start(t_min)
+    raise ConfigError(
+      f"config.schedule.{name}.t_min is 0, where this schedule has no noise at all; 0.001 is usual."
+    )
+  return _start(name, t_min)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

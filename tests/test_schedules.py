@@ -1,5 +1,7 @@
 """Schedules against float64 NumPy written from the papers, also near both ends."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from variants import VARIANTS
 
 from diffjax import config as configs
 from diffjax import experiment
-from diffjax.schedules import SCALES, SCHEDULES, from_betas, parameters, rebuilt, shifted
+from diffjax.schedules import LIMIT, SCALES, SCHEDULES, from_betas, parameters, rebuilt, shifted
 from diffjax.types import ConfigError
 
 
@@ -255,6 +257,61 @@ REFUSED = [
 def test_impossible_options_are_refused(name, options):
   with pytest.raises(ConfigError, match="schedule"):
     SCHEDULES[name](**options)
+
+
+def created(name, options, shift=0.0):
+  config = configs.base()
+  config.schedule.name, config.schedule.shift = name, shift
+  config.schedule[name].update(options)
+  config.model.unet.attention, config.objective.predict = (), "v"
+  if not config.schedule[name].get("steps"):
+    config.objective.times, config.objective.time_input, config.sample.grid = "uniform", "t", "uniform"
+  return experiment.create(config, (8, 8, 1), 0)
+
+
+@pytest.mark.parametrize("name, options", REFUSED)
+def test_what_is_refused_is_named_by_fields_that_exist(name, options):
+  with pytest.raises(ConfigError, match=rf"config\.schedule\.{name}\.\w+ ") as error:
+    created(name, options)
+  for path in re.findall(r"config\.([\w.]*\w)", str(error.value)):
+    configs.require_path(configs.base(), path)
+
+
+NOT_IN_FLOAT32 = [
+  ("linear", {"steps": 9000, "beta_end": 0.25}, 0.0),
+  ("continuous_linear", {"beta_max": 200.0}, 0.0),
+  ("continuous_cosine", {"logsnr_min": -100.0}, 0.0),
+  ("continuous_cosine", {"logsnr_max": 300.0}, 0.0),
+  ("learned", {"logsnr_min": -100.0}, 0.0),
+  ("linear", {}, -200.0),
+  ("flow", {}, -200.0),
+  ("flow", {"t_min": 1e-42}, 0.0),
+  ("flow", {"t_min": 0.9999999999}, 0.0),
+  ("edm", {"sigma_min": 1e-30}, 0.0),
+]
+
+
+@pytest.mark.parametrize("name, options, shift", NOT_IN_FLOAT32)
+def test_what_float32_cannot_hold_is_refused(name, options, shift):
+  with pytest.raises(
+    ConfigError, match=f"config.schedule.{name} and config.schedule.shift make the log-SNR run"
+  ):
+    created(name, options, shift)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_up_to_that_limit_alpha_and_sigma_keep_their_digits(scale):
+  def both(logsnr):
+    return jnp.stack(SCALES[scale](logsnr))
+
+  logsnr = np.linspace(-LIMIT, LIMIT, 175)
+  single, slopes = jax.jvp(both, (jnp.float32(logsnr),), (jnp.ones(175, jnp.float32),))
+  with jax.enable_x64(True):
+    double, expected = jax.jvp(both, (jnp.asarray(logsnr),), (jnp.ones(175),))
+  assert np.all(single > 0)
+  np.testing.assert_allclose(single, double, rtol=3e-5)
+  np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=1e-30)
+  assert np.all(np.isfinite(both(jnp.float32(-np.inf)))) or scale == "ve"
 
 
 IDENTITIES = {
