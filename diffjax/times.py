@@ -12,7 +12,8 @@ loss [B] that the objective returns, already divided by the density,
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -72,18 +73,24 @@ def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
 
 def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: Positive = 1.2) -> Drawn:
   """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), cut to the schedule's ends."""
-  low, high = -schedule.logsnr(schedule.t_min) / 2, -schedule.logsnr(1.0) / 2
-  log_ratio, density = _cut_normal(draws, mean, std, low, high)
+  log_ratio, density = _cut_normal(draws, mean, std, *_log_ratios(schedule))
   t = schedule.t_of(-2 * log_ratio)
   return t, density * -schedule.slope(t) / 2
 
 
 def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: Positive = 1.0) -> Drawn:
   """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
-  low = jax.scipy.special.logit(jnp.asarray(schedule.t_min))
-  logit, density = _cut_normal(draws, mean, std, low, jnp.inf)
+  logit, density = _cut_normal(draws, mean, std, *_logits(schedule))
   t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
   return t, density / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit))
+
+
+def _log_ratios(schedule: Schedule) -> tuple[Times, Times]:
+  return -schedule.logsnr(schedule.t_min) / 2, -schedule.logsnr(1.0) / 2
+
+
+def _logits(schedule: Schedule) -> tuple[Times, float]:
+  return jax.scipy.special.logit(jnp.asarray(schedule.t_min)), jnp.inf
 
 
 def _cut_normal(draws: keys.Draws, mean: float, std: float, low: Times, high: Times) -> Drawn:
@@ -102,6 +109,32 @@ TIMES: dict[str, Callable[..., Drawn]] = {
   "log_normal": log_normal,
   "logit_normal": logit_normal,
 }
+
+NORMAL = {"log_normal": ("log(sigma / alpha)", _log_ratios), "logit_normal": ("log(t / (1 - t))", _logits)}
+
+
+def check(schedule: Schedule, times: str, options: Mapping[str, float]) -> None:
+  """Refuses a normal distribution that hardly reaches the schedule, where float32 has no digits for its draws.
+
+  Args:
+    schedule: the schedule.
+    times: a key of TIMES or of REMEMBERING.
+    options: its options.
+
+  Raises:
+    ConfigError: less than 1e-5 of the normal distribution lies between the schedule's ends.
+  """
+  if times not in NORMAL:
+    return
+  (what, ends), (mean, std) = NORMAL[times], (options["mean"], options["std"])
+  low, high = map(float, ends(schedule))
+  below = [(1 + math.erf((end - mean) / std / math.sqrt(2))) / 2 for end in (low, high)]
+  if below[1] - below[0] < 1e-5:
+    raise ConfigError(
+      f"config.objective.{times}.mean is {mean} and std {std}, a normal distribution of {what} with hardly any mass "
+      f"between the schedule's ends, {low:.4g} and {high:.4g}; choose a mean between them and a smaller std."
+    )
+
 
 ON_ROWS = ("discrete", "stratified", "antithetic")  # those that draw rows where there is a table
 

@@ -9,7 +9,7 @@ import pytest
 
 from diffjax import keys
 from diffjax.schedules import SCHEDULES
-from diffjax.times import TIMES, by_importance, no_history, probabilities, recorded
+from diffjax.times import TIMES, by_importance, check, no_history, probabilities, recorded
 from diffjax.types import ConfigError
 
 COUNT = 40000
@@ -35,6 +35,29 @@ def test_the_density_is_that_of_the_draws(name, schedule, options):
   t, density = t[order], density[order]
   mass = np.concatenate([[0], np.cumsum(np.diff(t) * (density[1:] + density[:-1]) / 2)])
   np.testing.assert_allclose(mass, np.arange(COUNT) / COUNT, atol=4 / np.sqrt(COUNT))
+
+
+REACHES = [case for case in CASES if case[0].endswith("_normal") and case[2]]
+MISSES = [
+  ("log_normal", "edm", {"mean": 30.0, "std": 1.2}),
+  ("log_normal", "edm", {"mean": -12.0, "std": 1.0}),
+]
+MISSES += [
+  ("log_normal", "flow", {"mean": -20.0, "std": 2.0}),
+  ("log_normal", "edm", {"mean": 0.0, "std": 1e7}),
+]
+MISSES += [("logit_normal", "flow", {"mean": -30.0, "std": 1.0})]
+
+
+@pytest.mark.parametrize("name, schedule, options", MISSES)
+def test_a_normal_that_misses_the_schedule_is_refused(name, schedule, options):
+  with pytest.raises(ConfigError, match=rf"config.objective.{name}.mean is {options['mean']} and std"):
+    check(SCHEDULES[schedule](), name, options)
+
+
+@pytest.mark.parametrize("name, schedule, options", REACHES)
+def test_a_normal_that_is_cut_is_not(name, schedule, options):
+  check(SCHEDULES[schedule](), name, {"mean": 0.0, "std": 1.0} | options)
 
 
 def test_log_normal_draws_have_edms_moments():
