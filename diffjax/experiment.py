@@ -13,8 +13,8 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from diffjax import objectives, predictions, schedules
-from diffjax.config import check, chosen
+from diffjax import likelihood, objectives, predictions, schedules, times
+from diffjax.config import check, chosen, leaves, resolved
 from diffjax.data.augment import Augmentation
 from diffjax.data.source import Source
 from diffjax.denoisers import Denoiser, classifier_free, clipped, guidance_interval, network_denoiser
@@ -153,6 +153,21 @@ def _make(config, section: str, field: str, *arguments, **given):
     raise ConfigError(f"config.{section}.{name} cannot be used with these options: {error}.") from None
 
 
+def _check_options(config) -> None:
+  """Refuses options of chosen entries that contradict each other."""
+  options, objective = dict(leaves(resolved(config))), config.objective.name
+  for path, value in options.items():
+    if path.endswith(".variance") and value == "learned" and objective not in objectives.LEARNS_VARIANCE:
+      raise ConfigError(
+        f"config.{path} is 'learned', but the objective {objective!r} learns no variance; choose 'fixed_small' or "
+        f"'fixed_large', or train with one of {', '.join(objectives.LEARNS_VARIANCE)}."
+      )
+  deviations = {path: value for path, value in options.items() if path.endswith(".sigma_data")}
+  if len(set(deviations.values())) > 1:
+    said = " but ".join(f"config.{path} is {value}" for path, value in deviations.items())
+    raise ConfigError(f"{said}; both are the standard deviation of the data and must be equal.")
+
+
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
   (make,) = chosen(config, "data", "source")
@@ -180,11 +195,15 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
     raise ConfigError(f"config.sample.label is {label}; the data's classes are 0 to {num_classes - 1}.")
   classes = num_classes if conditional else 0
   fields = ("predict", "times", "input_scale", "time_input")
-  (row,), (times,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
+  _check_options(config)
+  (row,), (draw,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
   augmentation = _make(config, "data", "augment")
-  memory = times() if config.objective.times in REMEMBERING else forgetful(times)
+  memory = draw() if config.objective.times in REMEMBERING else forgetful(draw)
   schedule = schedules.shifted(_make(config, "schedule", "name"), config.schedule.shift)
   objective = config.objective
+  schedules.check(schedule, config.schedule.name)
+  likelihood.check(schedule, config.eval.likelihood)
+  times.check(schedule, objective.times, draw.keywords)
   objectives.check(schedule, objective.name, objective.times, objective.weight)
   predictions.check(schedule, objective.predict, objective.time_input)
   channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)

@@ -313,6 +313,11 @@ def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
       "config.objective.name is 'sliced', which learns the score, but the schedule has no signal left at t = 1 "
       "(alpha = 0), where the score does not determine the data; choose 'regular' or another schedule."
     )
+  if objective == "sliced" and table and WEIGHTS[weight]().decoder:
+    raise ConfigError(
+      f"config.objective.name is 'sliced', which has no decoder, but the weight is {weight!r}, whose row 0 is the "
+      "decoder's term; choose 'likelihood', the same weight without it, or the objective 'regular'."
+    )
   if parameters(schedule) is not None and (objective != "vdm" or times == "log_normal"):
     raise ConfigError(
       f"config.objective.name is {objective!r} and times {times!r}, but the schedule is learned: only the bound, "

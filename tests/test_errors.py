@@ -188,6 +188,32 @@ SEVERAL = {
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=fixed"),
     "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large, learned.",
   ),
+  "a learned variance that no one learns": (
+    ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=learned"),
+    "config.sample.ancestral.variance is 'learned', but the objective 'regular' learns no variance",
+  ),
+  "the same in a bound": (
+    ("--config.eval.likelihood=('discrete_vlb',)", "--config.eval.discrete_vlb.variance=learned"),
+    "config.eval.discrete_vlb.variance is 'learned', but the objective 'regular' learns no variance",
+  ),
+  "a chain's bound without a chain": (
+    (
+      *("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
+      *("--config.objective.time_input=logsnr", "--config.eval.likelihood=('discrete_vlb',)"),
+    ),
+    "config.eval.likelihood names 'discrete_vlb', the bound over a table's rows, but the schedule is continuous",
+  ),
+  "a normal distribution beside the schedule": (
+    ("--config.objective.times=log_normal", "--config.objective.log_normal.mean=30.0"),
+    "config.objective.log_normal.mean is 30.0 and std 1.2",
+  ),
+  "data of two standard deviations": (
+    (
+      *("--config.objective.predict=edm", "--config.objective.input_scale=unit"),
+      "--config.objective.unit.sigma_data=0.4",
+    ),
+    "config.objective.edm.sigma_data is 0.5 but config.objective.unit.sigma_data is 0.4",
+  ),
   "an attention that no image has": (
     ("--config.model.name=unet", "--config.model.unet.attention=(3,)"),
     "names the size 3, which no feature map of a 8x8 image has",

@@ -416,6 +416,7 @@ REFUSED = [
   ("learned", "regular", "uniform", "simple"),
   ("learned", "vdm", "log_normal", "vlb"),
   ("flow", "sliced", "uniform", "snr"),
+  ("linear", "sliced", "discrete", "vlb"),
   ("continuous_cosine", "learned_vlb", "uniform", "vlb"),
   ("linear", "learned_vlb", "discrete", "simple"),
   ("linear", "vdm", "discrete", "vlb"),
@@ -438,5 +439,7 @@ def test_allowed_combinations():
   check(SCHEDULES["linear"](), "regular", "importance", "vlb")
   check(SCHEDULES["linear"](), "hybrid", "stratified", "simple")
   check(SCHEDULES["linear"](), "learned_vlb", "importance", "vlb")
+  check(SCHEDULES["edm"](), "sliced", "uniform", "vlb")
+  check(SCHEDULES["linear"](), "sliced", "discrete", "likelihood")
   check(SCHEDULES["edm"](), "regular", "log_normal", "edm")
   check(SCHEDULES["learned"](), "vdm", "antithetic", "vlb")
