@@ -66,8 +66,9 @@ def _fm(logsnr):
 
 
 def _subvp(logsnr):
-  sigma = 2 / (1 + jnp.sqrt(1 + 4 * jnp.exp(logsnr)))
-  return jnp.exp(logsnr / 2) * sigma, sigma
+  # alpha = e^-a and sigma = 1 - e^-2a, so that r = 2 sinh(a); the derivatives keep their digits too.
+  a = jnp.arcsinh(jnp.exp(-logsnr / 2) / 2)
+  return jnp.exp(-a), -jnp.expm1(-2 * a)
 
 
 SCALES: dict[str, Callable[[Times], tuple[Times, Times]]] = {
