@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
+import numpy as np
 
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import Sampler
@@ -16,6 +17,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = pathlib.Path(__file__).parent
 OPTIONS = {"annealed_langevin": {"corrections": 4}}  # 100 would not fit into the budgets
 MARKERS = "osv^D*Px"
+BEYOND = 100  # times the median error, where a picture ends
 LEAST = 2  # evaluations: a step and the final denoising
 
 
@@ -57,13 +59,15 @@ def figure(
 ) -> None:
   """Points (evaluations, error) by sampler, the deterministic ones on the left and the others on the right.
 
+  The errors shown end at BEYOND times their median; a line above it leaves the picture, as the title says.
+
   Args:
     path: the PNG.
     results: by the sampler's name.
     titles: of the left and the right half.
     lines: levels to compare with, by what they are called, in each half.
   """
-  fig, axes = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
+  fig, axes = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
   drawn = [0, 0]
   for name, (sampler, points) in results.items():
     side = 0 if sampler.deterministic else 1
@@ -73,11 +77,22 @@ def figure(
   for axis, title, levels in zip(axes, titles, lines, strict=True):
     for (name, level), style in zip(levels.items(), (":", "--", "-."), strict=False):
       axis.axhline(level, color="gray", linestyle=style, label=name)
-    axis.set(title=title, xlabel="evaluations of the denoiser")
+    beyond = _cut(axis)
+    axis.set(title="\n".join([title, *beyond]), xlabel="evaluations of the denoiser")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
   fig.savefig(path, dpi=110)
   plt.close(fig)
+
+
+def _cut(axis: plt.Axes) -> list[str]:
+  """Ends the errors shown at BEYOND times their median; says which samplers leave the picture there."""
+  errors = {line.get_label(): line.get_ydata() for line in axis.lines if line.get_marker() != "None"}
+  top = BEYOND * np.nanmedian(np.concatenate([*errors.values()])) if errors else np.inf
+  beyond = [name for name, ys in errors.items() if np.nanmax(ys) > top]
+  if beyond:
+    axis.set_ylim(top=top)
+  return [f"(above {top:.2g}: {', '.join(beyond)})"] if beyond else []
 
 
 def header(columns: Sequence[str]) -> list[str]:

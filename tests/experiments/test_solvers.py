@@ -3,6 +3,7 @@
 import types
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +49,17 @@ def test_a_small_page_of_the_exact_denoisers(tmp_path, monkeypatch, few_optimiza
     assert tolerance / 100 < error < 100 * tolerance
   with Image.open(tmp_path / "page/solvers.png") as picture:
     assert picture.width > 1000 and np.asarray(picture).std() > 10
+
+
+def test_a_picture_ends_at_a_hundred_times_the_median_and_names_what_leaves_it():
+  fig, (some, none) = plt.subplots(1, 2)
+  for name, errors in {"a": [1.0, 2.0, np.nan], "b": [2.0, 3.0, 2.0], "far": [9e3, 201.0, 5.0]}.items():
+    some.loglog([1, 2, 3], errors, marker="o", label=name)
+  none.loglog([1, 2], [1.0, 150.0], marker="o", label="a")
+  none.axhline(1e-3, label="a level")
+  assert page._cut(some) == ["(above 2.5e+02: far)"] and some.get_ylim()[1] == 250
+  assert page._cut(none) == [] and none.get_ylim()[1] > 150
+  plt.close(fig)
 
 
 def test_steps_and_distances_of_a_model_page():
