@@ -1,5 +1,7 @@
 """Weights against the published formulas in float64 NumPy, on a table and in continuous time, at every row."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,32 @@ def test_the_published_formula_in_continuous_time(name):
     got = WEIGHTS[name]().of(SCHEDULES["continuous_linear"](), t, ROWS["eps"])
   slope = (snr(t - h) - snr(t + h)) / (2 * h)
   np.testing.assert_allclose(got, PAPERS[name](snr(t) ** -0.5, slope / 2), rtol=1e-6)
+
+
+# The same with other options, in w = SNR.
+CHOSEN = [
+  ("min_snr", {"gamma": 2.0}, lambda w, bound: np.minimum(w, 2)),
+  ("soft_min_snr", {"gamma": 2.0}, lambda w, bound: 2 * w / (w + 2)),
+  ("p2", {"gamma": 0.5, "k": 3.0}, lambda w, bound: w / np.sqrt(3 + w)),
+  ("edm", {"sigma_data": 2.0}, lambda w, bound: w + 1 / 4),  # lambda = (r^2 + 4) / (4 r^2)
+  ("sigmoid", {"bias": -1.0}, lambda w, bound: bound / (1 + np.e * w)),
+]
+
+
+def test_every_weight_with_options_is_checked_with_others_than_its_own():
+  changed = {name: set(options) for name, options, _ in CHOSEN}
+  assert changed == {
+    name: set(p) for name, make in WEIGHTS.items() if (p := inspect.signature(make).parameters)
+  }
+
+
+@pytest.mark.parametrize("name, options, paper", CHOSEN)
+def test_the_published_formula_with_chosen_options(name, options, paper):
+  bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+  snr = bar / (1 - bar)
+  with jax.enable_x64(True):
+    got = WEIGHTS[name](**options).of(SCHEDULES["linear"](), np.arange(2, 1001) / 1000, ROWS["eps"])
+  np.testing.assert_allclose(got, paper(snr[1:], (snr[:-1] - snr[1:]) / 2), rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["vlb", "likelihood", "sigmoid"])
