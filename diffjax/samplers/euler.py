@@ -25,7 +25,7 @@ from diffjax.gaussian import expand, implied_eps, transition_variance, transport
 from diffjax.ranges import NotNegative, at_least, or_infinite
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.schedules import Schedule
-from diffjax.types import Batch, Times
+from diffjax.types import Batch, ConfigError, Times
 
 
 def _euler(denoiser: Denoiser, schedule: Schedule, x: Batch, t: Times, s: Times) -> Batch:
@@ -43,7 +43,12 @@ def _heun(denoiser: Denoiser, schedule: Schedule, x: Batch, t: Times, s: Times) 
   return first + expand(jnp.where(interior, span / 2, 0), x) * change
 
 
-def _churned(solver, churn, sigma_min, sigma_max, noise_scale):
+def _churned(name, solver, churn, sigma_min, sigma_max, noise_scale):
+  if sigma_min > sigma_max:
+    raise ConfigError(
+      f"config.sample.{name}.sigma_min is {sigma_min} and sigma_max {sigma_max}; sigma_min <= sigma_max is needed."
+    )
+
   def step(denoiser, schedule, carry, t, s, keys):
     if churn == 0:
       return Carry(solver(denoiser, schedule, carry.x, t, s))
@@ -72,8 +77,11 @@ def euler(
     sigma_min: smallest sigma / alpha that is churned, S_tmin.
     sigma_max: largest, S_tmax.
     noise_scale: S_noise.
+
+  Raises:
+    ConfigError: sigma_min above sigma_max.
   """
-  step = _churned(_euler, churn, sigma_min, sigma_max, noise_scale)
+  step = _churned("euler", _euler, churn, sigma_min, sigma_max, noise_scale)
   return Sampler(step, order=None if churn else 1, deterministic=churn == 0)
 
 
@@ -84,5 +92,5 @@ def heun(
   noise_scale: NotNegative = 1.0,
 ) -> Sampler:
   """Heun's method, EDM's sampler; the arguments are those of `euler`."""
-  step = _churned(_heun, churn, sigma_min, sigma_max, noise_scale)
+  step = _churned("heun", _heun, churn, sigma_min, sigma_max, noise_scale)
   return Sampler(step, order=None if churn else 2, deterministic=churn == 0, evaluations=2)

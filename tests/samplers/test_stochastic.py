@@ -110,7 +110,7 @@ def stationary(schedule, sampler, t, monkeypatch):
   return turn.T @ scipy.linalg.solve_discrete_lyapunov(by_x, by_noise @ by_noise.T) @ turn
 
 
-def churned(gamma, heun):
+def churned(gamma, noise_scale, heun):
   """The variance in z = x / alpha that algorithm 2 of Karras et al. 2022 settles at on data of variance u."""
 
   def variance(alpha, sigma, u):
@@ -120,7 +120,7 @@ def churned(gamma, heun):
     gain = 1 + (r - hat) * slope
     if heun:
       gain = 1 + (r - hat) * (slope + gain * r / (u + r**2)) / 2
-    return alpha**2 * gain**2 * (hat**2 - r**2) / (1 - gain**2)
+    return alpha**2 * gain**2 * noise_scale**2 * (hat**2 - r**2) / (1 - gain**2)
 
   return variance
 
@@ -137,8 +137,8 @@ def annealed(size):
 
 # Those that claim no order and whose steps are affine: options, and the variance that they settle at.
 SETTLING = {
-  "euler": ({"churn": 0.2}, churned(0.2, heun=False)),
-  "heun": ({"churn": 0.2}, churned(0.2, heun=True)),
+  "euler": ({"churn": 0.2, "noise_scale": 1.1}, churned(0.2, 1.1, heun=False)),
+  "heun": ({"churn": 0.2, "noise_scale": 1.1}, churned(0.2, 1.1, heun=True)),
   "annealed_langevin": ({"corrections": 1, "step_size": 0.3}, annealed(0.3)),
 }
 
@@ -173,6 +173,12 @@ def test_churn_keeps_to_its_interval():
     got = churned.step(denoiser, schedule, base.Carry(x), t, s, key).x
     plain = SAMPLERS["heun"]().step(denoiser, schedule, base.Carry(x), t, s, key).x
     assert np.allclose(got, plain) != inside
+
+
+@pytest.mark.parametrize("name", ["euler", "heun"])
+def test_an_interval_of_churn_without_members_is_refused(name):
+  with pytest.raises(ConfigError, match=rf"{name}.sigma_min is 2.0 and sigma_max 0.5"):
+    SAMPLERS[name](churn=0.2, sigma_min=2.0, sigma_max=0.5)
 
 
 def still(denoiser, schedule, carry, t, s, keys):
