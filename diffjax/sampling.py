@@ -46,7 +46,8 @@ class Sampling:
     def begin(shared, batch):
       params, key = shared
       sample_keys = keys.of_examples(key, batch["index"])
-      return sampler.start(base.prior(experiment.schedule_of(params), sample_keys, shape))
+      schedule = experiment.schedule_of(params)
+      return sampler.start(base.prior(schedule, sample_keys, shape, experiment.grid[0]))
 
     def advance(shared, batch):
       params, key, grid, start, stop = shared

@@ -74,7 +74,7 @@ def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
   params, labels = made.init(keys.seed(1)), labels_of(made, index)
   strip = sampling.strip(params, keys.seed(5), index, labels)
   assert strip.shape[1:] == (STRIPS, *SHAPE)
-  noise = base.prior(made.schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE)
+  noise = base.prior(made.schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, made.grid[0])
   np.testing.assert_array_equal(strip[0], pictures.to_uint8(noise))
   np.testing.assert_allclose(strip[-1].astype(int), alone[:STRIPS], atol=1)
 

@@ -56,9 +56,13 @@ def padded(grid: np.ndarray) -> tuple[Float[Array, "n"], Int[Array, ""]]:
   return jnp.asarray(np.pad(grid, (0, capacity - len(grid)), mode="edge")), jnp.asarray(len(grid))
 
 
-def prior(schedule: Schedule, sample_keys: Keys, shape: tuple[int, ...]) -> Batch:
-  """x_T [B, *shape], sample i from key i."""
-  return schedule.prior_std * keys.normal(keys.purpose(sample_keys, "prior"), shape)
+def prior(schedule: Schedule, sample_keys: Keys, shape: tuple[int, ...], t: Times) -> Batch:
+  """The noise [B, *shape] at t, where a grid starts, sample i from key i.
+
+  Its standard deviation is prior_std at t = 1 and falls from there as sigma does.
+  """
+  std = schedule.prior_std * schedule.alpha_sigma(t)[1] / schedule.alpha_sigma(jnp.ones_like(t))[1]
+  return std * keys.normal(keys.purpose(sample_keys, "prior"), shape)
 
 
 def walk(
@@ -124,6 +128,6 @@ def sample(
     [B, *shape].
   """
   sample_keys = keys.of_examples(key, index)
-  carry = sampler.start(prior(schedule, sample_keys, shape))
+  carry = sampler.start(prior(schedule, sample_keys, shape, grid[0]))
   carry = walk(denoiser, schedule, sampler, carry, grid, 0, length - 1, sample_keys)
   return FINALS[final](denoiser, carry.x, grid[length - 1])

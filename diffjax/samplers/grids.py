@@ -1,7 +1,8 @@
 """Grids: the decreasing times at which a sampler stops, as float64 NumPy arrays.
 
 A grid of S times costs S evaluations of a first-order sampler, the last one by the final denoising.
-Every grid but `trailing`, and those whose ends are chosen, ends at the schedule's t_min.
+Every grid but `trailing`, and those whose ends are chosen, ends at the schedule's t_min. One may start below
+t = 1: the first noise is that of its own start (base.prior).
 
 Grids in log-SNR run between the schedule's ends or those given as sigma_min and sigma_max, values of
 r = sigma / alpha. Where alpha(1) = 0 the start of r must be given, and the grid takes its first step, from
@@ -42,8 +43,17 @@ def _need_two(name: str, steps: int) -> None:
 
 
 def leading(schedule: Schedule, steps: int) -> np.ndarray:
-  """Rows 0, T // S, 2 (T // S), ... (DDIM's code: "uniform"); it starts below row T - 1."""
+  """Rows 0, T // S, 2 (T // S), ... (DDIM's code: "uniform"); it starts at row (S - 1) (T // S), below T - 1.
+
+  Refused are one step, which is row 0 alone, and S between T / 2 and T, where rows lie side by side and those
+  from S on are left out (DDIM's code then walks all T).
+  """
   rows = _need_table(schedule, "leading", steps)
+  if steps == 1 or rows < 2 * steps < 2 * rows:
+    raise ConfigError(
+      f"config.sample.steps is {steps}; the grid 'leading' would start at row {steps - 1} of the schedule's {rows}. "
+      f"Give it 2 to {rows // 2} steps or all {rows}, or choose 'trailing'."
+    )
   return _of_rows(schedule, np.arange(steps) * (rows // steps))
 
 
@@ -59,6 +69,7 @@ def quadratic(schedule: Schedule, steps: int) -> np.ndarray:
   Rows that fall together are walked once.
   """
   rows = _need_table(schedule, "quadratic", steps)
+  _need_two("quadratic", steps)
   return _of_rows(schedule, np.floor(np.linspace(0, np.sqrt(0.8 * rows), steps) ** 2))
 
 
@@ -79,11 +90,6 @@ def _in_ratio(
     raise ConfigError(
       f"config.sample.{name}.sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
       "sigma / alpha is infinite. 80 is EDM's."
-    )
-  if sigma_max and not without_signal and schedule.scale == "ve" and math.log(sigma_max) < first - 1e-5:
-    raise ConfigError(
-      f"config.sample.{name}.sigma_max is {sigma_max}, but samples start from noise of the schedule's sigma(1) = "
-      f"{math.exp(first):.6g}; give that or 0, or change the schedule."
     )
   start = math.log(sigma_max) if sigma_max else first
   stop = math.log(sigma_min) if sigma_min else last
@@ -139,7 +145,10 @@ ALIGNED: dict[str, tuple[float, ...]] = {
 
 
 def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffusion") -> np.ndarray:
-  """One of ALIGNED, log-linearly interpolated from its 11 values to `steps`; within the schedule's ends."""
+  """One of ALIGNED, log-linearly interpolated from its 11 values to `steps`.
+
+  It starts at the table's first value, not at t = 1, and ends at its last; the schedule's own ends if nearer.
+  """
   if table not in ALIGNED:
     raise ConfigError(
       f"config.sample.align_your_steps.table is {table!r}; it must be one of {', '.join(ALIGNED)}."
@@ -148,7 +157,6 @@ def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffus
   log_ratio = np.log(ALIGNED[table])
   place = np.linspace(0, len(log_ratio) - 1, steps)
   times = np.array(schedule.t_of(-2 * np.interp(place, np.arange(len(log_ratio)), log_ratio)), np.float64)
-  times[0] = 1  # the first value is the schedule's own end, rounded
   return _decreasing("align_your_steps", times)
 
 

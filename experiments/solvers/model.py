@@ -53,9 +53,9 @@ def without_guidance(folder: Path, sampler: str) -> ConfigDict:
 
 
 def _start(schedule: Schedule) -> float:
-  """NOISIEST, or 0 for the schedule's own end where that is nearer or decides the prior."""
+  """NOISIEST, or 0 for the schedule's own end where that is nearer."""
   own = float(np.exp(-schedule.logsnr(1.0) / 2))
-  return 0.0 if schedule.scale == "ve" or own <= NOISIEST else NOISIEST
+  return 0.0 if own <= NOISIEST else NOISIEST
 
 
 class Draw:

@@ -71,7 +71,7 @@ def test_a_sampler_ends_as_theory_has_it_on_every_schedule(name):
     @jax.jit
     def run(index, grid):
       schedule = OneOf(schedules, index)
-      carry = sampler.start(base.prior(schedule, sample_keys, (DIM,)))
+      carry = sampler.start(base.prior(schedule, sample_keys, (DIM,), grid[0]))
       denoiser = gaussian_denoiser(schedule, MEAN, VAR)
       return carry.x, base.walk(denoiser, schedule, sampler, carry, grid, 0, STEPS, sample_keys).x
 
