@@ -109,7 +109,7 @@ def kl(mean1: Array, logvar1: Array, mean2: Array, logvar2: Array) -> Array:
 def prior_kl(schedule: Schedule, x0: Batch) -> PerExample:
   """L_T = KL(q(x_1 | x0) || N(0, prior_std^2)), summed over the dimensions, in nats."""
   alpha, sigma = schedule.alpha_sigma(jnp.ones((), x0.dtype))
-  prior_logvar = 2 * jnp.log(schedule.prior_std.astype(x0.dtype))
+  prior_logvar = 2 * jnp.log(schedule.prior_std().astype(x0.dtype))
   return sum_dims(kl(alpha * x0, 2 * jnp.log(sigma), jnp.zeros_like(x0), prior_logvar))
 
 

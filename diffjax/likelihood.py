@@ -187,7 +187,7 @@ def continuous_vlb(
   xt = _noisy(schedule, x0, eps, jnp.full(len(x0), start))
   decoder = mean_dims(_decoder_nll(schedule, x0, xt, start, discrete))
   alpha, sigma = SCALES[schedule.scale](end)
-  prior_logvar = 2 * jnp.log(schedule.prior_std.astype(x0.dtype))
+  prior_logvar = 2 * jnp.log(schedule.prior_std().astype(x0.dtype))
   prior = mean_dims(kl(alpha * x0, 2 * jnp.log(sigma), jnp.zeros_like(x0), prior_logvar))
   return _vlb(prior, 0.5 * (start - end) / times * total, decoder, times)
 
@@ -279,7 +279,7 @@ def ode_likelihood(
       throw=False,
     )
     x, divergence = (leaf[-1] for leaf in solution.ys)
-    nats = jnp.mean(_gaussian_nll(x, 0.0, schedule.prior_std.astype(x.dtype))) - divergence
+    nats = jnp.mean(_gaussian_nll(x, 0.0, schedule.prior_std().astype(x.dtype))) - divergence
     solved = solution.result == diffrax.RESULTS.successful
     return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1
 

@@ -26,7 +26,6 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from diffjax import ranges
 from diffjax.curves import (
@@ -128,11 +127,13 @@ class Schedule:
     t = jnp.where(jnp.isfinite(self.logsnr(t)), t, t - 1e-6)
     return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
-  @property
-  def prior_std(self) -> Float[Array, ""]:
-    """Standard deviation of x_1 where sampling starts: sigma(1) under `ve`, else 1."""
-    alpha, sigma = self.alpha_sigma(jnp.ones(()))
-    return sigma if self.scale == "ve" else jnp.ones_like(alpha)
+  def prior_std(self, t: Times | float = 1.0) -> Times:
+    """Standard deviation of the noise that sampling starts from at t.
+
+    sigma(t), but 1 where the scale keeps the variance, as DDPM's and DDIM's codes have it below t = 1 too.
+    """
+    sigma = self.alpha_sigma(jnp.asarray(t, float))[1]
+    return jnp.ones_like(sigma) if self.scale in ("vp", "subvp") else sigma
 
   @property
   def ends_without_signal(self) -> bool:

@@ -121,7 +121,7 @@ def test_ode_is_the_analytic_density(x64, name, scale):
   (alpha, sigma), (alpha_1, sigma_1) = (schedule.alpha_sigma(jnp.asarray(t)) for t in (schedule.t_min, 1.0))
   ratio = jnp.sqrt((alpha_1**2 * VAR + sigma_1**2) / (alpha**2 * VAR + sigma**2))
   x1 = alpha_1 * MEAN + ratio * alpha * (x0 - MEAN)
-  log_p = jax.scipy.stats.norm.logpdf(x1, 0, schedule.prior_std) + jnp.log(ratio * alpha)
+  log_p = jax.scipy.stats.norm.logpdf(x1, 0, schedule.prior_std()) + jnp.log(ratio * alpha)
   run = jax.jit(lambda x, k: ode_likelihood(gaussian_denoiser(schedule, MEAN, VAR), schedule, x, k))
   got = run(x0, example_keys(3))
   np.testing.assert_allclose(got.total, -log_p.mean(axis=1) / np.log(2), atol=2e-4)

@@ -331,11 +331,13 @@ def test_scale_rules(scale, logsnr):
   np.testing.assert_allclose(2 * np.log(alpha / sigma), logsnr, rtol=1e-9, atol=1e-9)
 
 
-def test_prior_is_sigma_one_under_ve_alone():
+def test_the_prior_is_the_noise_at_t_where_the_scale_does_not_keep_the_variance():
   for scale in SCALES:
     schedule = SCHEDULES["linear"](scale=scale)
-    expected = np.exp(-schedule.logsnr(1.0) / 2) if scale == "ve" else 1
-    np.testing.assert_allclose(schedule.prior_std, expected, rtol=1e-6)
+    for t in (1.0, 0.7):
+      r = np.exp(-schedule.logsnr(t) / 2)
+      expected = {"vp": 1, "subvp": 1, "ve": r, "fm": r / (1 + r)}[scale]
+      np.testing.assert_allclose(schedule.prior_std(t), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("betas", [[0.1], [0.1, 1.0], [0.0, 0.1]])

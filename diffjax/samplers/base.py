@@ -57,12 +57,8 @@ def padded(grid: np.ndarray) -> tuple[Float[Array, "n"], Int[Array, ""]]:
 
 
 def prior(schedule: Schedule, sample_keys: Keys, shape: tuple[int, ...], t: Times) -> Batch:
-  """The noise [B, *shape] at t, where a grid starts, sample i from key i.
-
-  Its standard deviation is prior_std at t = 1 and falls from there as sigma does.
-  """
-  std = schedule.prior_std * schedule.alpha_sigma(t)[1] / schedule.alpha_sigma(jnp.ones_like(t))[1]
-  return std * keys.normal(keys.purpose(sample_keys, "prior"), shape)
+  """The noise [B, *shape] at t, where a grid starts, sample i from key i."""
+  return schedule.prior_std(t) * keys.normal(keys.purpose(sample_keys, "prior"), shape)
 
 
 def walk(

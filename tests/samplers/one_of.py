@@ -29,6 +29,5 @@ class OneOf(Schedule):
   def derivatives(self, t):
     return self._call("derivatives", t)
 
-  @property
-  def prior_std(self):
-    return jnp.stack([schedule.prior_std for schedule in self._schedules])[self._index]
+  def prior_std(self, t=1.0):
+    return self._call("prior_std", t)

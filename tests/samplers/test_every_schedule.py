@@ -39,19 +39,19 @@ def marginal(schedule, t):
 def reverse_flow(schedule, grid):
   """The gap's factor g, and the variance that is left, equation (1)."""
   (_, start), (_, end) = (marginal(schedule, t) for t in (grid[0], grid[-1]))
-  return np.sqrt(end / start), end / start * float(schedule.prior_std) ** 2
+  return np.sqrt(end / start), end / start * float(schedule.prior_std()) ** 2
 
 
 def reverse_sde(schedule, grid):
   """The same of equation (2)."""
   (alpha_t, start), (alpha_s, end) = (marginal(schedule, t) for t in (grid[0], grid[-1]))
   gain = alpha_t / alpha_s * end / start
-  return gain, end - gain**2 * (start - float(schedule.prior_std) ** 2)
+  return gain, end - gain**2 * (start - float(schedule.prior_std()) ** 2)
 
 
 def annealed(schedule, grid):
   """The same of Song & Ermon 2019, algorithm 1, on this grid, whose steps are affine."""
-  gap, var = 1.0, float(schedule.prior_std) ** 2
+  gap, var = 1.0, float(schedule.prior_std()) ** 2
   for t, s in zip(grid[:-1], grid[1:], strict=True):
     (alpha_t, sigma_t), (alpha_s, sigma_s) = (map(float, schedule.alpha_sigma(u)) for u in (t, s))
     scale = alpha_s / alpha_t if alpha_t else sigma_s / sigma_t
