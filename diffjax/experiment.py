@@ -207,15 +207,10 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: i
   objectives.check(schedule, objective.name, objective.times, objective.weight)
   predictions.check(schedule, objective.predict, objective.time_input)
   channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)
-  model = _make(
-    config,
-    "model",
-    "name",
-    out_channels=channels,
-    num_classes=classes,
-    augment_labels=augmentation.labels,
-    dtype=config.model.dtype,
-  )
+  given = {"out_channels": channels, "num_classes": classes, "dtype": config.model.dtype}
+  if augmentation.labels:  # which a model need not know of otherwise
+    given["augment_labels"] = augmentation.labels
+  model = _make(config, "model", "name", **given)
   train = config.train
   decay = _make(config, "train", "decay", warmup=train.warmup, steps=train.steps)
   rate = learning_rate(train.learning_rate, train.warmup, decay)
