@@ -7,7 +7,8 @@ that made it), a broken one goes on. The TPU stays, and costs, until it is delet
 command for that.
 
 Workers share a workdir: gs://BUCKET/FOLDER is mounted with gcsfuse (installed if missing) on every worker.
-JAX finds the other workers of a slice by itself.
+JAX finds the other workers of a slice by itself. A bucket with a hierarchical namespace renames a checkpoint's
+folder at once; a flat one file by file, so that a worker lost meanwhile leaves half of it.
 """
 
 import re
@@ -40,6 +41,12 @@ GCSFUSE = f"""command -v gcsfuse >/dev/null || {{
   sudo apt-get -qq update
   sudo apt-get -qq install -y gcsfuse
 }}"""
+# A checkpoint is finished by renaming its folder. gcsfuse refuses that in a flat bucket where the folder holds as
+# many files as this limit, which is 0 by default. And where one worker writes what others read, a worker must not
+# believe what it saw before, which gcsfuse does on some TPUs for ever.
+MOUNTING = (
+  "--implicit-dirs --rename-dir-limit=200000 --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0"
+)
 NEEDED = ("tpu_name", "tpu_zone", "tpu_type", "tpu_runtime", "tpu_workers")
 
 
@@ -178,7 +185,7 @@ def _copy(args: Any) -> str:
     f"git fetch -q ../{CODE}.bundle HEAD; git checkout -q --force FETCH_HEAD; {args.tpu_setup}"
   )
   if bucket := _bucket(args.workdir):
-    mount = f"sudo mkdir -p {MOUNT}; sudo chown $(id -u) {MOUNT}; gcsfuse --implicit-dirs {bucket} {MOUNT}"
+    mount = f"sudo mkdir -p {MOUNT}; sudo chown $(id -u) {MOUNT}; gcsfuse {MOUNTING} {bucket} {MOUNT}"
     install += f"\n{GCSFUSE}\nmountpoint -q {MOUNT} || {{ {mount}; }}"
   return "\n".join(
     [

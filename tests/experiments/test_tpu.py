@@ -223,6 +223,9 @@ def test_mistakes(capsys, monkeypatch):
 
 
 def test_a_bucket_is_mounted_and_its_root_may_be_the_workdir(capsys):
-  assert "gcsfuse --implicit-dirs bucket /mnt/diffjax" in script(capsys)
+  flags = re.search(r"gcsfuse ((?:--\S+ )+)bucket /mnt/diffjax;", script(capsys))[1].split()
+  assert "--implicit-dirs" in flags
+  limit = dict(flag.split("=") for flag in flags if "=" in flag)["--rename-dir-limit"]
+  assert int(limit) > 10_000  # with 0 no checkpoint could be finished
   assert "gcsfuse" not in script(capsys, "--workdir=/mnt/disk")
   assert "--workdir=/mnt/diffjax/objectives/eps-linear " in script(capsys, "--workdir=gs://bucket")
