@@ -15,6 +15,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,7 +91,10 @@ def launch(sweep: Sweep, configs: Mapping[str, ConfigDict], name: str, args: Any
       "--on=tpu needs gcloud, which is not on this machine: install the Google Cloud CLI, or print the "
       "script with --dry_run and run it elsewhere."
     )
-  return subprocess.run(["bash", "-c", text]).returncode
+  with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:  # for one argument it may be too long
+    file.write(text)
+    file.flush()
+    return subprocess.run(["bash", file.name]).returncode
 
 
 def script(sweep: Sweep, configs: Mapping[str, ConfigDict], name: str, args: Any) -> str:

@@ -210,6 +210,15 @@ def test_a_resource_that_fails_ends_the_script(cloud, monkeypatch):
   assert cloud.python() == []
 
 
+def test_a_script_may_be_longer_than_an_argument_may_be(cloud, monkeypatch, capfd):
+  many = ["objectives", *FLAGS, "--tpu_workers=64"]
+  assert launch.main([*many, "--dry_run"]) == 0
+  assert len(capfd.readouterr().out) > 2**17  # Linux's MAX_ARG_STRLEN
+  monkeypatch.setenv("STATE", "FAILED")
+  assert launch.main(many) == 1
+  assert capfd.readouterr().out == "queued resource: FAILED\n"
+
+
 def test_mistakes(capsys, monkeypatch):
   assert launch.main(["objectives", "--on=tpu", *NAMED[:2]]) == 2
   assert "needs --tpu_type" in capsys.readouterr().err
