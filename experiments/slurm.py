@@ -174,8 +174,9 @@ def _parameters(args: Any, limit: int, name: str) -> dict[str, Any]:
     "stderr_to_stdout": True,
     "array_parallelism": args.workers,
   }
-  requeue = {"additional_parameters": {"requeue": True}}
-  return {name: value for name, value in wanted.items() if value is not None} | requeue
+  # What waits for a job that fails is cancelled: it would stay in the queue for ever, and count as queued.
+  more = {"additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"}}
+  return {name: value for name, value in wanted.items() if value is not None} | more
 
 
 def _submit(executor: Any, todo: Sequence[Job]) -> dict[str, str]:

@@ -114,6 +114,35 @@ def test_a_dry_run_needs_neither(monkeypatch, capsys, tmp_path):
   assert launch.main(["seeds", "--on=slurm", f"--workdir={tmp_path}", "--dry_run", "--time=soon"]) == 2
 
 
+@pytest.fixture
+def scripts(monkeypatch, tmp_path):
+  """A Slurm that only takes scripts; a function that gives their texts."""
+  pytest.importorskip("submitit")
+  kept, programs = tmp_path / "kept", tmp_path / "bin"
+  sbatch = f'cp "${{@: -1}}" "$(mktemp {kept}/XXXXXX)"; echo Submitted batch job $(ls {kept} | wc -l)'
+  kept.mkdir()
+  programs.mkdir()
+  for name, does in {"sbatch": sbatch, "srun": "exit 1", "squeue": "exit 0"}.items():
+    (programs / name).write_text(f"#!/bin/bash\n{does}\n")
+    (programs / name).chmod(0o755)
+  monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+  return lambda: [path.read_text() for path in kept.iterdir()]
+
+
+def options(script):
+  """The #SBATCH options of a script."""
+  found = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script, re.MULTILINE)
+  return {name: value for name, value in found}
+
+
+def test_what_waits_for_a_run_that_fails_does_not_stay_in_the_queue(scripts, tmp_path):
+  assert launch.main(["ddim_steps", "--on=slurm", f"--workdir={tmp_path}/runs"]) == 0
+  trained, samplings = sorted(map(options, scripts()), key=lambda found: "dependency" in found)
+  assert "dependency" not in trained
+  assert samplings["dependency"] == "afterok:1"
+  assert samplings["kill-on-invalid-dep"] == "yes"
+
+
 @pytest.mark.parametrize(
   ("text", "minutes"), [("90", 90), ("1:00:00", 60), ("2-01:30:00", 2970), ("0:00:01", 1), ("24:00:00", 1440)]
 )
