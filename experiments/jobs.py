@@ -6,6 +6,7 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,11 @@ class Job:
 def flag(path: str, value: Any) -> str:
   """An override as main.py's command line has it."""
   return f"--config.{path}={value}"
+
+
+def exports(variables: Sequence[tuple[str, str]]) -> list[str]:
+  """The shell commands that set environment variables, (name, value) each."""
+  return [shlex.join(["export", f"{name}={value}"]) for name, value in variables]
 
 
 def of(

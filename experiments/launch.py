@@ -5,7 +5,8 @@ r"""Runs a sweep: here, on Slurm, or on a Cloud TPU.
     python -m experiments.launch ddpm_ablation --on=slurm --partition=gpu --gpus=8 --cpus=32 --time=24:00:00
     python -m experiments.launch ddpm_ablation --on=tpu --workdir=gs://BUCKET/sweeps --dry_run \
       --tpu_name=ablation --tpu_zone=us-central2-b \
-      --tpu_type=v4-32 --tpu_runtime=tpu-ubuntu2204-base --tpu_workers=4
+      --tpu_type=v4-32 --tpu_runtime=tpu-ubuntu2204-base --tpu_workers=4 \
+      --env=TFDS_DATA_DIR=/mnt/diffjax/tfds
 
 Everything is checked before anything starts. The same command goes on where the last one stopped: finished
 runs are left alone, broken ones are resumed. --dry_run shows what would run.
@@ -15,6 +16,7 @@ Exit status: 0 all finished (Slurm: submitted); 1 a run failed; 2 a mistake in t
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -41,6 +43,14 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument("--dry_run", action="store_true", help="show what would run")
   parser.add_argument("--gpus", type=_natural, default=0, help="of a run; local: 0 leaves them as they are")
+  parser.add_argument(
+    "--env",
+    type=_variable,
+    action="append",
+    default=[],
+    metavar="NAME=VALUE",
+    help="an environment variable of every run; may be given several times",
+  )
   slurm.add_flags(parser.add_argument_group("slurm"))
   tpu.add_flags(parser.add_argument_group("tpu"))
   return parser
@@ -56,6 +66,13 @@ def _positive(text: str) -> int:
   if int(text) < 1:
     raise argparse.ArgumentTypeError(f"{text} is not positive")
   return int(text)
+
+
+def _variable(text: str) -> tuple[str, str]:
+  name, equals, value = text.partition("=")
+  if not equals or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+    raise argparse.ArgumentTypeError(f"{text} is no NAME=VALUE")
+  return name, value
 
 
 def main(argv: Sequence[str] | None = None, program: Sequence[str] = jobs.PROGRAM) -> int:
@@ -95,12 +112,13 @@ def _here(args, sweep, configs, program) -> tuple[list[jobs.Job], int]:
 def _local(args, sweep, configs, program) -> int:
   todo, _ = _here(args, sweep, configs, program)
   if args.dry_run:
+    print(*(f"{line}\n" for line in jobs.exports(args.env)), sep="", end="")
     for job in todo:
       modes = [mode for mode in job.commands if not job.done(mode)]
       print(*(shlex.join(job.commands[mode]) for mode in modes), sep="\n")
     return 0
   shown = board.Board(sys.stdout)
-  tasks = pool.run(todo, args.workers or 1, shown, lambda slot: _devices(slot, args.gpus))
+  tasks = pool.run(todo, args.workers or 1, shown, lambda slot: dict(args.env) | _devices(slot, args.gpus))
   if tasks:
     shown.close(tasks)
   if failed := board.failures(tasks, jobs.tail):

@@ -117,6 +117,7 @@ def launch(todo: Sequence[Job], folder: str, args: Any) -> int:
   """
   limit = minutes(args.time)
   if args.dry_run:
+    print(*(f"{line}\n" for line in jobs.exports(args.env)), sep="", end="")
     for job in todo:
       print(f"{job.name}: " + " && ".join(shlex.join(command) for command in job.commands.values()))
     return 0
@@ -173,6 +174,7 @@ def _parameters(args: Any, limit: int, name: str) -> dict[str, Any]:
     "mem": args.memory,
     "stderr_to_stdout": True,
     "array_parallelism": args.workers,
+    "setup": jobs.exports(args.env) or None,
   }
   # What waits for a job that fails is cancelled: it would stay in the queue for ever, and count as queued.
   more = {"additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"}}

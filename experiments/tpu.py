@@ -220,7 +220,7 @@ def _run(job: Job, args: Any) -> str:
       f"echo {shlex.quote(f'{job.name}: finished before')}",
       "else",
       f"echo {shlex.quote(f'{job.name}: running')}",
-      *_everywhere(args, " && ".join([f"cd {CODE}", *commands])),
+      *_everywhere(args, " && ".join([f"cd {CODE}", *jobs.exports(args.env), *commands])),
       f"together || failed+=({shlex.quote(job.name)})",
       "fi",
       "",

@@ -135,12 +135,15 @@ def options(script):
   return {name: value for name, value in found}
 
 
-def test_what_waits_for_a_run_that_fails_does_not_stay_in_the_queue(scripts, tmp_path):
-  assert launch.main(["ddim_steps", "--on=slurm", f"--workdir={tmp_path}/runs"]) == 0
+def test_what_waits_for_a_run_that_fails_leaves_the_queue_and_all_get_the_environment(scripts, tmp_path):
+  assert launch.main(["ddim_steps", "--on=slurm", f"--workdir={tmp_path}/runs", "--env=A=b's c"]) == 0
   trained, samplings = sorted(map(options, scripts()), key=lambda found: "dependency" in found)
   assert "dependency" not in trained
   assert samplings["dependency"] == "afterok:1"
   assert samplings["kill-on-invalid-dep"] == "yes"
+  for script in scripts():
+    shown = script.partition("srun ")[0] + 'printf %s "$A"'
+    assert subprocess.check_output(["bash", "-c", shown], text=True) == "b's c"
 
 
 @pytest.mark.parametrize(

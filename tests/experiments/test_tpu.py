@@ -96,6 +96,23 @@ def test_the_names_are_quoted(capsys):
   assert "--spot" not in create
 
 
+def test_the_runs_get_the_environment(capsys):
+  flags = ["--env=TFDS_DATA_DIR=/mnt/diffjax/my data's", "--env=EMPTY="]
+  found = remote(script(capsys, *flags))
+  assert found
+  for _, command in found:
+    home, *_ = command.partition(".venv/bin/python")
+    shown = home.replace("cd diffjax-code", "cd /") + 'printf "%s,%s" "$TFDS_DATA_DIR" "${EMPTY-unset}"'
+    assert subprocess.check_output(["bash", "-c", shown], text=True) == "/mnt/diffjax/my data's,"
+
+
+@pytest.mark.parametrize("given", ["TFDS_DATA_DIR", "=x", "1A=x", "A B=x"])
+def test_a_variable_that_is_none_is_refused(given, capsys):
+  with pytest.raises(SystemExit) as ended:
+    launch.main(["objectives", *FLAGS, f"--env={given}", "--dry_run"])
+  assert ended.value.code == 2 and f"{given} is no NAME=VALUE" in capsys.readouterr().err
+
+
 GCLOUD = """\
 #!/bin/bash
 # Does on this machine what gcloud would on a worker; every call is a line of $CALLS.
