@@ -36,11 +36,12 @@ class Tiny(nn.Module):
 
   out_channels: int = 1
   num_classes: int = 0
+  augment_labels: int = 0
   dtype: str = "float32"
   width: int = 256
 
   @nn.compact
-  def __call__(self, x, time, cond=None, keys=None):
+  def __call__(self, x, time, cond=None, keys=None, augment=None):
     wide = nn.Conv(self.width, (3, 3))(x)
     if self.num_classes:
       wide += nn.Embed(self.num_classes + 1, self.width)(cond)[:, None, None]
