@@ -162,6 +162,13 @@ def train(config: ConfigDict, folder: Path) -> None:
     run.parallel, "config.train.batch_size", config.train.batch_size, config.train.accumulate
   )
   steps_per_call(config, run.parallel.platform, 0)
+  with workdir.locked(folder, run.writes):
+    _train(run)
+
+
+def _train(run: Run) -> None:
+  """The run, in a workdir that no other process changes."""
+  config, folder = run.config, run.folder
   reporter = reporting.create(
     folder,
     run.writes,

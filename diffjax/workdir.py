@@ -1,11 +1,14 @@
 """A workdir and what it says of its run: config.json with the resolved config, commit and packages.
 
-config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/
+config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/   lock
 """
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,34 @@ def load(workdir: Path) -> ConfigDict:
     raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
   except (ValueError, KeyError, TypeError) as error:
     raise ConfigError(f"{path} is damaged ({error}); it is the JSON that training wrote.") from None
+
+
+@contextlib.contextmanager
+def locked(workdir: Path, writes: bool = True) -> Iterator[None]:
+  """A block in which no other process trains in a workdir. The system unlocks it when the process dies.
+
+  Args:
+    workdir: the workdir.
+    writes: of a run's processes the one that writes holds the lock for all.
+
+  Raises:
+    ConfigError: another process is in such a block. A file system without locks lets all of them in.
+  """
+  if not writes:
+    yield
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir / "lock").open("a") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ConfigError(
+        f"another process is training in --workdir={workdir} (`fuser {workdir}/lock` names it). Let it end, or "
+        "name another workdir."
+      ) from None
+    except OSError:
+      pass
+    yield
 
 
 def has_run(workdir: Path) -> bool:

@@ -4,8 +4,11 @@
 command line, with a network of one convolution so that little is compiled.
 """
 
+import errno
+import fcntl
 import json
 import shutil
+import subprocess
 import sys
 
 import flax.linen as nn
@@ -14,12 +17,13 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from diffjax import commandline, metrics
+from diffjax import commandline, metrics, reporting, workdir
 from diffjax.data.source import ArraySource
 from diffjax.evaluation import evaluate
 from diffjax.models import MODELS
 from diffjax.sampling import sample
 from diffjax.training import train
+from diffjax.types import ConfigError
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate}
 TINY = (
@@ -342,6 +346,40 @@ def test_the_workdir_of_another_config_is_refused_by_field_and_both_values(refus
     *TINY, f"--workdir={trained}", "--config.train.steps=1"
   )
   assert (trained / "config.json").read_bytes() == before
+
+
+def test_a_workdir_in_which_another_process_trains_is_refused_until_that_one_dies(refused, trained):
+  def files():
+    return {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+
+  hold = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(); time.sleep(600)"
+  before = files()
+  with subprocess.Popen([sys.executable, "-c", hold, trained / "lock"], stdout=subprocess.PIPE) as other:
+    other.stdout.readline()
+    said = refused(*TINY, f"--workdir={trained}")
+    other.kill()
+  assert f"another process is training in --workdir={trained} " in said
+  assert files() == before
+  assert main(*TINY, f"--workdir={trained}") == 0
+
+
+def test_a_run_holds_the_lock_of_its_workdir_where_there_are_locks(monkeypatch, trained):
+  def create(*arguments, **keywords):
+    with pytest.raises(ConfigError, match="another process is training"), workdir.locked(trained):
+      pass
+    with workdir.locked(trained, writes=False):  # a run's other processes
+      return made(*arguments, **keywords)
+
+  made = reporting.create
+  monkeypatch.setattr(reporting, "create", create)
+  assert main(*TINY, f"--workdir={trained}") == 0
+
+  def flock(file, how):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with workdir.locked(trained), workdir.locked(trained):
+    pass
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"config": {"train": {"steps": "many"}}}'])
