@@ -356,8 +356,10 @@ def test_a_workdir_in_which_another_process_trains_is_refused_until_that_one_die
   before = files()
   with subprocess.Popen([sys.executable, "-c", hold, trained / "lock"], stdout=subprocess.PIPE) as other:
     other.stdout.readline()
-    said = refused(*TINY, f"--workdir={trained}")
-    other.kill()
+    try:
+      said = refused(*TINY, f"--workdir={trained}")
+    finally:
+      other.kill()
   assert f"another process is training in --workdir={trained} " in said
   assert files() == before
   assert main(*TINY, f"--workdir={trained}") == 0
