@@ -228,9 +228,13 @@ class Parallel:
     found = multihost_utils.process_allgather(np.pad(data, (0, int(lengths.max()) - data.size)))
     return [row[:n].tobytes().decode() for row, n in zip(np.asarray(found, np.uint8), lengths, strict=True)]
 
-  def asked_to_stop(self, step: int) -> bool:
-    """Whether a process was sent SIGTERM and this is the step that all of them end after."""
-    return self.process_count > 1 and multihost_utils.reached_preemption_sync_point(step)
+  def asked_to_stop(self, call: int) -> bool:
+    """Whether a process was sent SIGTERM and this is the call that all of them end after.
+
+    Args:
+      call: 1, 2, 3, ... in every process: XLA stops at the highest number so far plus one, and at no other.
+    """
+    return self.process_count > 1 and multihost_utils.reached_preemption_sync_point(call)
 
   def padded(self, count: int) -> int:
     """The next number that the batch's shares divide."""

@@ -95,17 +95,27 @@ def is_child() -> bool:
 
 
 def watched(command: Sequence[str]) -> int:
-  """Runs a command as the child, passes SIGTERM and Ctrl-C on to it, and says how it ended if it was no exit.
+  """Runs a command as the child, and says how it ended if it was no exit.
+
+  SIGTERM and Ctrl-C are passed on as SIGTERM, the one signal after which JAX stops all processes; a second
+  Ctrl-C ends this process and its child as usual. The child is deaf to Ctrl-C, which a terminal sends to both.
 
   Returns:
     Its exit status, or 1 where a signal ended it.
   """
   ours, theirs = os.pipe()
   os.set_inheritable(ours, True)
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the child inherits
   child = subprocess.Popen(command, env=os.environ | {CHILD: str(ours)}, close_fds=False)
   os.close(ours)
+
+  def stop(number, frame):
+    if number == signal.SIGINT:
+      signal.signal(number, signal.SIG_DFL)
+    child.terminate()
+
   for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda number, frame: child.send_signal(number))
+    signal.signal(number, stop)
   status = child.wait()
   os.close(theirs)
   if status >= 0:

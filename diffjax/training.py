@@ -7,6 +7,7 @@ made from it is saved.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -67,14 +68,16 @@ def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
 
 
 @contextlib.contextmanager
-def stopping(devices: Parallel) -> Iterator[Callable[[int], str | None]]:
-  """A function of the step that names the SIGTERM or Ctrl-C after which the run shall end, once there was one.
+def stopping(devices: Parallel) -> Iterator[Callable[[], str | None]]:
+  """A function that names the SIGTERM or Ctrl-C after which the run shall end, once there was one.
 
-  A second one ends the process as usual. Of several processes JAX hears SIGTERM, and finds a step for all.
+  It is asked after every call of the training step. A second signal ends the process as usual. Of several
+  processes JAX hears SIGTERM, and finds a call for all.
   """
   heard, before = [], {}
   if devices.process_count > 1:
-    yield lambda step: "SIGTERM" if devices.asked_to_stop(step) else None
+    calls = itertools.count(1)
+    yield lambda: "SIGTERM" if devices.asked_to_stop(next(calls)) else None
     return
 
   def hear(number, frame):
@@ -85,7 +88,7 @@ def stopping(devices: Parallel) -> Iterator[Callable[[int], str | None]]:
     with contextlib.suppress(ValueError):  # only the main thread may listen
       before[number] = signal.signal(number, hear)
   try:
-    yield lambda step: heard[0] if heard else None
+    yield lambda: heard[0] if heard else None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
@@ -205,7 +208,7 @@ def _loop(
   chunk: int,
   reporter: reporting.Reporter,
   checkpoints: Checkpoints,
-  heard: Callable[[int], str | None],
+  heard: Callable[[], str | None],
 ) -> None:
   """The steps from `start` on, in calls of `chunk`."""
   config, devices = run.config, run.parallel
@@ -236,7 +239,7 @@ def _loop(
       state, metrics = take(state, devices.place(next(ahead), batch_size))
       interval.parts.append(metrics)
       report()
-      stop = heard(step)
+      stop = heard()
       last = step == total or stop
       saves = last or step % config.checkpoint.every == 0
       shows = step == total or (config.log.sample_every and step % config.log.sample_every == 0)

@@ -1,7 +1,8 @@
 """Runs of several processes on this machine, each as a host of a slice would start it.
 
 One process with eight devices trains eight steps. Two with four each train the same; one of them is killed in
-step 5, and the run goes on from step 3, once with two processes and once with one.
+step 5, and the run goes on from step 3, once with two processes and once with one. It also goes on with three
+steps a call and without end, and hears Ctrl-C before its first step.
 """
 
 import json
@@ -62,6 +63,8 @@ def placed(self, *batch):
         if os.path.isdir(os.path.join(folder, "checkpoints", "3")):
           break
         time.sleep(0.1)
+    if number == signal.SIGINT:  # a terminal sends it to the parent too
+      os.kill(os.getppid(), number)
     os.kill(os.getpid(), number)
   return place(self, *batch)
 
@@ -111,21 +114,23 @@ def run(*arguments, **options):
 def done(tmp_path_factory):
   """The workdirs, and what every command answered."""
   place = tmp_path_factory.mktemp("processes")
-  straight, killed, later = (place / name for name in ("straight", "killed", "later"))
+  straight, killed, later, stopped = (place / name for name in ("straight", "killed", "later", "stopped"))
   steps, said = f"--config.train.steps={STEPS}", {}
 
   def two():
     arguments = (2, steps, f"--workdir={killed}")
     said["killed"] = run(*arguments, notes=place / "killed", signalled=(1, signal.SIGKILL, 5))
     shutil.copytree(killed, later)
+    shutil.copytree(killed, stopped)
     said["two"] = run(*arguments, notes=place / "two")
+    far = ("--config.train.steps=999", "--config.train.steps_per_call=3", f"--workdir={stopped}")
+    seldom = [f"--config.{name}=999" for name in ("log.every", "log.sample_every", "parallel.check_every")]
+    said["stopped"] = run(2, *far, *seldom, notes=place / "stopped-rows", signalled=(1, signal.SIGINT, 0))
 
   def one():
     said["straight"] = run(1, steps, f"--workdir={straight}", notes=place / "straight")
     odd = lambda process: [f"--config.train.learning_rate={1e-3 * (1 + process)}"]  # noqa: E731
     said["odd"] = run(2, steps, f"--workdir={place / 'odd'}", notes=place / "odd", own=odd)
-    far = ("--config.train.steps=1000", f"--workdir={place / 'stopped'}")
-    said["stopped"] = run(2, *far, notes=place / "stopped-rows", signalled=(1, signal.SIGTERM, 2))
 
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(two), pool.submit(one)]:
@@ -209,7 +214,23 @@ def test_a_polite_stop_of_one_is_a_stop_of_all(done):
   text = succeeded(said["stopped"])
   names = [path.name for path in (place / "stopped" / "checkpoints").iterdir()]
   step = max(int(name) for name in names if name.isdigit())
-  assert step < 1000 and f"SIGTERM: step {step} is saved" in text
+  assert "going on from step 3" in text
+  assert step < 999 and f"SIGTERM: step {step} is saved" in text
+
+
+def test_a_second_interrupt_ends_a_process_and_its_child():
+  child = "import sys, time, signal; from diffjax import processes; processes.is_child();"
+  child += "signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True));"
+  child += "print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]"
+  parent = f"import sys; from diffjax import processes; processes.watched([sys.executable, '-c', {child!r}])"
+  output = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+  with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, **output) as started:
+    assert started.stdout.readline() == "ready\n"
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.stdout.readline() == "SIGTERM\n"
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.stdout.read() == ""  # until the child, who holds it too, has ended
+    assert started.wait() == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
