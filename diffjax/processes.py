@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffjax.types import ConfigError
 
@@ -51,6 +51,17 @@ def several(coordinator: str | None, processes: int | None, process: int | None)
   return bool(tpu)
 
 
+def local_devices(environment: Mapping[str, str]) -> list[int] | None:
+  """jax.distributed.initialize's local_device_ids: [] for all GPUs of the node, None for JAX's own rule.
+
+  That rule gives a Slurm task the one GPU of its number in the node, which is right for a task for each GPU. A
+  task that is alone in its node takes them all; of several, each takes the one.
+  """
+  nodes, tasks = (environment.get(f"SLURM_{name}") for name in ("STEP_NUM_NODES", "NTASKS"))
+  chosen = "JAX_LOCAL_DEVICE_IDS" in environment
+  return [] if nodes and nodes == tasks and not chosen else None
+
+
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
   """Joins the others; before anything asks JAX for devices.
 
@@ -64,6 +75,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       coordinator,
       processes,
       process,
+      local_devices(os.environ),
       initialization_timeout=JOIN,
       heartbeat_timeout_seconds=HEARTBEAT,
     )

@@ -233,6 +233,39 @@ def test_a_second_interrupt_ends_a_process_and_its_child():
     assert started.wait() == -signal.SIGINT
 
 
+def joined(**environment):
+  """What a process answers that joins with these variables alone: the GPUs it takes, or an error."""
+  code = "import jax; from diffjax import processes; processes.join(None, None, None);"
+  code += "print(jax.config.values['jax_cuda_visible_devices'])"
+  environment |= {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+
+
+def test_a_slurm_task_that_is_alone_in_its_node_takes_all_gpus():
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  alone = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "1"}
+  alone |= {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": str(port)}
+  found = joined(**alone)
+  assert found.stdout == "all\n", found.stderr
+
+
+@pytest.mark.parametrize(
+  "environment, expected",
+  [
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "8"}, []),
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "64"}, None),
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "8", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ({}, None),
+  ],
+)
+def test_tasks_that_share_a_node_are_left_to_jax(environment, expected):
+  assert processes.local_devices(environment) == expected
+
+
 @pytest.mark.parametrize(
   "flags, message",
   [
