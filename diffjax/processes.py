@@ -66,7 +66,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
   """Joins the others; before anything asks JAX for devices.
 
   Raises:
-    ConfigError: they do not all start within JOIN seconds.
+    ConfigError: they do not all start within JOIN seconds, or nothing names them.
   """
   import jax
 
@@ -82,6 +82,12 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
   except RuntimeError as error:
     raise ConfigError(
       f"the processes of this run did not find each other within {JOIN} seconds: {str(error).splitlines()[0]}"
+    ) from None
+  except ValueError as error:
+    raise ConfigError(
+      f"JAX does not find out which processes this run has: {str(error).rstrip('.')}. Give --coordinator=HOST:PORT, "
+      "--processes=N and --process=I; or, where libtpu is installed but no TPU is there, set JAX_PLATFORMS to cpu "
+      "or cuda."
     ) from None
 
 

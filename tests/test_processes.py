@@ -266,6 +266,11 @@ def test_tasks_that_share_a_node_are_left_to_jax(environment, expected):
   assert processes.local_devices(environment) == expected
 
 
+def test_a_machine_that_knows_no_others_is_told():
+  found = joined()
+  assert "ConfigError: JAX does not find out which processes this run has" in found.stderr
+
+
 @pytest.mark.parametrize(
   "flags, message",
   [
