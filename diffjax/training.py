@@ -216,6 +216,8 @@ def _loop(
   take = devices.train(make_chunk(make_step(run.experiment)))
   pictured, about, copies = Pictures(run), workdir.about(config), Copies(devices, state)
   interval, due, latest = Interval(start), None, {}
+  if config.parallel.check_every:
+    copies.check(state, start)
 
   def report():
     nonlocal due, latest

@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import Mesh
 
 from diffjax import config as configs
-from diffjax import consistency, experiment, keys, parallel, state
+from diffjax import consistency, experiment, keys, parallel, state, training
+from diffjax import run as runs
 from diffjax.data import SOURCES
 from diffjax.data.pipeline import chunk_reader
 from diffjax.parallel import AXES, Parallel
@@ -124,19 +125,46 @@ def test_copies_that_differ_in_a_bit_are_found(trained, name):
   devices, _, _, now = trained[name]
   copies = consistency.Copies(devices, now)
   copies.check(now, 20)
-  leaf = kernels(now)[0]
+  with pytest.raises(
+    RunError, match="At step 40 process 0 does not hold the numbers that process 0 holds of"
+  ):
+    copies.check(broken(now, kernels(now)[0]), 40)
+
+
+def broken(now, leaf):
+  """The state with one bit of one device's copy of a leaf flipped."""
   parts = [np.asarray(shard.data).copy() for shard in leaf.addressable_shards]
-  parts[5].view(np.uint32)[3, 7] ^= 1
+  parts[5].view(np.uint32).flat[7] ^= 1
   wrong = jax.make_array_from_single_device_arrays(
     leaf.shape,
     leaf.sharding,
     [jax.device_put(part, shard.device) for part, shard in zip(parts, leaf.addressable_shards, strict=True)],
   )
-  broken = jax.tree.map(lambda x: wrong if x is leaf else x, now)
-  with pytest.raises(
-    RunError, match="At step 40 process 0 does not hold the numbers that process 0 holds of"
-  ):
-    copies.check(broken, 40)
+  return jax.tree.map(lambda x: wrong if x is leaf else x, now)
+
+
+def short():
+  """A config of a run that is soon made."""
+  config = configs.base()
+  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
+  config.train.steps, config.train.warmup, config.train.batch_size = 8, 0, B
+  config.log.every = config.log.sample_every = config.checkpoint.every = config.parallel.check_every = 8
+  config.compile_cache = False
+  return config
+
+
+def test_copies_are_compared_before_the_first_step(monkeypatch, tmp_path):
+  new_state = runs.Run.new_state
+
+  def odd(run):
+    now = new_state(run)
+    leaf = next(x for x in jax.tree.leaves(now.params) if x.ndim == 4 and x.shape[-1] == 8)
+    return broken(now, leaf)
+
+  monkeypatch.setattr(runs.Run, "new_state", odd)
+  monkeypatch.setattr(Parallel, "train", lambda *_: lambda *_: pytest.fail("a step was made"))
+  with pytest.raises(RunError, match="At step 0 process 0 does not hold the numbers"):
+    training.train(short(), tmp_path)
 
 
 def test_what_processes_run_is_compared():
