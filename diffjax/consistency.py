@@ -1,7 +1,7 @@
 """All processes of a run do the same: what they do is compared, and a run in which one differs ends everywhere.
 
-What they run (config, commit, packages, data, the step they go on from) is compared before anything
-is compiled; what they have become, the copies of every array of the state on all devices, before the
+What they run (workdir, mode, config, commit, packages, data, the step they go on from) is compared before
+anything is compiled; what they have become, the copies of every array of the state on all devices, before the
 first step and every config.parallel.check_every steps, bit for bit. All processes see all that is compared, so
 that all of them raise the same error.
 """

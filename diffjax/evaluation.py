@@ -51,7 +51,7 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
   Raises:
     ConfigError: see run.start, where nothing is trained yet, or a metric that does not fit the data.
   """
-  run = runs.start(config, folder)
+  run = runs.start(config, folder, "eval")
   metrics, sampling, reports = None, Sampling(run.experiment, run.parallel), []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
     for step, weights, params in run.trained(config.eval.checkpoints):
@@ -186,7 +186,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
     ConfigError: see run.start; no images, images that are none, or of several sizes.
   """
   found, labels, classes = images_of(images)
-  run = runs.start(config, folder)
+  run = runs.start(config, folder, f"eval --images={images}")
   asked = labels if classes and classes == run.train.num_classes else None
   begun = time.monotonic()
   metrics = _metrics(run)

@@ -85,11 +85,17 @@ class Run:
         yield step, name, params
 
 
-def start(config: ConfigDict, folder: Path) -> Run:
+def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   """Checks everything that can be checked before a compile.
+
+  Args:
+    config: the config.
+    folder: the workdir.
+    mode: what main.py will do, the same in all processes.
 
   Raises:
     ConfigError: a field that cannot be right, data that are not there, or a workdir of another config.
+    RunError: another process does something else.
   """
   check(config)
   if workdir.has_run(folder):
@@ -101,7 +107,8 @@ def start(config: ConfigDict, folder: Path) -> Run:
   devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
   train = experiment.source(config, "train")
   same = workdir.about(config) | {"data": train.fingerprint}
-  consistency.require_same(devices, {name: same[name] for name in ("commit", "packages", "data")})
+  command = {"--workdir": str(folder.absolute()), "--mode": mode}
+  consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
   consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(same["config"])})
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_data(folder, train.fingerprint)

@@ -114,7 +114,7 @@ def sample(config: ConfigDict, folder: Path) -> None:
   Raises:
     ConfigError: see run.start, and where nothing is trained yet.
   """
-  run = runs.start(config, folder)
+  run = runs.start(config, folder, "sample")
   ((step, weights, params),) = run.trained()
   settings = config.sample
   batch_size = min(settings.batch_size, settings.count)

@@ -160,7 +160,7 @@ def train(config: ConfigDict, folder: Path) -> None:
     ConfigError: see run.start.
     RunError: a damaged checkpoint, or a loss that is not finite.
   """
-  run = runs.start(config, folder)
+  run = runs.start(config, folder, "train")
   parallel.check_batch(
     run.parallel, "config.train.batch_size", config.train.batch_size, config.train.accumulate
   )

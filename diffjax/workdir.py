@@ -5,6 +5,7 @@ config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   sam
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import subprocess
@@ -38,18 +39,18 @@ def about(config: ConfigDict) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-  """The git commit of the code, "+changes" where the tree differs from it; None outside a repository."""
+  """The git commit of the code, "+changes-" and their hash where the tree differs; None outside a repository."""
   root = Path(__file__).resolve().parents[1]
   git = ["git", "-C", str(root)]
   try:
     head = subprocess.run(
       [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    status = [*git, "status", "--porcelain", "--untracked-files=no"]
-    changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD"]
+    changes = subprocess.run(diff, capture_output=True, check=True).stdout
   except (OSError, subprocess.CalledProcessError):
     return None
-  return f"{head}+changes" if changed else head
+  return f"{head}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else head
 
 
 def save(workdir: Path, config: ConfigDict, fingerprint: str) -> None:

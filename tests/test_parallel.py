@@ -1,6 +1,7 @@
 """Meshes of several axes against one device; where arrays lie, what is communicated, copies that differ."""
 
 import re
+import subprocess
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 from diffjax import config as configs
-from diffjax import consistency, experiment, keys, parallel, state, training
+from diffjax import consistency, experiment, keys, parallel, state, training, workdir
 from diffjax import run as runs
 from diffjax.data import SOURCES
 from diffjax.data.pipeline import chunk_reader
@@ -165,6 +166,34 @@ def test_copies_are_compared_before_the_first_step(monkeypatch, tmp_path):
   monkeypatch.setattr(Parallel, "train", lambda *_: lambda *_: pytest.fail("a step was made"))
   with pytest.raises(RunError, match="At step 0 process 0 does not hold the numbers"):
     training.train(short(), tmp_path)
+
+
+@pytest.mark.parametrize("mine, other, name", [("train", "eval", "--mode"), ("here", "there", "--workdir")])
+def test_processes_do_the_same_in_the_same_folder(monkeypatch, tmp_path, mine, other, name):
+  monkeypatch.setattr(Parallel, "texts", lambda self, text: [text, re.sub(rf"\b{mine}\"", f'{other}"', text)])
+  with pytest.raises(RunError, match=f"Process 1 of 2 runs something else: {name} is .*{other}' there"):
+    runs.start(short(), tmp_path / "here", "train")
+
+
+def test_changes_of_the_code_are_told_apart(monkeypatch, tmp_path):
+  def git(*words):
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
+
+  code = tmp_path / "diffjax" / "workdir.py"
+  code.parent.mkdir()
+  monkeypatch.setattr(workdir, "__file__", str(code))
+  git("init")
+  found = []
+  for text in ("one", "two", "three", "two"):
+    code.write_text(text)
+    if not found:
+      git("add", ".")
+      git("commit", "--message=one")
+    found.append(workdir.commit())
+  head, two, three, again = found
+  assert len(head) == 40 and two.startswith(f"{head}+changes-") and three.startswith(f"{head}+changes-")
+  assert two == again != three
 
 
 def test_what_processes_run_is_compared():
