@@ -113,7 +113,7 @@ TIMES: dict[str, Callable[..., Drawn]] = {
 NORMAL = {"log_normal": ("log(sigma / alpha)", _log_ratios), "logit_normal": ("log(t / (1 - t))", _logits)}
 
 
-def check(schedule: Schedule, times: str, options: Mapping[str, float]) -> None:
+def check(schedule: Schedule, times: str, options: Mapping[str, Any]) -> None:
   """Refuses a normal distribution that hardly reaches the schedule, where float32 has no digits for its draws.
 
   Args:
