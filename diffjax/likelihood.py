@@ -60,7 +60,8 @@ from diffjax.gaussian import (
 )
 from diffjax.ranges import Count, NotNegative, Positive, one_of
 from diffjax.samplers.ancestral import VARIANCES
-from diffjax.schedules import SCALES, Schedule
+from diffjax.scales import SCALES
+from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
 
 LEVELS = 256

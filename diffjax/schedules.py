@@ -1,16 +1,8 @@
-"""Noise schedules: a log-SNR curve (curves.py) and a scale rule.
+"""Noise schedules: a log-SNR curve (curves.py) and a scale rule (scales.py).
 
     x_t = alpha(t) x0 + sigma(t) eps,   logsnr(t) = log(alpha^2 / sigma^2), strictly decreasing      (1)
 
-Small t is data and t = 1 is noise. With r = exp(-logsnr / 2) = sigma / alpha the scale rule splits the
-log-SNR into alpha and sigma:
-
-    vp      alpha^2 + sigma^2 = 1      alpha = sigmoid(logsnr)^(1/2)                                  (2)
-    ve      alpha = 1                  sigma = r                                                      (3)
-    fm      alpha + sigma = 1          alpha = sigmoid(logsnr / 2) = 1 / (1 + r)                      (4)
-    subvp   alpha^2 + sigma = 1        sigma = 2 / (1 + sqrt(1 + 4 / r^2))                            (5)
-
-No formula subtracts alpha_bar from 1, which loses three digits near the data in float32.
+Small t is data and t = 1 is noise.
 
 A schedule of T discrete steps is a float64 table of log-SNR at t_i = (i + 1) / T, i = 0..T-1, linear in
 log-SNR between its rows. Everything follows the dtype of t.
@@ -42,7 +34,8 @@ from diffjax.curves import (
   VpLinear,
   pytree,
 )
-from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, closed, inside, one_of
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, closed, inside
+from diffjax.scales import SCALES, Scale
 from diffjax.types import ConfigError, Params, Times
 
 Rows = Annotated[int, at_least(2)]
@@ -50,33 +43,6 @@ Beta = Annotated[float, inside(0, 1)]
 Rho = Annotated[float, closed(0.1, 1000)]  # beyond, float32 has no digits for sigma^(1 / rho)
 
 
-def _vp(logsnr):
-  # Half the logarithm, since sigmoid itself is 0 long before its root is.
-  return jnp.exp(jax.nn.log_sigmoid(logsnr) / 2), jnp.exp(jax.nn.log_sigmoid(-logsnr) / 2)
-
-
-def _ve(logsnr):
-  return jnp.ones_like(logsnr), jnp.exp(-logsnr / 2)
-
-
-def _fm(logsnr):
-  # Not jax.nn.sigmoid, whose derivative s (1 - s) has no digits left where s is nearly 1.
-  return jnp.exp(jax.nn.log_sigmoid(logsnr / 2)), jnp.exp(jax.nn.log_sigmoid(-logsnr / 2))
-
-
-def _subvp(logsnr):
-  # alpha = e^-a and sigma = 1 - e^-2a, so that r = 2 sinh(a); the derivatives keep their digits too.
-  a = jnp.arcsinh(jnp.exp(-logsnr / 2) / 2)
-  return jnp.exp(-a), -jnp.expm1(-2 * a)
-
-
-SCALES: dict[str, Callable[[Times], tuple[Times, Times]]] = {
-  "vp": _vp,
-  "ve": _ve,
-  "fm": _fm,
-  "subvp": _subvp,
-}
-Scale = Annotated[str, one_of(SCALES)]
 LIMIT = 87.0  # float32 holds e^87, but neither SNR nor 1 / SNR much beyond
 
 

@@ -16,6 +16,7 @@ hypothesis.settings.load_profile("diffjax")
 CHECKED = (
   "keys",
   "curves",
+  "scales",
   "schedules",
   "gaussian",
   "predictions",

@@ -16,7 +16,8 @@ from diffjax.denoisers import (
 )
 from diffjax.gaussian import expand
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
-from diffjax.schedules import SCALES, SCHEDULES
+from diffjax.scales import SCALES
+from diffjax.schedules import SCHEDULES
 
 VAR = 0.25
 SCHEDULE = SCHEDULES["continuous_cosine"]()

@@ -15,6 +15,7 @@ ORDER = (
   "console",
   "keys",
   "curves",
+  "scales",
   "schedules",
   "gaussian",
   "predictions",
@@ -48,7 +49,18 @@ ORDER = (
   "commandline",
 )
 PURE = (
-  *("types", "ranges", "keys", "curves", "schedules", "gaussian", "predictions", "denoisers", "times"),
+  *(
+    "types",
+    "ranges",
+    "keys",
+    "curves",
+    "scales",
+    "schedules",
+    "gaussian",
+    "predictions",
+    "denoisers",
+    "times",
+  ),
   *("weights", "objectives", "samplers", "likelihood", "models", "state", "optimization"),
 )
 # All that pure functions of arrays need; nothing here opens a file or knows the machine.

@@ -9,7 +9,8 @@ import pytest
 
 from diffjax.gaussian import diffuse
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, check, error_scale, target, to_x0_eps
-from diffjax.schedules import SCALES, SCHEDULES
+from diffjax.scales import SCALES
+from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError
 
 

@@ -12,7 +12,8 @@ from variants import VARIANTS
 
 from diffjax import config as configs
 from diffjax import experiment
-from diffjax.schedules import LIMIT, SCALES, SCHEDULES, from_betas, parameters, rebuilt, shifted
+from diffjax.scales import SCALES
+from diffjax.schedules import LIMIT, SCHEDULES, from_betas, parameters, rebuilt, shifted
 from diffjax.types import ConfigError
 
 

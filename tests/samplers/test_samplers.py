@@ -9,7 +9,8 @@ from one_of import OneOf
 from diffjax import keys
 from diffjax.denoisers import gaussian_denoiser, mixture_denoiser
 from diffjax.samplers import SAMPLERS, base, dpmpp, grids
-from diffjax.schedules import SCALES, SCHEDULES
+from diffjax.scales import SCALES
+from diffjax.schedules import SCHEDULES
 
 MEAN, VAR = 0.7, 0.25
 DETERMINISTIC = [name for name in SAMPLERS if SAMPLERS[name]().deterministic]
