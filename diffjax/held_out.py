@@ -7,6 +7,7 @@ the objective's weight and kind; on a table the times are rows.
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,13 +23,14 @@ EDGES = np.array([-9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0])
 
 def bands(schedule: Schedule, count: int) -> Mapping[str, np.ndarray]:
   """Times [count] of every band that the schedule reaches, by name."""
-  low, high = float(schedule.logsnr(1.0)), float(schedule.logsnr(schedule.t_min))
+  high, low = schedule.ends
+  times_of = jax.jit(Schedule.t_of)
   found = {}
   for start, end in zip(EDGES[:-1], EDGES[1:], strict=True):
     inside = np.clip([start, end], low, high)
     if inside[0] < inside[1]:
       logsnr = inside[0] + (inside[1] - inside[0]) * (np.arange(count) + 0.5) / count
-      t = np.asarray(schedule.t_of(logsnr.astype(np.float32)))
+      t = np.asarray(times_of(schedule, logsnr.astype(np.float32)))
       if schedule.steps is not None:
         t = np.round(t * schedule.steps) / schedule.steps
       found[f"logsnr_{start:g}_to_{end:g}"] = t.astype(np.float32)

@@ -104,7 +104,13 @@ class Schedule:
   @property
   def ends_without_signal(self) -> bool:
     """Whether alpha(1) = 0."""
-    return not np.isfinite(self.logsnr(1.0))
+    return not np.isfinite(self.ends[1])
+
+  @property
+  def ends(self) -> tuple[float, float]:
+    """The log-SNR at t_min and at 1, in float32; compiled as one, since operation by operation takes a second."""
+    start, end = jax.jit(Schedule.logsnr)(self, np.asarray([self.t_min, 1], np.float32))
+    return float(start), float(end)
 
 
 def check(schedule: Schedule, name: str) -> None:
@@ -118,7 +124,7 @@ def check(schedule: Schedule, name: str) -> None:
     ConfigError: a log-SNR that does not fall from t_min to 1, or an end where SNR overflows or underflows; but -inf
       at t = 1, where alpha = 0, is allowed.
   """
-  start, end = map(float, schedule.logsnr(jnp.asarray([schedule.t_min, 1], jnp.float32)))
+  start, end = schedule.ends
   silent = end == -np.inf and schedule.scale != "ve"
   if not (end < start and abs(start) <= LIMIT and (silent or abs(end) <= LIMIT)):
     raise ConfigError(
