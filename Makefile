@@ -7,13 +7,14 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 
-.PHONY: help install demo test test-torch test-assets test-sweep test-slurm sweep lint lock clean
+.PHONY: help install demo test test-torch test-assets test-slow test-sweep test-slurm sweep lint lock clean
 
 help:
 	@echo "make demo        install into $(VENV), train on scikit-learn's digits, sample, evaluate"
 	@echo "make test        install into $(VENV) and run the tests   [PYTHON=python3.12]"
 	@echo "make test-torch  compare the U-Net with diffusers' (PyTorch, large download)"
 	@echo "make test-assets  what needs DIFFJAX_INCEPTION, TFDS_DATA_DIR and DIFFJAX_GOLDEN (see tests/metrics)"
+	@echo "make test-slow   further combinations of devices, modes and parts"
 	@echo "make sweep       objectives x schedules on digits: nine minutes or so on 2 cores, table and picture"
 	@echo "make test-sweep  train, stop, resume and collect a small sweep; check the TPU script with shellcheck"
 	@echo "make test-slurm  a sweep on a Slurm of one node (as root; apt-get install slurm-wlm munge)"
@@ -56,6 +57,9 @@ test-assets: install
 sweep: install
 	$(VENV)/bin/python -m experiments.launch objectives --on=local
 	$(VENV)/bin/python -m experiments.collect objectives
+
+test-slow: install
+	$(VENV)/bin/python -m pytest -q -n 2 -m slow
 
 test-sweep: install
 	$(VENV)/bin/python -m pytest -q -m "sweep or shellcheck"

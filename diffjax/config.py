@@ -184,7 +184,7 @@ def base() -> ConfigDict:
       "guidance_rescale": 0.0,  # phi of Lin et al. 2024
       "label": placeholder(int),  # of every sample; by default they take turns
       "count": 64,
-      "batch_size": 64,  # global; rounded up to a multiple of the devices
+      "batch_size": 64,  # global; rounded up to a multiple of the devices; 0 for what fits their memory
       "seed": 0,
     }
   )
@@ -317,7 +317,7 @@ RANGES = {
   "sample.guidance": ranges.FINITE,
   "sample.steps": ranges.at_least(1),
   "sample.count": ranges.at_least(1),
-  "sample.batch_size": ranges.at_least(1),
+  "sample.batch_size": ranges.at_least(0),
   "sample.seed": ranges.closed(0, 2**32 - 1),
   "eval.count": ranges.at_least(0),
   "eval.seeds": ranges.at_least(1),
@@ -353,6 +353,11 @@ def check(config: ConfigDict) -> None:
   if config.sample.weights not in weights or (config.sample.weights == "ema" and not config.train.ema):
     known = weights if config.train.ema else weights[1:]
     _refuse("sample", "weights", config.sample.weights, known)
+  if not config.sample.batch_size and config.eval.likelihood:
+    raise ConfigError(
+      "config.sample.batch_size is 0, which sizes batches to the memory that sampling takes, but "
+      f"config.eval.likelihood is {config.eval.likelihood}, which takes more; set a number of images, 64 say."
+    )
   if not re.fullmatch(r"latest|all|\d+(,\d+)*", config.eval.checkpoints):
     raise ConfigError(
       f"config.eval.checkpoints is {config.eval.checkpoints!r}; it must be latest, all, or steps such as "

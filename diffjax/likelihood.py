@@ -39,7 +39,6 @@ Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 from collections.abc import Callable, Iterable
 from typing import Annotated, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -247,6 +246,8 @@ def ode_likelihood(
   Raises:
     ConfigError: an unknown dequantisation or trace, or no probes.
   """
+  import diffrax  # which takes half a second, and most runs need none of it
+
   ranges.check("eval.ode.dequantise", dequantise, one_of(DEQUANTISATIONS))
   ranges.check("eval.ode.trace", trace, one_of(TRACES))
   ranges.check("eval.ode.probes", probes, ranges.of(Count))

@@ -38,6 +38,7 @@ SMALL = 2**14  # numbers; an array with fewer is copied to every device
 # they take twice as long, but what runs once does not mind.
 EFFORT = "xla_backend_optimization_level"
 EFFORTS = {"often": 1, "once": 0}
+SHARE = 0.75  # of the free memory, for batches that are sized to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +205,25 @@ class Parallel:
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("often"))
     return lambda shared, batch: compiled(shared, self.shard(batch))
 
+  def fitting(self, function: Callable, shared: Any, batch: Any) -> int:
+    """The largest batch, a power of two on each device, with which a function of `batched` fits the free memory.
+
+    Args:
+      function: (shared, batch) -> batch.
+      shared, batch: their shapes and types. The function is compiled for this batch, and an example taken to need
+        its part of all that is not `shared`: rather too much, so that the answer is rather too small.
+    """
+    put = lambda place: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape))  # noqa: E731
+    shared = jax.tree.map(put(self.of_state), shared)
+    batch = jax.tree.map(put(lambda shape: self.cut()), batch)
+    kept = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shared))
+    compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("once"))
+    needs = compiled.lower(shared, batch).compile().memory_analysis()
+    needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
+    each = (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
+    fits = int((SHARE * min(map(free_memory, self.mesh.local_devices)) - kept) / each)
+    return self.agree(self.batch_devices << max(fits, 1).bit_length() - 1)
+
   def fetch(self, tree: Any) -> Any:
     """Copies to NumPy, gathered from all devices and processes."""
     if self.process_count == 1:
@@ -250,6 +270,13 @@ class Parallel:
   def padded(self, count: int) -> int:
     """The next number that the batch's shares divide."""
     return -(-count // self.batch_devices) * self.batch_devices
+
+
+def free_memory(device: jax.Device) -> int:
+  """Bytes; of a CPU, which keeps no account, the machine's memory shared between its devices."""
+  if account := device.memory_stats():
+    return account["bytes_limit"] - account["bytes_in_use"]
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
 
 
 def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, small: int = SMALL) -> Parallel:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
@@ -22,6 +23,7 @@ from diffjax.types import Params
 COLUMNS = 10  # of the denoising strip, besides x_T
 STRIPS = 8
 GRID = 256  # samples in a grid
+PROBED = 8  # samples a device in the batch by which the memory of a sample is found
 
 
 def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
@@ -33,14 +35,23 @@ def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
 
 
 class Sampling:
-  """Draws samples with an experiment's sampler; one compile serves every number of steps and key."""
+  """Draws samples with an experiment's sampler; one compile serves every number of steps and key.
 
-  def __init__(self, experiment: Experiment, parallel: Parallel, batch_size: int | None = None):
-    """Compiles nothing yet; `batch_size` is config.sample's unless given."""
+  Attributes:
+    batch_size: samples in a batch: config.sample's, or where that is 0 as many as fit the devices' memory.
+  """
+
+  def __init__(self, experiment: Experiment, parallel: Parallel, most: int):
+    """Compiles nothing yet, unless config.sample.batch_size is 0 and the memory has to be looked at.
+
+    Args:
+      experiment: the experiment.
+      parallel: the devices.
+      most: samples that will be asked for at once; a batch need not be larger.
+    """
     self._parallel = parallel
     self._grid, length = base.padded(experiment.grid)
     self._last = int(length) - 1
-    self._batch_size = parallel.padded(batch_size or experiment.config.sample.batch_size)
     shape, sampler, final = experiment.image_shape, experiment.sampler, experiment.config.sample.final
 
     def begin(shared, batch):
@@ -58,6 +69,14 @@ class Sampling:
       return carry, base.FINALS[final](denoiser, carry.x, grid[stop])
 
     self._begin, self._advance = parallel.batched(begin), parallel.batched(advance)
+    batch_size = experiment.config.sample.batch_size
+    if not batch_size:
+      count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
+      params = jax.eval_shape(experiment.init, key)
+      batch = {name: jax.ShapeDtypeStruct((count,), jnp.int32) for name in ("index", "label")}
+      batch["carry"] = jax.eval_shape(begin, (params, key), batch)
+      batch_size = parallel.fitting(advance, (params, key, self._grid, place, place), batch)
+    self.batch_size = parallel.padded(min(batch_size, most))
 
   def walk(
     self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray, stops: np.ndarray
@@ -92,17 +111,17 @@ class Sampling:
   ) -> np.ndarray:
     """The samples `index` [n] of the classes `labels` [n], uint8 [n, H, W, C]; `done` hears their number."""
     parts = []
-    for start in range(0, len(index), self._batch_size):
-      rows = np.minimum(np.arange(start, start + self._batch_size), len(index) - 1)
+    for start in range(0, len(index), self.batch_size):
+      rows = np.minimum(np.arange(start, start + self.batch_size), len(index) - 1)
       ((_, images),) = self.walk(params, key, index[rows], labels[rows], [self._last])
       parts.append(pictures.to_uint8(self._parallel.fetch(images)))
-      done(min(start + self._batch_size, len(index)))
+      done(min(start + self.batch_size, len(index)))
     return np.concatenate(parts)[: len(index)]
 
   def strip(self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """x_T ... x_0 of the first samples of `index`: uint8 [S, n, H, W, C], clipped for viewing."""
     stops = np.unique(np.linspace(0, self._last, COLUMNS).round().astype(int))
-    rows = np.minimum(np.arange(self._batch_size), len(index) - 1)
+    rows = np.minimum(np.arange(self.batch_size), len(index) - 1)
     walked = list(self.walk(params, key, index[rows], labels[rows], stops))
     steps = [x for x, _ in walked] + [walked[-1][1]]
     return np.stack([pictures.to_uint8(self._parallel.fetch(x))[:STRIPS] for x in steps])[:, : len(index)]
@@ -117,8 +136,7 @@ def sample(config: ConfigDict, folder: Path) -> None:
   run = runs.start(config, folder, "sample")
   ((step, weights, params),) = run.trained()
   settings = config.sample
-  batch_size = min(settings.batch_size, settings.count)
-  sampling, key = Sampling(run.experiment, run.parallel, batch_size), keys.seed(settings.seed)
+  sampling, key = Sampling(run.experiment, run.parallel, settings.count), keys.seed(settings.seed)
   index = np.arange(settings.count)
   labels = labels_of(run.experiment, index)
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:

@@ -129,8 +129,7 @@ class Pictures:
   def __init__(self, run: Run):
     """Compiles nothing yet."""
     config = run.config
-    count = min(config.log.samples, config.sample.batch_size)
-    self._run, self._sampling = run, Sampling(run.experiment, run.parallel, count)
+    self._run, self._sampling = run, Sampling(run.experiment, run.parallel, config.log.samples)
     self._index = np.arange(config.log.samples)
     count = min(config.log.held_out, len(run.test))
     rows = run.test.read(np.arange(count)) if count else None

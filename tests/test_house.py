@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -190,3 +192,19 @@ def test_only_parallel_knows_devices(path):
 def test_a_config_uses_only_the_config_and_other_configs(path):
   for line, name in imports(path):
     assert name == "diffjax.config" or name.startswith("configs."), f"{path}:{line} imports {name}"
+
+
+def test_a_run_on_digits_imports_nothing_slow_that_it_does_not_need():
+  slow = ("diffrax", "scipy", "sklearn", "matplotlib", "grain", "tensorflow_datasets", "wandb")
+  program = f"""
+import sys
+from configs import digits
+from diffjax import experiment, training
+config = digits.get_config()
+source = experiment.source(config, "train")
+experiment.create(config, source.image_shape, source.num_classes)
+print([name for name in {slow} if name in sys.modules])
+"""
+  command = [sys.executable, "-c", program]
+  child = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+  assert child.stdout.strip() == "[]"

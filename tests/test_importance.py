@@ -170,7 +170,13 @@ def alone():
 
 @pytest.mark.parametrize(
   "mode, count, parts, chunk",
-  [("jit", 8, 1, 1), ("pmap", 8, 1, 1), ("pmap", 1, 1, 2), ("jit", 2, 4, 3), ("pmap", 2, 4, 1)],
+  [
+    ("pmap", 8, 1, 1),
+    ("jit", 2, 4, 3),
+    pytest.param("jit", 8, 1, 1, marks=pytest.mark.slow),
+    pytest.param("pmap", 1, 1, 2, marks=pytest.mark.slow),
+    pytest.param("pmap", 2, 4, 1, marks=pytest.mark.slow),
+  ],
 )
 def test_the_history_is_the_same_on_all_devices_in_parts_and_in_chunks(alone, mode, count, parts, chunk):
   made = make(train__accumulate=parts)
@@ -182,7 +188,7 @@ def test_the_history_is_the_same_on_all_devices_in_parts_and_in_chunks(alone, mo
   assert last.memory.counts.sum() == 6 * B and np.ptp(probabilities(last.memory)) > 0
 
 
-@pytest.mark.parametrize("mode, count", [("jit", 8), ("pmap", 2)])
+@pytest.mark.parametrize("mode, count", [("jit", 8), pytest.param("pmap", 2, marks=pytest.mark.slow)])
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path, mode, count):
   made, parallel = make(), devices(mode, count)
   straight = walked(made, parallel, 6)

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 from diffjax import config as configs
-from diffjax import experiment, keys, pictures
+from diffjax import experiment, keys, parallel, pictures
 from diffjax.parallel import Parallel
 from diffjax.samplers import base
 from diffjax.sampling import STRIPS, Sampling, labels_of
@@ -38,9 +38,10 @@ def make(**changes):
 
 
 def draw(made, mode, count, total=20):
-  parallel = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  devices = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
   index = np.arange(total)
-  return Sampling(made, parallel).draw(made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index))
+  sampling = Sampling(made, devices, total)
+  return sampling.draw(made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,32 @@ def test_samples_do_not_depend_on_devices_or_batches(alone, mode, count, batch_s
   np.testing.assert_allclose(got, alone, atol=1)  # a rounding of 255 levels
 
 
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
+  devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  sizes, wide = {}, 2**18
+
+  def function(shared, batch):  # needs `wide` numbers an example, and their sines
+    return jnp.sort(jnp.sin(batch["x"][:, None] + shared), axis=1)[:, ::-1].sum(1)
+
+  like = lambda n: {"x": jax.ShapeDtypeStruct((n,), jnp.float32)}  # noqa: E731
+  shared = jax.ShapeDtypeStruct((wide,), jnp.float32)
+  for memory in (2**26, 2**27):
+    monkeypatch.setattr(parallel, "free_memory", lambda device, memory=memory: memory)
+    sizes[memory] = devices.fitting(function, shared, like(8 * count))
+    each = sizes[memory] // count
+    assert each & (each - 1) == 0 and sizes[memory] == each * count
+    compiled = jax.jit(function).lower(shared, like(each)).compile().memory_analysis()
+    needed = compiled.temp_size_in_bytes + compiled.argument_size_in_bytes
+    assert needed <= parallel.SHARE * memory < 5 * needed  # it fits, and four times as many would not
+  assert sizes[2**27] == 2 * sizes[2**26]
+  sampling = Sampling(make(batch_size=0), devices, 20)
+  assert sampling.batch_size == devices.padded(20)  # no more than are asked for
+  monkeypatch.setattr(parallel, "free_memory", lambda device: 1)
+  assert Sampling(make(batch_size=0), devices, 20).batch_size == count
+  np.testing.assert_allclose(draw(make(batch_size=0), "jit", count).astype(int), alone, atol=1)
+
+
 def test_the_job_walks_as_the_library_does(alone):
   made, index = make(), np.arange(20)
   params, labels = made.init(keys.seed(1)), jnp.asarray(index % 10)
@@ -70,7 +97,7 @@ def test_the_job_walks_as_the_library_does(alone):
 
 def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
   made, index = make(), np.arange(20)
-  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))))
+  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
   params, labels = made.init(keys.seed(1)), labels_of(made, index)
   strip = sampling.strip(params, keys.seed(5), index, labels)
   assert strip.shape[1:] == (STRIPS, *SHAPE)

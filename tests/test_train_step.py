@@ -127,10 +127,10 @@ def alone():
   [
     ("jit", 8, 1, 1),
     ("pmap", 8, 1, 1),
-    ("pmap", 1, 1, 1),
+    pytest.param("pmap", 1, 1, 1, marks=pytest.mark.slow),
     ("jit", 2, 4, 1),
     ("pmap", 2, 4, 3),
-    ("jit", 2, 1, 3),
+    pytest.param("jit", 2, 1, 3, marks=pytest.mark.slow),
   ],
 )
 def test_devices_accumulated_parts_and_chunks_change_nothing(alone, mode, count, parts, chunk):

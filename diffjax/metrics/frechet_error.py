@@ -14,10 +14,10 @@ It is about FID_N, the distance expected of N samples, and does not take the bia
 reference as fixed.
 """
 
+import statistics
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike
 
 from diffjax.metrics.frechet import Gaussian, distance_to
@@ -122,5 +122,5 @@ def bootstrap(
   value = distance(empty.add(features))
   draws = [distance(empty.add(features[rng.integers(0, n, n)])) for _ in range(resamples)]
   error = float(np.std(draws, ddof=1))
-  reach = float(scipy.special.ndtri((1 + level) / 2)) * error
+  reach = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
   return Interval(value, max(0.0, value - reach), value + reach, error)

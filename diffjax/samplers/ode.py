@@ -10,10 +10,8 @@ as short as its two ends; the tolerances decide what it costs. The error of one 
 atol + rtol |y|, in the root mean square over an example.
 """
 
-from collections.abc import Callable
 from typing import Annotated
 
-import diffrax
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
@@ -26,12 +24,7 @@ from diffjax.ranges import Count, above, at_least
 from diffjax.samplers.base import Carry, Sampler
 from diffjax.types import Batch, ConfigError, PerExample
 
-SOLVERS: dict[str, Callable] = {
-  "dopri5": diffrax.Dopri5,
-  "tsit5": diffrax.Tsit5,
-  "bosh3": diffrax.Bosh3,
-  "dopri8": diffrax.Dopri8,
-}
+SOLVERS = {"dopri5": "Dopri5", "tsit5": "Tsit5", "bosh3": "Bosh3", "dopri8": "Dopri8"}  # diffrax's names
 
 
 def _per_example(denoiser: Denoiser, x: Batch, t: PerExample):
@@ -76,6 +69,8 @@ def adaptive_ode(
     )
 
   def step(denoiser, schedule, carry, t, s, keys):
+    import diffrax  # which takes half a second, and no other sampler needs it
+
     x = carry.x
     t, s = (jnp.broadcast_to(jnp.asarray(u, x.dtype), x.shape[:1]) for u in (t, s))
     estimate, arrays = _per_example(denoiser, x, t)
@@ -89,7 +84,7 @@ def adaptive_ode(
     def solve(y, start, end):
       solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
-        SOLVERS[solver](),
+        getattr(diffrax, SOLVERS[solver])(),
         start,
         end,
         None,

@@ -1,5 +1,6 @@
 """Order, sources and the pipeline."""
 
+import importlib
 import threading
 
 import numpy as np
@@ -40,6 +41,19 @@ def test_digits_are_scikit_learns_and_split_by_class():
   assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
   for label in range(10):
     assert np.sum(test.labels == label) == np.sum(labels == label) // 5
+
+
+def test_digits_come_from_scikit_learn_s_loader_where_its_file_lies_elsewhere(monkeypatch):
+  module = importlib.import_module("diffjax.data.digits")
+  module._table.cache_clear()
+  before = SOURCES["digits"](split="train")
+  monkeypatch.setattr(module, "FILE", "moved.csv.gz")
+  module._table.cache_clear()
+  after = SOURCES["digits"](split="train")
+  module._table.cache_clear()
+  np.testing.assert_array_equal(after.images, before.images)
+  np.testing.assert_array_equal(after.labels, before.labels)
+  assert after.fingerprint == before.fingerprint
 
 
 def take(source, count, **kwargs):
