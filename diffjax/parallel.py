@@ -222,7 +222,7 @@ class Parallel:
     needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
     each = (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
     fits = int((SHARE * min(map(free_memory, self.mesh.local_devices)) - kept) / each)
-    return self.agree(self.batch_devices << max(fits, 1).bit_length() - 1)
+    return self.agree(self.batch_devices << (max(fits, 1).bit_length() - 1))
 
   def fetch(self, tree: Any) -> Any:
     """Copies to NumPy, gathered from all devices and processes."""
