@@ -1,5 +1,6 @@
 """Our side: what main.py runs, on images made up here."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -53,30 +54,23 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
 
 
 def sampling(
-  config: ConfigDict, size: int, walked: int, weights: Mapping | None = None
+  config: ConfigDict, size: int, batch: int, walked: int, weights: Mapping | None = None
 ) -> Callable[[], np.ndarray]:
-  """Draws a batch by config.sample, but only the first `walked` - 1 steps of its grid and the last denoising.
-
-  One compiled call, as in --mode=sample.
+  """Draws images as --mode=sample does, but only the first `walked` - 1 steps of config's grid and the last denoising.
 
   Args:
     config: of `cifar10`.
     size: of an image.
+    batch: images.
     walked: calls of the network.
     weights: a diffusers network's (same_weights.py); random ones otherwise.
   """
   devices = parallel.create(config.parallel.mode)
   made, net = experiment.create(config, (size, size, 3), 0), config.model.unet
+  made = dataclasses.replace(made, grid=made.grid[:walked])
   params = devices.init(lambda: made.init(keys.seed(0)))
   if weights is not None:
     model = converted(weights, params["model"], len(net.multipliers), net.blocks)
     params = devices.init(lambda: {**params, "model": model})
-  count = config.sample.batch_size
-  sampling, index = Sampling(made, devices, count), np.arange(count)
-  stops = np.asarray([walked - 1])
-
-  def draw():
-    ((_, final),) = sampling.walk(params, keys.seed(1), index, np.zeros(count, np.int32), stops)
-    return np.asarray(final)
-
-  return draw
+  sampling, index = Sampling(made, devices, batch), np.arange(batch)
+  return lambda: sampling.draw(params, keys.seed(1), index, np.zeros(batch, np.int32))

@@ -84,6 +84,26 @@ def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
   np.testing.assert_allclose(draw(make(batch_size=0), "jit", count).astype(int), alone, atol=1)
 
 
+def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
+  made, index, heard, walked = make(batch_size=2), np.arange(20), [], []
+  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), 20)
+  given = made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index)
+  np.testing.assert_allclose(sampling.draw(*given, heard.append).astype(int), alone, atol=1)
+  assert heard == list(range(2, 22, 2))
+
+  def walk(params, key, index, labels, stops, walk=sampling.walk):
+    walked.append(int(index[0]))
+    if index[0] == 2:
+      raise RuntimeError("no more")
+    return walk(params, key, index, labels, stops)
+
+  monkeypatch.setattr(sampling, "walk", walk)
+  heard.clear()
+  with pytest.raises(RuntimeError, match="no more"):
+    sampling.draw(*given, heard.append)
+  assert heard == [2] and len(walked) < 10  # what had not begun is not begun
+
+
 def test_the_job_walks_as_the_library_does(alone):
   made, index = make(), np.arange(20)
   params, labels = made.init(keys.seed(1)), jnp.asarray(index % 10)
