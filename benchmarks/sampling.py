@@ -1,9 +1,9 @@
 """python -m benchmarks.sampling: images/s of DDPM-1000, DDIM-50 and DPM-Solver++(2M)-20, ours and diffusers'.
 
-Both sides call the same network, with the same random weights, equally often. Ours draws as --mode=sample does, on a
-CPU two halves of the batch at once. On a CPU the network is small
-and only the first steps are walked; the columns images/s are then that time scaled to all steps, which is what a
-walk costs, since every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
+Both sides call the same network, with the same random weights, equally often. Ours draws as --mode=sample
+does: where a CPU is one device two halves of the batch at once. On a CPU the network is small and only the first
+steps are walked; the columns images/s are then that time scaled to all steps, which is what a walk costs, since
+every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
 """
 
 import argparse
@@ -28,7 +28,6 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
   """Measures, prints and keeps."""
   from benchmarks import flops, machine, ours, peer, report, turns
-  from diffjax.sampling import AT_ONCE
 
   given, about = arguments(), machine.description()
   rate = machine.rate(given.dtype)
@@ -39,9 +38,7 @@ def main() -> None:
   def measured(sampler, walked):
     grid, steps = SOLVERS[sampler]
     config = ours.cifar10(1, channels, given.size, given.dtype)
-    config.sample.update(
-      {"sampler": sampler, "grid": grid, "steps": steps, "batch_size": batch // AT_ONCE if on_cpu else batch}
-    )
+    config.sample.update({"sampler": sampler, "grid": grid, "steps": steps, "batch_size": batch})
     half, net = given.dtype == "bfloat16", peer.unet(config.model.unet, given.size).eval()
     candidates = {
       "ours": ours.sampling(config, given.size, batch, walked, peer.weights(net)),

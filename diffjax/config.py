@@ -184,7 +184,7 @@ def base() -> ConfigDict:
       "guidance_rescale": 0.0,  # phi of Lin et al. 2024
       "label": placeholder(int),  # of every sample; by default they take turns
       "count": 64,
-      "batch_size": 64,  # global; rounded up to a multiple of the devices; 0 for what fits their memory
+      "batch_size": 64,  # global; rounded up to a multiple of the devices; 0 for what fits
       "seed": 0,
     }
   )

@@ -52,7 +52,8 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
     ConfigError: see run.start, where nothing is trained yet, or a metric that does not fit the data.
   """
   run = runs.start(config, folder, "eval")
-  metrics, sampling, reports = None, Sampling(run.experiment, run.parallel, run.config.eval.shard), []
+  together = min(run.config.eval.shard, run.config.eval.count or len(run.train))
+  metrics, sampling, reports = None, Sampling(run.experiment, run.parallel, together), []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
     for step, weights, params in run.trained(config.eval.checkpoints):
       metrics = metrics or (_metrics(run) if run.writes else {})

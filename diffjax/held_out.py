@@ -24,13 +24,13 @@ EDGES = np.array([-9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0])
 def bands(schedule: Schedule, count: int) -> Mapping[str, np.ndarray]:
   """Times [count] of every band that the schedule reaches, by name."""
   high, low = schedule.ends
-  times_of = jax.jit(Schedule.t_of)
+  times_of = jax.jit(lambda logsnr: schedule.t_of(logsnr))
   found = {}
   for start, end in zip(EDGES[:-1], EDGES[1:], strict=True):
     inside = np.clip([start, end], low, high)
     if inside[0] < inside[1]:
       logsnr = inside[0] + (inside[1] - inside[0]) * (np.arange(count) + 0.5) / count
-      t = np.asarray(times_of(schedule, logsnr.astype(np.float32)))
+      t = np.asarray(times_of(logsnr.astype(np.float32)))
       if schedule.steps is not None:
         t = np.round(t * schedule.steps) / schedule.steps
       found[f"logsnr_{start:g}_to_{end:g}"] = t.astype(np.float32)
@@ -43,7 +43,7 @@ class HeldOut:
   def __init__(self, experiment: Experiment, parallel: Parallel, images: np.ndarray, labels: np.ndarray):
     """Takes images uint8 [n, H, W, C] and labels int32 [n] that training does not see."""
     self._parallel, self._count = parallel, len(images)
-    self._schedule = experiment.schedule
+    self._bands = bands(experiment.schedule, self._count)
     rows = np.minimum(np.arange(parallel.padded(len(images))), len(images) - 1)
     self._batch = {
       "image": images[rows],
@@ -68,7 +68,7 @@ class HeldOut:
     weights = {"raw": state.params} | {f"ema_{rate}": params for rate, params in state.ema.items()}
     values = {}
     for name, params in weights.items():
-      for band, t in bands(self._schedule, self._count).items():
+      for band, t in self._bands.items():
         t = np.concatenate([t, np.repeat(t[-1:], len(self._batch["index"]) - len(t))])
         found = self._loss(params, self._batch | {"t": jnp.asarray(t)})
         values[f"held_out/{name}/{band}"] = float(np.mean(self._parallel.fetch(found)[: self._count]))

@@ -246,7 +246,8 @@ def ode_likelihood(
   Raises:
     ConfigError: an unknown dequantisation or trace, or no probes.
   """
-  import diffrax  # which takes half a second, and most runs need none of it
+  with jax.ensure_compile_time_eval():  # a module's own arrays are not part of what is being traced
+    import diffrax  # which takes half a second, and most runs need none of it
 
   ranges.check("eval.ode.dequantise", dequantise, one_of(DEQUANTISATIONS))
   ranges.check("eval.ode.trace", trace, one_of(TRACES))

@@ -205,13 +205,18 @@ class Parallel:
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("often"))
     return lambda shared, batch: compiled(shared, self.shard(batch))
 
-  def fitting(self, function: Callable, shared: Any, batch: Any) -> int:
+  def fitting(self, function: Callable, shared: Any, batch: Any, at_once: int = 1) -> int:
     """The largest batch, a power of two on each device, with which a function of `batched` fits the free memory.
 
     Args:
       function: (shared, batch) -> batch.
       shared, batch: their shapes and types. The function is compiled for this batch, and an example taken to need
-        its part of all that is not `shared`: rather too much, so that the answer is rather too small.
+        its part of all that is not `shared`, fixed costs included. That is an estimate: XLA may choose other
+        algorithms for other sizes.
+      at_once: how many such batches are computed at the same time.
+
+    Raises:
+      ConfigError: not one example fits.
     """
     put = lambda place: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape))  # noqa: E731
     shared = jax.tree.map(put(self.of_state), shared)
@@ -221,8 +226,16 @@ class Parallel:
     needs = compiled.lower(shared, batch).compile().memory_analysis()
     needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
     each = (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
-    fits = int((SHARE * min(map(free_memory, self.mesh.local_devices)) - kept) / each)
-    return self.agree(self.batch_devices << (max(fits, 1).bit_length() - 1))
+    free = min(map(free_memory, self.mesh.local_devices))
+    free = min(map(int, self.texts(str(free))))  # of all processes
+    fits = int((SHARE * free - kept) / (each * at_once))
+    if fits < 1:
+      raise ConfigError(
+        f"A batch cannot be sized to the memory: {free / 2**30:.3g} GiB are free on a device, of which {SHARE:.0%} may "
+        f"be used, and one example takes {(kept + each * at_once) / 2**30:.3g} GiB. Free memory, take a smaller "
+        "model, or name a batch size."
+      )
+    return self.batch_devices << (fits.bit_length() - 1)
 
   def fetch(self, tree: Any) -> Any:
     """Copies to NumPy, gathered from all devices and processes."""
@@ -273,10 +286,10 @@ class Parallel:
 
 
 def free_memory(device: jax.Device) -> int:
-  """Bytes; of a CPU, which keeps no account, the machine's memory shared between its devices."""
+  """Bytes; of a CPU, which keeps no account, what the system calls free, shared between the process's devices."""
   if account := device.memory_stats():
     return account["bytes_limit"] - account["bytes_in_use"]
-  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // jax.local_device_count()
 
 
 def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, small: int = SMALL) -> Parallel:

@@ -24,7 +24,7 @@ from diffjax.types import Params
 COLUMNS = 10  # of the denoising strip, besides x_T
 STRIPS = 8
 GRID = 256  # samples in a grid
-AT_ONCE = 2  # batches on a CPU, whose cores XLA does not fill with one: two take 0.7 of the time
+AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
 PROBED = 8  # samples a device in the batch by which the memory of a sample is found
 
 
@@ -49,9 +49,11 @@ class Sampling:
     Args:
       experiment: the experiment.
       parallel: the devices.
-      most: samples that will be asked for at once; a batch need not be larger.
+      most: samples that will be asked for together; a batch need not be larger, nor larger than leaves one for
+        each that is walked at the same time.
     """
     self._parallel = parallel
+    self._at_once = AT_ONCE if parallel.platform == "cpu" and parallel.device_count == 1 else 1
     self._grid, length = base.padded(experiment.grid)
     self._last = int(length) - 1
     shape, sampler, final = experiment.image_shape, experiment.sampler, experiment.config.sample.final
@@ -77,8 +79,10 @@ class Sampling:
       params = jax.eval_shape(experiment.init, key)
       batch = {name: jax.ShapeDtypeStruct((count,), jnp.int32) for name in ("index", "label")}
       batch["carry"] = jax.eval_shape(begin, (params, key), batch)
-      batch_size = parallel.fitting(advance, (params, key, self._grid, place, place), batch)
-    self.batch_size = parallel.padded(min(batch_size, most))
+      shared = (params, key, self._grid, place, place)
+      batch_size = parallel.fitting(advance, shared, batch, self._at_once)
+    part = max(-(-most // self._at_once), min(most, STRIPS))
+    self.batch_size = parallel.padded(min(batch_size, part))
 
   def walk(
     self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray, stops: np.ndarray
@@ -119,8 +123,7 @@ class Sampling:
       ((_, images),) = self.walk(params, key, index[rows], labels[rows], [self._last])
       return pictures.to_uint8(self._parallel.fetch(images))
 
-    parts, alone = [], self._parallel.platform == "cpu" and self._parallel.device_count == 1
-    pool = ThreadPoolExecutor(AT_ONCE if alone else 1)
+    parts, pool = [], ThreadPoolExecutor(self._at_once)
     try:
       for start, part in zip(starts, pool.map(batch, starts), strict=True):
         parts.append(part)

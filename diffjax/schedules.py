@@ -12,6 +12,7 @@ noise or the score (predictions.check says so).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Annotated
 
@@ -106,10 +107,10 @@ class Schedule:
     """Whether alpha(1) = 0."""
     return not np.isfinite(self.ends[1])
 
-  @property
+  @functools.cached_property
   def ends(self) -> tuple[float, float]:
     """The log-SNR at t_min and at 1, in float32; compiled as one, since operation by operation takes a second."""
-    start, end = jax.jit(Schedule.logsnr)(self, np.asarray([self.t_min, 1], np.float32))
+    start, end = jax.jit(lambda t: self.logsnr(t))(np.asarray([self.t_min, 1], np.float32))
     return float(start), float(end)
 
 

@@ -127,7 +127,7 @@ class Pictures:
   """Grids of samples, denoising strips and held-out losses during training, from the same noise each time."""
 
   def __init__(self, run: Run):
-    """Compiles nothing yet."""
+    """See Sampling for what is compiled here."""
     config = run.config
     self._run, self._sampling = run, Sampling(run.experiment, run.parallel, config.log.samples)
     self._index = np.arange(config.log.samples)

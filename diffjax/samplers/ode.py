@@ -63,14 +63,14 @@ def adaptive_ode(
     solver: one of SOLVERS.
     max_steps: an example that would need more becomes NaN.
   """
+  import diffrax  # which takes half a second, and no other sampler needs it
+
   if solver not in SOLVERS:
     raise ConfigError(
       f"config.sample.adaptive_ode.solver is {solver!r}, but it must be one of {', '.join(SOLVERS)}."
     )
 
   def step(denoiser, schedule, carry, t, s, keys):
-    import diffrax  # which takes half a second, and no other sampler needs it
-
     x = carry.x
     t, s = (jnp.broadcast_to(jnp.asarray(u, x.dtype), x.shape[:1]) for u in (t, s))
     estimate, arrays = _per_example(denoiser, x, t)
