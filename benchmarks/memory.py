@@ -1,7 +1,7 @@
 """python -m benchmarks.memory: the most memory a training process needs, ours and diffusers', by batch size.
 
 Every figure is a process that takes two steps: on a CPU its largest resident size, imports included; on a GPU the
-most its allocator held.
+most its allocator held. They run in turn; the figures are medians, beside the largest distance from them.
 """
 
 import argparse
@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 OURS = """
@@ -37,6 +39,7 @@ def arguments() -> argparse.Namespace:
   parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
   parser.add_argument("--channels", type=int, default=128)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--rounds", type=int, default=3)
   return parser.parse_args()
 
 
@@ -60,8 +63,16 @@ def main() -> None:
   given, rows = arguments(), []
   for batch in given.batches:
     settings = {"batch": batch, "channels": given.channels, "dtype": given.dtype}
-    both = {"ours, GiB": peak(OURS, **settings), "peer, GiB": peak(PEER, **settings)}
-    rows.append(settings | both | {"ratio": both["ours, GiB"] / both["peer, GiB"]})
+    peaks = np.array([[peak(each, **settings) for each in (OURS, PEER)] for _ in range(given.rounds)])
+    (ours, peer), spread = np.median(peaks, 0), np.abs(peaks - np.median(peaks, 0)).max(0)
+    found = {
+      "ours, GiB": ours,
+      "± ours": spread[0],
+      "peer, GiB": peer,
+      "± peer": spread[1],
+      "ratio": ours / peer,
+    }
+    rows.append(settings | {name: float(value) for name, value in found.items()})
   about = machine.description()
   report.write(f"memory-{about['backend']}-{given.dtype}", about, rows)
 

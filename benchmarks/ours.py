@@ -35,19 +35,26 @@ def new_state(made: experiment.Experiment) -> state.TrainState:
   return state.create(made.init(key), made.optimizer, made.config.train.ema, key)
 
 
-def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Callable[[], float]:
-  """A call of the compiled chunk of `steps` steps after another, each on the same uint8 images [B, H, W, C]."""
+def training(
+  config: ConfigDict, pixels: np.ndarray, steps: int = 1
+) -> tuple[Callable, state.TrainState, Callable[[], Mapping]]:
+  """The chunk of `steps` steps as main.py compiles it, a state, and what places the same uint8 images [B, H, W, C]."""
   devices = parallel.create(config.parallel.mode)
   made = experiment.create(config, pixels.shape[1:], 0)
   take = devices.train(make_chunk(make_step(made)))
   index = np.arange(len(pixels), dtype=np.int32)
   batch = {"image": pixels, "label": np.zeros_like(index), "index": index}
   batch = jax.tree.map(lambda x: np.broadcast_to(x, (steps, *x.shape)), batch)
-  now = devices.init(lambda: new_state(made))
+  return take, devices.init(lambda: new_state(made)), lambda: devices.place(batch, len(pixels))
+
+
+def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Callable[[], float]:
+  """A call of the compiled chunk of `steps` steps after another, each on the same uint8 images [B, H, W, C]."""
+  take, now, placed = training(config, pixels, steps)
 
   def step():
     nonlocal now
-    now, metrics = take(now, devices.place(batch, len(pixels)))
+    now, metrics = take(now, placed())
     return float(metrics["loss"][-1])
 
   return step

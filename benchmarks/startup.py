@@ -2,11 +2,12 @@
 
 Every figure is a process of its own, started in turn: main.py --help; configs/digits.py until the metrics of its
 first step are on the disk, with an empty and with a filled compile cache; the peer is one step of a diffusers U-Net
-of the same shape in PyTorch, imports included. The CIFAR-10 step's compile time is that of jax alone
-(--no_cifar10 leaves it out).
+of the same shape in PyTorch, imports included, and `ratio` is to that. The CIFAR-10 step's compile time is that of
+jax alone (--no_cifar10 leaves it out).
 """
 
 import argparse
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -103,7 +104,10 @@ def main() -> None:
       "peer's first step": lambda: process("-c", PEER_STEP),
     }
     times = turns.in_turn(candidates, given.rounds, warm=1)
+  times = {name: dataclasses.replace(each, cpu=()) for name, each in times.items()}  # cpu was this process's
   rows = [report.row({"process": each}, what=name) for name, each in times.items()]
+  for row in rows[1:3]:
+    row["ratio"] = times[row["what"]].ratio(times["peer's first step"])
   if not given.no_cifar10:
     wall, cpu = map(float, process("-c", COMPILE.format(batch=given.batch)).split())
     rows.append(

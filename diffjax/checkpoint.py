@@ -20,8 +20,6 @@ from diffjax.types import RunError
 
 LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds pages to them
 
-_fingerprint = jax.jit(fingerprint)
-
 
 def _as_dict(state: TrainState) -> dict[str, Any]:
   memory = ("memory",) if jax.tree.leaves(state.memory) else ()
@@ -62,7 +60,7 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    checksums = {name: int(value) for name, value in jax.device_get(_fingerprint(_as_dict(state))).items()}
+    checksums = {name: int(value) for name, value in jax.device_get(fingerprint(_as_dict(state))).items()}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -97,7 +95,7 @@ class Checkpoints:
       said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
       raise RunError(self._damaged(step, f"it cannot be read ({said})")) from error
     wanted = found.about["checksums"]
-    got = jax.device_get(_fingerprint(found.state))
+    got = jax.device_get(fingerprint(found.state))
     wrong = [name for name in got if wanted.get(name) != int(got[name])]
     if wrong:
       raise RunError(self._damaged(step, f"the bytes of {wrong[0]} are not those that were saved"))

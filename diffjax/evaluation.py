@@ -112,7 +112,7 @@ def _digest(config: ConfigDict, params: Params) -> str:
   settings = {
     name: value for name, value in workdir.about(config)["config"]["sample"].items() if name != "count"
   }
-  sums = {name: int(value) for name, value in jax.device_get(jax.jit(fingerprint)(params)).items()}
+  sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
   text = json.dumps([settings, sums, config.eval.count, config.eval.shard], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

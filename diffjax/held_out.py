@@ -5,6 +5,7 @@ same at every step, for every set of weights. There is no dropout, no flip and n
 the objective's weight and kind; on a table the times are rows.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -43,7 +44,7 @@ class HeldOut:
   def __init__(self, experiment: Experiment, parallel: Parallel, images: np.ndarray, labels: np.ndarray):
     """Takes images uint8 [n, H, W, C] and labels int32 [n] that training does not see."""
     self._parallel, self._count = parallel, len(images)
-    self._bands = bands(experiment.schedule, self._count)
+    self._schedule = experiment.schedule
     rows = np.minimum(np.arange(parallel.padded(len(images))), len(images) - 1)
     self._batch = {
       "image": images[rows],
@@ -62,6 +63,10 @@ class HeldOut:
       return objective(quiet, experiment.schedule_of(params), x0, cond, draws)
 
     self._loss = parallel.batched(loss)
+
+  @functools.cached_property
+  def _bands(self) -> Mapping[str, np.ndarray]:
+    return bands(self._schedule, self._count)
 
   def __call__(self, state: TrainState) -> dict[str, float]:
     """Mean losses, held_out/<weights>/<band>, of the raw weights and every moving average."""

@@ -77,6 +77,7 @@ def half_life_rate(step: Int[Array, ""], rate: float, share: Positive = 0.05) ->
 EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate, "half_life": half_life_rate}
 
 
+@jax.jit
 def checksum(leaf: Array) -> UInt32[Array, ""]:
   """A uint32 that any flipped bit changes, computed where the array lives.
 
@@ -94,6 +95,6 @@ def checksum(leaf: Array) -> UInt32[Array, ""]:
 
 
 def fingerprint(tree) -> dict[str, Array]:
-  """The checksum of every leaf, by its path."""
+  """The checksum of every leaf, by its path; leaves of one shape share what is compiled."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path): checksum(leaf) for path, leaf in leaves}

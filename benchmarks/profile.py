@@ -1,0 +1,139 @@
+"""python -m benchmarks.profile: where the time of a CIFAR-10 training step goes, by layer and by part of the network.
+
+Every operation of the compiled step carries the path of the module that asked for it, and a trace of jax's profiler
+the operations and their times. On a CPU an operation's time is that of the thread which starts it, while others may
+help; on an accelerator it is the kernel's. A fusion counts for the module of its root.
+"""
+
+import argparse
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import jax
+
+from benchmarks import machine, ours, report
+
+PATH = re.compile(r"\(UNet\)+/([^/]+)(?:/([^/]+))?")
+KINDS = {
+  "3x3 convolutions": r"conv_(0|1|in|out)$|_sample$",
+  "1x1 convolutions and attention": r"shortcut$|attention$",
+  "norm and swish": r"norm",
+  "dropout": r"dropout$",
+  "embeddings": r"embedding$",
+}
+JOINS = "sums and joins"
+REST = "outside: noise, loss, clipping, Adam, averages, copies"
+
+
+def arguments() -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--batch", type=int, default=0, help="default: 8 on a CPU, 128 on an accelerator")
+  parser.add_argument("--channels", type=int, default=128)
+  parser.add_argument("--size", type=int, default=32)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--steps", type=int, default=5, help="that are traced, after one that is not")
+  parser.add_argument("--keep", default="", help="a folder for the trace, which TensorBoard shows")
+  return parser.parse_args()
+
+
+def own_times(events: Iterable) -> Mapping[str, float]:
+  """Seconds of every operation in the events of one thread, less those of what runs inside of it."""
+  found, open_ones = defaultdict(float), []
+  for event in sorted(events, key=lambda event: (event.start_ns, -event.duration_ns)):
+    while open_ones and open_ones[-1][1] <= event.start_ns:
+      open_ones.pop()
+    name = dict(event.stats).get("hlo_op")
+    if name is None:
+      continue
+    found[name] += event.duration_ns / 1e9
+    if open_ones:
+      found[open_ones[-1][0]] -= event.duration_ns / 1e9
+    open_ones.append((name, event.start_ns + event.duration_ns))
+  return found
+
+
+def traced(folder: Path) -> Mapping[str, float]:
+  """Seconds of every operation in the newest trace of a folder."""
+  newest = max(folder.glob("**/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+  found = defaultdict(float)
+  for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
+    for line in plane.lines:
+      for name, seconds in own_times(line.events).items():
+        found[name] += seconds
+  return found
+
+
+def asked_by(hlo: str) -> Mapping[str, str]:
+  """The module path in an operation's metadata, by the operation's name in the text of a compiled function."""
+  lines = re.finditer(r'^\s*(?:ROOT )?%?([\w.-]+) = .*op_name="([^"]*)"', hlo, re.MULTILINE)
+  return {line[1]: line[2] for line in lines}
+
+
+def place(path: str) -> tuple[str, str, str]:
+  """The kind of layer, the part of the network, and forward or backward."""
+  found = PATH.search(path)
+  if not found:
+    return REST, REST, "-"
+  way = "backward" if "transpose(" in path else "forward"
+  block, layer = found.groups()
+  if layer is None:
+    return JOINS, JOINS, way
+  name = layer if re.match("|".join(KINDS.values()), layer) else block
+  kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), JOINS)
+  return kind, re.sub(r"(_\d+)?_(block|attention)$", "", block), way
+
+
+def table(seconds: Mapping[str, float], paths: Mapping[str, str], column: int, steps: int) -> list[dict]:
+  """Rows by `place`'s column: ms a step, forward and backward, and shares of all."""
+  sums = defaultdict(lambda: defaultdict(float))
+  for name, spent in seconds.items():
+    found = place(paths.get(name, ""))
+    sums[found[column]][found[2]] += spent
+  total = sum(seconds.values())
+  rows = []
+  for name, parts in sorted(sums.items(), key=lambda item: -sum(item[1].values())):
+    ms = {f"{part}, ms": 1e3 * parts.get(part, 0.0) / steps for part in ("forward", "backward")}
+    both = sum(parts.values())
+    rows.append({"what": name, **ms, "both, ms": 1e3 * both / steps, "share, %": 100 * both / total})
+  return rows
+
+
+def main() -> None:
+  """Measures, prints and keeps."""
+  given, about = arguments(), machine.description()
+  batch = given.batch or (8 if about["backend"] == "cpu" else 128)
+  config, pixels = (
+    ours.cifar10(batch, given.channels, given.size, given.dtype),
+    ours.images(batch, given.size),
+  )
+  take, state, placed = ours.training(config, pixels)
+  compiled = take.lower(state, placed()).compile()
+  state, _ = compiled(state, placed())
+  with tempfile.TemporaryDirectory() as empty:
+    folder = Path(given.keep or empty)
+    jax.block_until_ready(state)
+    start = time.perf_counter()
+    with jax.profiler.trace(str(folder)):
+      for _ in range(given.steps):
+        state, _ = compiled(state, placed())
+      jax.block_until_ready(state)
+      took = (time.perf_counter() - start) / given.steps
+    seconds = traced(folder)
+  paths = asked_by(compiled.as_text())
+  print(f"a step of {batch} took {took:.3g} s with the profiler on")
+  rows = [
+    {"by": by} | row
+    for column, by in enumerate(("layer", "part"))
+    for row in table(seconds, paths, column, given.steps)
+  ]
+  settings = {"batch": batch, "channels": given.channels, "size": given.size, "dtype": given.dtype}
+  report.write(f"profile-{about['backend']}-{given.dtype}", about, rows, step_s=took, **settings)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,58 @@
+"""The profile: own times of nested operations, and the place of every operation of a real step."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import ours, profile
+
+
+def event(name, start, length, operation=True):
+  stats = [("hlo_op", name)] if operation else []
+  return SimpleNamespace(name=name, start_ns=start, duration_ns=length, stats=stats)
+
+
+def test_an_operation_is_not_charged_for_what_runs_inside_of_it():
+  events = [
+    event("dot", 4, 2),
+    event("loop", 0, 10),
+    event("end: dot", 6, 1, operation=False),
+    event("add", 6, 3),
+    event("inside", 7, 1),
+    event("dot", 20, 5),
+  ]
+  found = profile.own_times(events)
+  assert found == pytest.approx({"loop": 5e-9, "dot": 7e-9, "add": 2e-9, "inside": 1e-9})
+
+
+@pytest.mark.parametrize(
+  "path, expected",
+  [
+    ("jit(whole)/jvp(UNet)/down_1_0_block/conv_0/cond/dot_general", ("3x3", "down_1", "forward")),
+    ("jit(whole)/transpose(jvp(UNet))/up_2_1_block/norm_1/jit(silu)/mul", ("norm", "up_2", "backward")),
+    ("jit(whole)/jvp(UNet)/middle_attention/qkv/dot_general", ("1x1", "middle", "forward")),
+    ("jit(whole)/jvp(UNet)/middle_attention/norm/div", ("norm", "middle", "forward")),
+    ("jit(whole)/jvp(UNet)/up_0_2_block/shortcut/dot_general", ("1x1", "up_0", "forward")),
+    ("jit(whole)/jvp(UNet)/up_1_sample/cond/dot_general", ("3x3", "up_1_sample", "forward")),
+    ("jit(whole)/jvp(UNet)/up_0_0_block/dropout/while/body/or", ("dropout", "up_0", "forward")),
+    ("jit(whole)/jvp(UNet)/up_0_0_block/add", ("sums", "up_0", "forward")),
+    ("jit(whole)/jvp(UNet)/concatenate", ("sums", "sums", "forward")),
+    ("jit(whole)/integer_pow", ("outside", "outside", "-")),
+  ],
+)
+def test_an_operation_belongs_to_the_layer_that_asked_for_it(path, expected):
+  *found, way = profile.place(path)
+  assert way == expected[-1]
+  assert [name.startswith(begin) for name, begin in zip(found, expected, strict=False)] == [True, True]
+
+
+def test_every_layer_of_the_network_is_named_in_what_xla_makes_of_a_step():
+  config = ours.cifar10(1, channels=8, size=16)
+  config.model.unet.multipliers = (1,)
+  take, state, placed = ours.training(config, ours.images(1, 16))
+  compiled = take.lower(state, placed()).compile(compiler_options={"xla_backend_optimization_level": 0})
+  places = [profile.place(path) for path in profile.asked_by(compiled.as_text()).values()]
+  kinds = {(kind, way) for kind, _, way in places}
+  for kind in profile.KINDS:
+    assert {(kind, "forward"), (kind, "backward")} <= kinds, kind
+  assert {"conv_in", "down_0", "middle", "up_0", "conv_out", "embedding"} <= {part for _, part, _ in places}
