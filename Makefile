@@ -7,6 +7,9 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 
+# A file's tests stay together, and so make its fixtures and compile its functions once; see tests/conftest.py.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: help install demo test test-torch test-assets test-slow test-sweep test-slurm sweep lint lock clean
 
 help:
@@ -45,7 +48,7 @@ demo: install
 	$(VENV)/bin/python main.py --workdir=runs/digits --mode=eval
 
 test: install
-	$(VENV)/bin/python -m pytest -q -n 2
+	$(VENV)/bin/python -m pytest -q $(WORKERS)
 
 test-torch: install
 	$(VENV)/bin/python -m pip install -q -e .[parity]
@@ -59,7 +62,7 @@ sweep: install
 	$(VENV)/bin/python -m experiments.collect objectives
 
 test-slow: install
-	$(VENV)/bin/python -m pytest -q -n 2 -m slow
+	$(VENV)/bin/python -m pytest -q $(WORKERS) -m slow
 
 test-sweep: install
 	$(VENV)/bin/python -m pytest -q -m "sweep or shellcheck"

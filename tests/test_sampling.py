@@ -142,3 +142,35 @@ def test_guidance_and_labels_are_those_of_the_config(alone):
   same = draw(make(label=3), "jit", 1)
   np.testing.assert_array_equal(same[3], alone[3])
   assert not np.array_equal(same[4], alone[4])
+
+
+class Embedded(nn.Module):
+  """A network that looks a class up and computes with what it finds."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    shift = nn.Embed(11, SHAPE[0], name="classes")(cond)
+    return jnp.tanh(x + shift[:, :, None, None] + time[:, None, None, None] / 2000)
+
+
+def test_classes_are_looked_up_before_the_loop_and_not_in_it():
+  made = dataclasses.replace(make(), model=Embedded())
+  params, key, labels = made.init(keys.seed(1)), keys.seed(5), jnp.arange(4, dtype=jnp.int32)
+
+  def walk(params, carry, labels):
+    denoiser, own = made.sampling_denoiser(params, labels), keys.of_examples(key, labels)
+    grid, schedule = base.padded(made.grid)[0], made.schedule_of(params)
+    return base.walk(denoiser, schedule, made.sampler, carry, grid, 0, 5, own)
+
+  carry = made.sampler.start(jnp.zeros((4, *SHAPE)))
+  hlo = jax.jit(walk).lower(params, carry, labels).compile().as_text()
+  asked = [line for line in hlo.splitlines() if "while/body" in line and "classes/" in line]
+  assert any(" gather(" in line for line in asked)  # it was asked for in the loop
+  entry = hlo[hlo.index("ENTRY ") :]
+  (table,) = [
+    line.split(" = ")[0].strip() for line in entry.splitlines() if "classes" in line and " parameter(" in line
+  ]
+  uses = [
+    line for line in entry.splitlines() if f"({table}," in line or f" {table}," in line or f"{table})" in line
+  ]
+  assert uses and not any(" while(" in line or " tuple(" in line for line in uses)  # and XLA took it out
