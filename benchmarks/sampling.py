@@ -9,15 +9,19 @@ every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
 import argparse
 
 SOLVERS = {"ancestral": ("leading", 1000), "ddim": ("leading", 50), "dpmpp_2m": ("trailing", 20)}
-WALKED = {"cpu": (1, 10, 20, 50), "gpu": (1, 10, 100, 1000)}
+WALKED = (1, 10, 100, 1000)
 MOST_ON_CPU = 20
 
 
 def arguments() -> argparse.Namespace:
   """The command line's."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--batch", type=int, default=0, help="default: 16 on a CPU, 256 on an accelerator")
-  parser.add_argument("--channels", type=int, default=0, help="default: 64 on a CPU, 128 on an accelerator")
+  parser.add_argument(
+    "--batch", type=int, default=0, help="default: 16 on a CPU, 2 with --grow, 256 on an accelerator"
+  )
+  parser.add_argument(
+    "--channels", type=int, default=0, help="default: 64 on a CPU, 32 with --grow, 128 on an accelerator"
+  )
   parser.add_argument("--size", type=int, default=32)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
   parser.add_argument("--rounds", type=int, default=5)
@@ -32,7 +36,8 @@ def main() -> None:
   given, about = arguments(), machine.description()
   rate = machine.rate(given.dtype)
   on_cpu = about["backend"] == "cpu"
-  batch, channels = given.batch or (16 if on_cpu else 256), given.channels or (64 if on_cpu else 128)
+  batch, channels = (256, 128) if not on_cpu else (2, 32) if given.grow else (16, 64)
+  batch, channels = given.batch or batch, given.channels or channels
   once = flops.sampling_step(ours.cifar10(1, channels, given.size, given.dtype), given.size, batch)
 
   def measured(sampler, walked):
@@ -52,7 +57,7 @@ def main() -> None:
     return found | {f"{name} images/s": batch / (times[name].median * scale) for name in candidates}
 
   if given.grow:
-    asked = [("ancestral", walked) for walked in WALKED["cpu" if on_cpu else "gpu"]]
+    asked = [("ancestral", walked) for walked in WALKED]
   else:
     most = MOST_ON_CPU if on_cpu else 1000
     asked = [(sampler, min(steps, most)) for sampler, (_, steps) in SOLVERS.items()]

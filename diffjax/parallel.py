@@ -16,10 +16,12 @@ An array of the state is cut by its shape alone, so that parameters, averages an
 axis over `model`, its longest other axis over `fsdp`, where these divide; small arrays are copied everywhere.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,6 +40,7 @@ SMALL = 2**14  # numbers; an array with fewer is copied to every device
 # longer; at 0 they take twice as long, but what runs once does not mind.
 EFFORT = "xla_backend_optimization_level"
 EFFORTS = {"often": 1, "once": 0}
+CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what this process's container may use
 SHARE = 0.75  # of the free memory, for batches that are sized to it
 
 
@@ -286,10 +289,14 @@ class Parallel:
 
 
 def free_memory(device: jax.Device) -> int:
-  """Bytes; of a CPU, which keeps no account, what the system calls free, shared between the process's devices."""
+  """Bytes; of a CPU, which keeps no account, what system and container leave, shared between the process's devices."""
   if account := device.memory_stats():
     return account["bytes_limit"] - account["bytes_in_use"]
-  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // jax.local_device_count()
+  free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+  with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
+    most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+    free = min(free, most - used)
+  return free // jax.local_device_count()
 
 
 def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, small: int = SMALL) -> Parallel:
