@@ -81,7 +81,7 @@ def place(path: str) -> tuple[str, str, str]:
     return REST, REST, "-"
   way = "backward" if "transpose(" in path else "forward"
   block, layer = found.groups()
-  if layer is None:
+  if layer is None or block.startswith("jit("):
     return JOINS, JOINS, way
   name = layer if re.match("|".join(KINDS.values()), layer) else block
   kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), JOINS)

@@ -59,7 +59,10 @@ def rows(given: argparse.Namespace, platform: str, rate: float) -> list[dict]:
   """One or several, as the command line asks."""
   plain = {"batch": given.batch, "channels": given.channels, "size": given.size}
   if given.grow:
-    asked = [plain | {"batch": given.batch or 8, given.grow: n} for n in GROWTH[given.grow][platform]]
+    asked = [
+      plain | {"batch": given.batch or 8, given.grow: n}
+      for n in GROWTH[given.grow]["cpu" if platform == "cpu" else "gpu"]
+    ]
   elif given.batch:
     asked = [plain]
   else:
@@ -93,7 +96,8 @@ def main() -> None:
     return on_fake_devices(given)
   if given.fake_devices:  # before jax is imported
     os.environ["NPROC"] = str(max(32, 2 * given.fake_devices))
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.fake_devices}"
+    flags = os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={given.fake_devices}"
+    os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags).strip()}
   from benchmarks import machine, report
 
   about = machine.description()

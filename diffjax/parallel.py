@@ -236,7 +236,7 @@ class Parallel:
       raise ConfigError(
         f"A batch cannot be sized to the memory: {free / 2**30:.3g} GiB are free on a device, of which {SHARE:.0%} may "
         f"be used, and one example takes {(kept + each * at_once) / 2**30:.3g} GiB. Free memory, take a smaller "
-        "model, or name a batch size."
+        "model, or name the batch size in place of 0."
       )
     return self.batch_devices << (fits.bit_length() - 1)
 
@@ -289,14 +289,18 @@ class Parallel:
 
 
 def free_memory(device: jax.Device) -> int:
-  """Bytes; of a CPU, which keeps no account, what system and container leave, shared between the process's devices."""
+  """Bytes; of a CPU, which keeps no account, what system and container (cgroup v2) leave, by the devices of the run.
+
+  So all processes of a run on CPUs are taken to be on one machine, and pages that the system could take back from its
+  cache count as used: rather too little than too much.
+  """
   if account := device.memory_stats():
     return account["bytes_limit"] - account["bytes_in_use"]
   free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
   with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
     most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
     free = min(free, most - used)
-  return free // jax.local_device_count()
+  return max(free, 0) // jax.device_count()
 
 
 def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, small: int = SMALL) -> Parallel:

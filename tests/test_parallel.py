@@ -234,7 +234,7 @@ def test_a_mesh_takes_the_rest_for_data():
 
 def test_free_memory_is_what_the_container_leaves(monkeypatch, tmp_path):
   monkeypatch.setattr(parallel, "CONTAINER", tmp_path)
-  (device, *_), count = jax.devices(), jax.local_device_count()
+  (device, *_), count = jax.devices(), jax.device_count()
   system = parallel.free_memory(device)
   assert system > 2**20
   (tmp_path / "memory.current").write_text("1000\n")
