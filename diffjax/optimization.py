@@ -13,8 +13,23 @@ from diffjax.ranges import Count, NotNegative, Positive, Rate, Share
 
 
 def adam(b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8) -> optax.GradientTransformation:
-  """Adam (Kingma & Ba 2015), without the learning rate."""
-  return optax.scale_by_adam(b1, b2, eps)
+  """Adam (Kingma & Ba 2015), without the learning rate, in the order of the end of their section 2.
+
+  Both corrections of the bias are one scalar a step. optax's own scale_by_adam, whose state this is, divides
+  both moments instead, and XLA writes the quotients to memory.
+  """
+  init = optax.scale_by_adam(b1, b2, eps).init
+
+  def update(gradient, state, params=None):
+    count = optax.safe_increment(state.count)
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradient)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, gradient)
+    root = jnp.sqrt(1 - b2**count)
+    scale, floor = root / (1 - b1**count), eps * root
+    updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + floor), mu, nu)
+    return updates, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
 
 
 def adamw(

@@ -125,9 +125,10 @@ class Sampling:
 
     parts, pool = [], ThreadPoolExecutor(self._at_once)
     try:
-      for start, part in zip(starts, pool.map(batch, starts), strict=True):
+      for part in pool.map(batch, starts):
         parts.append(part)
-        done(min(start + self.batch_size, len(index)))
+        if len(parts) % self._at_once == 0 or len(parts) == len(starts):  # those walked together end together
+          done(min(len(parts) * self.batch_size, len(index)))
     finally:
       pool.shutdown(cancel_futures=True)
     return np.concatenate(parts)[: len(index)]

@@ -1,7 +1,9 @@
 """Optimizers and learning rates against the papers' formulas in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from diffjax.optimization import DECAYS, OPTIMIZERS, learning_rate, optimizer
@@ -27,6 +29,19 @@ def test_decays_have_their_formulas():
   np.testing.assert_allclose(
     rates("rsqrt", timescale=25)[10:], 0.5 * np.sqrt(25 / np.maximum(step, 25)), rtol=1e-5
   )
+
+
+@pytest.mark.parametrize("b1, b2, eps", [(0.9, 0.999, 1e-8), (0.0, 0.5, 1e-3), (0.5, 0.0, 1.0)])
+def test_adam_steps_as_optax_does(b1, b2, eps):
+  random = np.random.default_rng(0)
+  params = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
+  ours, theirs = OPTIMIZERS["adam"](b1=b1, b2=b2, eps=eps), optax.scale_by_adam(b1, b2, eps)
+  state, expected = ours.init(params), theirs.init(params)
+  for size in (1.0, 1e-6, 1e3, 0.0, 1.0):
+    gradient = jax.tree.map(lambda p: jnp.asarray(size * random.normal(size=p.shape), jnp.float32), params)  # noqa: B023
+    updates, state = ours.update(gradient, state)
+    wanted, expected = theirs.update(gradient, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), (updates, state), (wanted, expected))
 
 
 def test_adamw_is_adam_with_decay_on_matrices_only():
