@@ -1,5 +1,6 @@
 """What a figure was measured on: hardware, versions, and the rate of a large matrix product."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.turns import in_turn
+from diffjax.workdir import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid")
 SIDE = {"cpu": 2048}
@@ -16,7 +18,7 @@ OTHERWISE = 8192
 
 
 def description() -> dict:
-  """Processor, cores, accelerator, Python and package versions."""
+  """Day and commit, processor, cores, backend, Python and package versions."""
   versions = {}
   for name in PACKAGES:
     try:
@@ -30,6 +32,8 @@ def description() -> dict:
     else ()
   )
   return {
+    "date": datetime.date.today().isoformat(),
+    "commit": commit(),
     "processor": " ".join(sorted(models)) or platform.processor(),
     "cores": os.cpu_count(),
     "load": round(os.getloadavg()[0], 1),  # of everybody on the machine, over the last minute

@@ -24,12 +24,9 @@ print(stats.get("peak_bytes_in_use", 1024 * resource.getrusage(resource.RUSAGE_S
 """
 PEER = """
 import resource
-import torch
-from benchmarks import ours, peer
-config, half, on_gpu = ours.cifar10({batch}, {channels}), "{dtype}" == "bfloat16", torch.cuda.is_available()
-step = peer.training_step(config, ours.images({batch}, 32), compiled=on_gpu, half=half)
 step(); step()
-print(torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+gpu = peer.PLACE == "cuda"
+print(peer.torch.cuda.max_memory_allocated() if gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -43,10 +40,10 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def peak(script: str, **settings) -> float:
+def peak(script: str) -> float:
   """GiB that a script prints as bytes."""
   done = subprocess.run(
-    [sys.executable, "-c", script.format(**settings)],
+    [sys.executable, "-c", script],
     cwd=ROOT,
     env=os.environ | {"PYTHONPATH": str(ROOT)},
     check=True,
@@ -58,19 +55,23 @@ def peak(script: str, **settings) -> float:
 
 def main() -> None:
   """Measures, prints and keeps."""
-  from benchmarks import machine, report
+  from benchmarks import machine, ours, peer_process, report
 
   given, rows = arguments(), []
   for batch in given.batches:
     settings = {"batch": batch, "channels": given.channels, "dtype": given.dtype}
-    peaks = np.array([[peak(each, **settings) for each in (OURS, PEER)] for _ in range(given.rounds)])
-    (ours, peer), spread = np.median(peaks, 0), np.abs(peaks - np.median(peaks, 0)).max(0)
+    peer = peer_process.script(
+      ours.cifar10(batch, given.channels), (batch, 32, 32, 3), given.dtype == "bfloat16"
+    )
+    both = (OURS.format(**settings), peer + PEER)
+    peaks = np.array([[peak(each) for each in both] for _ in range(given.rounds)])
+    (own, theirs), spread = np.median(peaks, 0), np.abs(peaks - np.median(peaks, 0)).max(0)
     found = {
-      "ours, GiB": ours,
+      "ours, GiB": own,
       "± ours": spread[0],
-      "peer, GiB": peer,
+      "peer, GiB": theirs,
       "± peer": spread[1],
-      "ratio": ours / peer,
+      "ratio": own / theirs,
     }
     rows.append(settings | {name: float(value) for name, value in found.items()})
   about = machine.description()

@@ -1,7 +1,8 @@
 """The peer: diffusers' U-Net, trained and sampled in PyTorch as its users do it, at its fastest.
 
 channels_last everywhere; Adam in one fused pass and averages in one call for all parameters; on a GPU also
-torch.compile and autocast to bfloat16.
+torch.compile and autocast to bfloat16. Nothing here imports jax, so that a process can be the peer's alone
+(peer_process.py).
 """
 
 from collections.abc import Callable
@@ -9,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from diffjax.models.layers import group_count
-from experiments.cifar10_inception.networks import import_torchvision
+from experiments.cifar10_inception.torchvision_import import import_torchvision
 
 import_torchvision()
 torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA has it
@@ -19,6 +19,11 @@ torch.backends.cudnn.benchmark = True
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel  # noqa: E402
 
 PLACE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def group_count(channels: int) -> int:
+  """The groups of a norm, as the network beside it has them: 32, and at least 4 channels a group."""
+  return min(32, channels // 4)
 
 
 def unet(model, size: int) -> UNet2DModel:

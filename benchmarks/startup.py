@@ -18,13 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PEER_STEP = """
-from benchmarks import ours, peer
-from configs import digits
-config = digits.get_config()
-config.model.unet.channels, config.model.unet.multipliers = 32, (1, 2)
-peer.training_step(config, ours.images(64, 8))()
-"""
 COMPILE = """
 import time
 from benchmarks import ours
@@ -95,13 +88,16 @@ def main() -> None:
       finish = first_step(empty.name)
       return lambda: (finish(), empty.cleanup())
 
-    from benchmarks import machine, report, turns
+    from benchmarks import machine, peer_process, report, turns
+    from configs import digits
+
+    peer = peer_process.script(digits.get_config(), (64, 8, 8, 3)) + "step()"
 
     candidates = {
       "--help": lambda: process("main.py", "--help"),
       "first step, cold": cold,
       "first step, cached": lambda: first_step(filled),
-      "peer's first step": lambda: process("-c", PEER_STEP),
+      "peer's first step": lambda: process("-c", peer),
     }
     times = turns.in_turn(candidates, given.rounds, warm=1)
   times = {name: dataclasses.replace(each, cpu=()) for name, each in times.items()}  # cpu was this process's

@@ -293,9 +293,16 @@ def free_memory(device: jax.Device) -> int:
 
   So all processes of a run on CPUs are taken to be on one machine, and pages that the system could take back from its
   cache count as used: rather too little than too much.
+
+  Raises:
+    ConfigError: the system does not say (macOS).
   """
   if account := device.memory_stats():
     return account["bytes_limit"] - account["bytes_in_use"]
+  if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+    raise ConfigError(
+      "config.sample.batch_size is 0, but this system does not say what memory is free; name a size."
+    )
   free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
   with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
     most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -41,7 +41,9 @@ def test_adam_steps_as_optax_does(b1, b2, eps):
     gradient = jax.tree.map(lambda p: jnp.asarray(size * random.normal(size=p.shape), jnp.float32), params)  # noqa: B023
     updates, state = ours.update(gradient, state)
     wanted, expected = theirs.update(gradient, expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), (updates, state), (wanted, expected))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), (updates, state), (wanted, expected)
+    )
 
 
 def test_adamw_is_adam_with_decay_on_matrices_only():

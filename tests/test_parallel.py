@@ -242,3 +242,6 @@ def test_free_memory_is_what_the_container_leaves(monkeypatch, tmp_path):
   assert parallel.free_memory(device) > system / 2
   (tmp_path / "memory.max").write_text("9000\n")
   assert parallel.free_memory(device) == 8000 // count
+  monkeypatch.setattr(parallel.os, "sysconf_names", {})
+  with pytest.raises(ConfigError, match="name a size"):
+    parallel.free_memory(device)

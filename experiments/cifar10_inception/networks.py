@@ -11,6 +11,7 @@ import numpy as np
 
 from diffjax.metrics import inception, weights
 from diffjax.metrics.frechet import frechet_distance
+from experiments.cifar10_inception.torchvision_import import import_torchvision
 
 Extract = Callable[[np.ndarray], np.ndarray]
 
@@ -52,23 +53,6 @@ def peer_frechet(p, q) -> float:
   from pytorch_fid.fid_score import calculate_frechet_distance
 
   return float(calculate_frechet_distance(*p, *q))
-
-
-_KEPT = []  # an operator lives as long as its library
-
-
-def import_torchvision() -> None:
-  """Imports torchvision even where its compiled operators, which are not used here, do not fit PyTorch's."""
-  try:
-    import torchvision  # noqa: F401
-  except RuntimeError:
-    import torch
-
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    _KEPT.append(library)
-    for name in ("nms", "qnms"):
-      library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision  # noqa: F401
 
 
 NETWORKS = {"diffjax": diffjax, "pytorch_fid": pytorch_fid}
