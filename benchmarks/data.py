@@ -1,12 +1,14 @@
-"""python -m benchmarks.data: images/s of the input pipeline, ours and PyTorch's DataLoader, and what a step waits.
+"""python -m benchmarks.data: images/s of the input pipeline, ours and PyTorch's DataLoader, and what steps wait.
 
 50,000 images of CIFAR-10's shape in memory, batches of --batch in random order as uint8; flips and scaling are
-part of the training step on both sides. The input-bound fraction of a training step of --step_s seconds is the
-share of it that its batch takes to make, were nothing made ahead; below 1 the pipeline keeps up by itself.
+part of the training step on both sides. The input-bound fraction is measured with a device that does nothing but
+take --step_s seconds a step: the share of the time for which it waits for its next batch. An accelerator leaves
+the processor free as the pause does.
 """
 
 import argparse
 import itertools
+import time
 
 import numpy as np
 
@@ -20,24 +22,45 @@ def arguments() -> argparse.Namespace:
   parser.add_argument("--batches", type=int, default=100, help="in one round")
   parser.add_argument("--chunk", type=int, default=1, help="steps per item of ours")
   parser.add_argument("--workers", type=int, default=2, help="processes of the peer")
-  parser.add_argument("--step_s", type=float, default=0.0, help="the fastest measured step of this batch")
+  parser.add_argument(
+    "--step_s", type=float, nargs="*", default=[0.02, 0.01, 0.005, 0.002], help="of a batch"
+  )
   parser.add_argument("--rounds", type=int, default=5)
   return parser.parse_args()
 
 
-def ours(images: np.ndarray, given: argparse.Namespace):
-  """Reads batches as training does."""
+def reading(images: np.ndarray, given: argparse.Namespace):
+  """Batches, read ahead as training does."""
   from diffjax.data.pipeline import batches
   from diffjax.data.source import ArraySource
 
   source = ArraySource(images, np.zeros(len(images), np.int32), 0, "made up")
+  return batches(source, seed=0, start_step=0, batch_size=given.batch, chunk=given.chunk)
+
+
+def ours(images: np.ndarray, given: argparse.Namespace):
+  """Reads batches as training does."""
 
   def read():
-    with batches(source, seed=0, start_step=0, batch_size=given.batch, chunk=given.chunk) as ahead:
+    with reading(images, given) as ahead:
       for item in itertools.islice(ahead, given.batches // given.chunk):
         item["image"].sum(dtype=np.int64, where=False)
 
   return read
+
+
+def waited(images: np.ndarray, given: argparse.Namespace, step_s: float) -> float:
+  """The share of the time for which a device that takes `step_s` a step waits for batches, after the first."""
+  waits = 0.0
+  with reading(images, given) as ahead:
+    next(ahead)
+    begin = time.perf_counter()
+    for _ in range(given.batches // given.chunk):
+      time.sleep(step_s * given.chunk)
+      asked = time.perf_counter()
+      next(ahead)
+      waits += time.perf_counter() - asked
+    return waits / (time.perf_counter() - begin)
 
 
 def peer(images: np.ndarray, given: argparse.Namespace):
@@ -74,9 +97,12 @@ def main() -> None:
   found = report.row(times, batch=given.batch, chunk=given.chunk, workers=given.workers)
   for name, each in times.items():
     found[f"{name} images/s"] = given.batch * given.batches / each.median
-  if given.step_s:
-    found["input-bound fraction"] = times["ours"].median / given.batches / given.step_s
-  report.write("data", machine.description(), [found])
+  rows = [found]
+  for step_s in given.step_s:
+    shares = [waited(made, given, step_s) for _ in range(given.rounds)]
+    bound = {"input-bound fraction": float(np.median(shares)), "most": max(shares)}
+    rows.append({"batch": given.batch, "chunk": given.chunk, "step, s": step_s} | bound)
+  report.write("data", machine.description(), rows)
 
 
 if __name__ == "__main__":
