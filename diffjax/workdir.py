@@ -38,15 +38,21 @@ def about(config: ConfigDict) -> dict[str, Any]:
   }
 
 
+RESULTS = ":(exclude)benchmarks/results"
+
+
 def commit() -> str | None:
-  """The git commit of the code, "+changes-" and their hash where the tree differs; None outside a repository."""
+  """The git commit of the code, "+changes-" and their hash where the tree differs; None outside a repository.
+
+  What benchmarks have written of their results is no change of the code.
+  """
   root = Path(__file__).resolve().parents[1]
   git = ["git", "-C", str(root)]
   try:
     head = subprocess.run(
       [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD"]
+    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD", "--", ".", RESULTS]
     changes = subprocess.run(diff, capture_output=True, check=True).stdout
   except (OSError, subprocess.CalledProcessError):
     return None
