@@ -137,7 +137,7 @@ class Reporter:
     self.close(failed=error is not None)
 
   def _status(self, step: int, total: int, values: Mapping[str, float]) -> str:
-    rate, remaining = self._meter.rate(), self._meter.remaining(total)
+    rate, remaining = self._meter.rate(), 0.0 if step >= total else self._meter.remaining(total)
     parts = [f"step {step}/{total}", f"{100 * step // max(total, 1)}%"]
     parts += [f"{name} {float(value):.4g}" for name, value in values.items()]
     if rate is not None:

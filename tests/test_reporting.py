@@ -357,6 +357,13 @@ def test_speed_and_time_left_leave_out_the_first_interval_and_pauses(tmp_path):
   ]
 
 
+def test_at_the_end_no_time_is_left_even_where_no_speed_is_known(tmp_path):
+  stream = io.StringIO()
+  with _create(tmp_path, stream=stream, log_every=100) as reporter:
+    reporter.progress(100, 100, {})
+  assert stream.getvalue().splitlines() == ["step 100/100  100%  ETA 0:00:00"]
+
+
 def test_a_resumed_run_counts_from_where_it_resumed(tmp_path):
   clock, stream = Clock(), io.StringIO()
   with _create(tmp_path, stream=stream, clock=clock, log_every=10, batch_size=100) as reporter:
