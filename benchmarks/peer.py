@@ -22,8 +22,9 @@ PLACE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def group_count(channels: int) -> int:
-  """The groups of a norm, as the network beside it has them: 32, and at least 4 channels a group."""
-  return min(32, channels // 4)
+  """The groups of a norm, as the network beside it has them: at most 32, of at least 4 channels each."""
+  most = max(1, min(32, channels // 4))
+  return next(n for n in range(most, 0, -1) if channels % n == 0)
 
 
 def unet(model, size: int) -> UNet2DModel:

@@ -1,4 +1,4 @@
-"""A process of the peer's alone, as its users start it: neither jax nor anything of ours is imported.
+"""A process of the peer's alone, as its users start it: neither jax nor diffjax is imported.
 
 What peer.training_step reads of a config is told as JSON.
 """

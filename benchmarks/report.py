@@ -31,6 +31,8 @@ def row(times: Mapping[str, Times], flops: int | None = None, rate: float | None
     found["flop"] = flops
   if {"ours", "peer"} <= set(times):
     found["ratio"] = times["ours"].ratio(times["peer"])
+    low, high = times["ours"].ratios(times["peer"])
+    found["of rounds"] = f"{low:.2f} to {high:.2f}"
     found["cpu_ratio"] = times["ours"].cpu_ratio(times["peer"])
   return found
 

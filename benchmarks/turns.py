@@ -35,6 +35,11 @@ class Times:
     """Median over the rounds of own time / other's time in the same round."""
     return float(np.median(np.divide(self.wall, other.wall)))
 
+  def ratios(self, other: "Times") -> tuple[float, float]:
+    """The least and the largest of the rounds' ratios."""
+    found = np.divide(self.wall, other.wall)
+    return float(found.min()), float(found.max())
+
   def per(self, count: int) -> "Times":
     """Of one of `count` equal parts of the work."""
     return Times(*(tuple(t / count for t in times) for times in (self.wall, self.cpu)))

@@ -98,6 +98,8 @@ def _in_thread(read, start_step, chunk, prefetch):
     yield items()
   finally:
     stopped.set()
+    with contextlib.suppress(queue.Empty):
+      ready.get_nowait()  # makes room: a thread that waits for it ends at once
     thread.join()
 
 

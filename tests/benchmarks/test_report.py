@@ -15,6 +15,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
   assert ours.median == 3.0
   assert ours.ratio(peer) == 1.0  # of 0.5, 1.5, 1.0; the ratio of the medians agrees
   assert Times((1.0, 10.0, 2.0), (0, 0, 0)).ratio(Times((2.0, 10.0, 20.0), (0, 0, 0))) == 0.5
+  assert ours.ratios(peer) == (0.5, 1.5)
   assert ours.cpu_ratio(peer) == 0.5
 
 
