@@ -33,7 +33,7 @@ def description() -> dict:
   )
   return {
     "date": datetime.date.today().isoformat(),
-    "commit": commit(),
+    "commit": commit("benchmarks/results"),
     "processor": " ".join(sorted(models)) or platform.processor(),
     "cores": os.cpu_count(),
     "load": round(os.getloadavg()[0], 1),  # of everybody on the machine, over the last minute

@@ -22,7 +22,7 @@ PLACE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def group_count(channels: int) -> int:
-  """The groups of a norm, as the network beside it has them: at most 32, of at least 4 channels each."""
+  """The groups of a norm, as layers.group_count has them (a test compares), which imports jax."""
   most = max(1, min(32, channels // 4))
   return next(n for n in range(most, 0, -1) if channels % n == 0)
 

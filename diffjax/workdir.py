@@ -38,13 +38,11 @@ def about(config: ConfigDict) -> dict[str, Any]:
   }
 
 
-RESULTS = ":(exclude)benchmarks/results"
-
-
-def commit() -> str | None:
+def commit(*besides: str) -> str | None:
   """The git commit of the code, "+changes-" and their hash where the tree differs; None outside a repository.
 
-  What benchmarks have written of their results is no change of the code.
+  Args:
+    besides: folders of the repository whose changes do not count.
   """
   root = Path(__file__).resolve().parents[1]
   git = ["git", "-C", str(root)]
@@ -52,7 +50,8 @@ def commit() -> str | None:
     head = subprocess.run(
       [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD", "--", ".", RESULTS]
+    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD", "--", "."]
+    diff += [f":(exclude){folder}" for folder in besides]
     changes = subprocess.run(diff, capture_output=True, check=True).stdout
   except (OSError, subprocess.CalledProcessError):
     return None

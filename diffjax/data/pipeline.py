@@ -70,19 +70,14 @@ def batches(
 def _in_thread(read, start_step, chunk, prefetch):
   ready, stopped = queue.Queue(maxsize=prefetch), threading.Event()
 
-  def put(item):
-    while not stopped.is_set():
-      with contextlib.suppress(queue.Full):
-        return ready.put(item, timeout=0.1)
-
   def work():
     step = start_step
     while not stopped.is_set():
       try:
         item = read(step)
       except BaseException as error:  # carried to the consumer, who raises it
-        return put(error)
-      put(item)
+        return ready.put(error)
+      ready.put(item)
       step += chunk
 
   def items():
@@ -99,7 +94,7 @@ def _in_thread(read, start_step, chunk, prefetch):
   finally:
     stopped.set()
     with contextlib.suppress(queue.Empty):
-      ready.get_nowait()  # makes room: a thread that waits for it ends at once
+      ready.get_nowait()  # makes room for the one item that the thread may still have to put
     thread.join()
 
 

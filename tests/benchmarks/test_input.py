@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import itertools
-import time
 
 import pytest
 
@@ -12,16 +11,26 @@ from benchmarks import data, ours
 GIVEN = argparse.Namespace(batch=8, batches=20, chunk=2)
 
 
-@contextlib.contextmanager
-def slow(images, given):
-  yield (time.sleep(0.02) for _ in itertools.count())
+class Clock:
+  """Time that passes only where somebody sleeps."""
+
+  now = 0.0
+
+  def sleep(self, seconds):
+    self.now += seconds
+
+  def perf_counter(self):
+    return self.now
 
 
-def test_a_slow_source_is_waited_for_and_a_fast_one_is_not(monkeypatch):
-  images = ours.images(64, 4)
-  assert data.waited(images, GIVEN, 0.01) < 0.2
-  monkeypatch.setattr(data, "reading", slow)
-  assert data.waited(images, GIVEN, 0.01) == pytest.approx(0.5, abs=0.15)  # 20 of 20 + 2 * 10 ms
+@pytest.mark.parametrize("item_s, share", [(0.0, 0.0), (0.02, 0.5), (0.06, 0.75)])  # of item_s + 2 * 10 ms
+def test_the_share_is_of_the_time_in_which_nothing_is_ready(monkeypatch, item_s, share):
+  clock = Clock()
+  monkeypatch.setattr(data, "time", clock)
+  monkeypatch.setattr(
+    data, "reading", lambda *_: contextlib.nullcontext(clock.sleep(item_s) for _ in itertools.count())
+  )
+  assert data.waited(ours.images(64, 4), GIVEN, 0.01) == pytest.approx(share)
 
 
 def test_closing_a_reading_is_not_in_its_time(monkeypatch):
