@@ -1,5 +1,6 @@
 """Order, sources and the pipeline."""
 
+import contextlib
 import importlib
 import threading
 
@@ -14,6 +15,7 @@ from diffjax.data import SOURCES, cache
 from diffjax.data.folder import images_of
 from diffjax.data.order import indices
 from diffjax.data.pipeline import batches, in_order
+from diffjax.data.source import ArraySource
 from diffjax.types import ConfigError
 
 
@@ -211,3 +213,24 @@ def test_images_of_any_origin_are_taken_as_they_are(tmp_path):
   (grey / "2.png").write_bytes(b"no image")
   with pytest.raises(ConfigError, match="2.png cannot be read"):
     images_of(grey)
+
+
+def test_a_reading_ends_while_its_thread_waits_for_room():
+  class Counted(ArraySource):
+    reads, ahead = 0, threading.Event()
+
+    def read(self, indices):
+      Counted.reads += 1
+      if Counted.reads == 4:  # one is taken, two are ready: this one finds no room
+        Counted.ahead.set()
+      return super().read(indices)
+
+  opened = contextlib.ExitStack()
+  source = Counted(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32), 0, "zeros")
+  next(opened.enter_context(batches(source, seed=0, start_step=0, batch_size=4, prefetch=2)))
+  assert Counted.ahead.wait(20)
+  closing = threading.Thread(target=opened.close, daemon=True)
+  closing.start()
+  closing.join(20)
+  assert not closing.is_alive()
+  assert Counted.reads == 4  # nothing is begun after the end
