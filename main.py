@@ -13,33 +13,33 @@ is <workdir>/config.json.
 
 import sys
 
-from diffjax import commandline
+from diffjax.jobs import commandline
 
 
 def train(*arguments) -> None:
   """--mode=train."""
-  from diffjax import training
+  from diffjax.jobs import training
 
   training.train(*arguments)
 
 
 def sample(*arguments) -> None:
   """--mode=sample."""
-  from diffjax import sampling
+  from diffjax.jobs import sampling
 
   sampling.sample(*arguments)
 
 
 def evaluate(*arguments) -> None:
   """--mode=eval."""
-  from diffjax import evaluation
+  from diffjax.jobs import evaluation
 
   evaluation.evaluate(*arguments)
 
 
 def score(*arguments) -> None:
   """--mode=eval --images."""
-  from diffjax import evaluation
+  from diffjax.jobs import evaluation
 
   evaluation.score(*arguments)
 

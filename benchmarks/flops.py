@@ -14,8 +14,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from diffjax import experiment
+from diffjax.jobs.train_step import losses
 from diffjax.keys import Draws
-from diffjax.train_step import losses
 
 
 def _dot(equation) -> int:

@@ -19,13 +19,13 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
   """Measures, prints and keeps."""
   from benchmarks import flops, machine, ours, report, turns
-  from diffjax.metrics import inception, weights
+  from diffjax.metrics import inception, inception_weights
   from experiments.cifar10_inception.networks import NETWORKS
 
   given, about = arguments(), machine.description()
   batch = given.batch or (16 if about["backend"] == "cpu" else 256)
   pixels = ours.images(batch, 32)
-  count = flops.count(inception.features, weights.load(given.weights).variables, pixels)
+  count = flops.count(inception.features, inception_weights.load(given.weights).variables, pixels)
   made = {"ours": NETWORKS["diffjax"], "peer": NETWORKS["pytorch_fid"]}
   candidates = {name: make(given.weights, batch) for name, make in made.items()}
   run = {name: lambda extract=extract: extract(pixels) for name, extract in candidates.items()}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.turns import in_turn
-from diffjax.workdir import commit
+from diffjax.jobs.workdir import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid")
 SIDE = {"cpu": 2048}

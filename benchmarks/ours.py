@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from benchmarks.same_weights import converted
 from configs import cifar10_ddpm
-from diffjax import experiment, keys, parallel, state
-from diffjax.sampling import Sampling
-from diffjax.train_step import make_chunk, make_step
+from diffjax import experiment, keys
+from diffjax.jobs.sampling import Sampling
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine import parallel, state
 
 
 def cifar10(batch_size: int, channels: int = 128, size: int = 32, dtype: str = "float32") -> ConfigDict:

@@ -42,8 +42,9 @@ class Step:
     import numpy as np
 
     from benchmarks.ours import images, new_state
-    from diffjax import experiment, parallel
-    from diffjax.train_step import make_chunk, make_step
+    from diffjax import experiment
+    from diffjax.jobs.train_step import make_chunk, make_step
+    from diffjax.machine import parallel
 
     settings, size, count = config.parallel, config.train.batch_size, config.train.steps_per_call or 1
     made = experiment.create(config, image_shape, 10)
@@ -76,8 +77,8 @@ class Step:
     """Bytes of one device's arrays with an axis of examples that JAX keeps for the backward pass."""
     import jax
 
+    from diffjax.jobs.train_step import losses
     from diffjax.keys import Draws
-    from diffjax.train_step import losses
 
     made, size = self._made, self._made.config.train.batch_size
 
@@ -129,7 +130,7 @@ def main() -> None:
   os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.devices}"
 
   from benchmarks import machine, report, turns
-  from diffjax.commandline import load
+  from diffjax.jobs.commandline import load
   from diffjax.models import conv
 
   conv.fastest_on_cpu = lambda *shapes: "lax"

@@ -27,18 +27,18 @@ from diffjax import ranges
 from diffjax.data import SOURCES
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.likelihood import LIKELIHOODS
+from diffjax.machine.optimization import DECAYS, OPTIMIZERS
+from diffjax.machine.parallel import MODES, SMALL
+from diffjax.machine.state import EMA_WARMUPS
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
-from diffjax.optimization import DECAYS, OPTIMIZERS
-from diffjax.parallel import MODES, SMALL
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
-from diffjax.state import EMA_WARMUPS
 from diffjax.times import REMEMBERING, TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS

@@ -18,11 +18,11 @@ from diffjax.config import check, chosen, leaves, resolved
 from diffjax.data.augment import Augmentation
 from diffjax.data.source import Source
 from diffjax.denoisers import Denoiser, classifier_free, clipped, guidance_interval, network_denoiser
+from diffjax.machine.optimization import learning_rate, optimizer
+from diffjax.machine.state import TrainState
 from diffjax.objectives import Apply, Objective
-from diffjax.optimization import learning_rate, optimizer
 from diffjax.samplers.base import Sampler
 from diffjax.schedules import Schedule
-from diffjax.state import TrainState
 from diffjax.times import REMEMBERING, Memory, TimesOf, forgetful
 from diffjax.types import ConfigError, Params, PerExample
 
@@ -96,7 +96,7 @@ class Experiment:
   def denoiser(self, params: Params, cond: Array | None) -> Denoiser:
     """The network's denoiser without guidance or clipping, for labels [B] or None."""
     apply = self.apply(params)
-    bound = lambda x, time: apply(x, time, cond, None)  # noqa: E731
+    bound = lambda x, time: apply(x, time, cond, None)
     return network_denoiser(
       bound,
       self.schedule_of(params),

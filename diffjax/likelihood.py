@@ -198,7 +198,7 @@ def uniform(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample
   if not discrete:
     return alpha * x0, jnp.full(len(x0), -jnp.log(alpha))
   width = 2 / (LEVELS - 1)
-  draw = lambda key: jax.random.uniform(key, x0.shape[1:], x0.dtype, -0.5, 0.5)  # noqa: E731
+  draw = lambda key: jax.random.uniform(key, x0.shape[1:], x0.dtype, -0.5, 0.5)
   noise = jax.vmap(draw)(keys.purpose(sample_keys, "dequantise"))
   return alpha * (x0 + width * noise), jnp.full(len(x0), -jnp.log(alpha * width))
 
@@ -335,7 +335,7 @@ def _decoder_nll(schedule: Schedule, x0: Batch, xt: Batch, logsnr: Times, discre
   if not discrete:
     return _gaussian_nll(x0, xt / alpha, jnp.exp(-logsnr / 2))
   levels = jnp.linspace(-1, 1, LEVELS, dtype=x0.dtype)
-  energy = lambda x: 0.5 * jnp.exp(logsnr) * (xt / alpha - x) ** 2  # noqa: E731
+  energy = lambda x: 0.5 * jnp.exp(logsnr) * (xt / alpha - x) ** 2
   return energy(x0) + jax.nn.logsumexp(-energy(levels.reshape(-1, *[1] * xt.ndim)), axis=0)
 
 

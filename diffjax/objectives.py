@@ -228,7 +228,7 @@ def vdm(
 
   def objective(apply, schedule, x0, cond, draws):
     params = parameters(schedule)
-    schedule_of = lambda ends, interior: rebuilt(schedule, {"ends": ends, "interior": interior})  # noqa: E731
+    schedule_of = lambda ends, interior: rebuilt(schedule, {"ends": ends, "interior": interior})
     extra = 0.0
     if params is not None:
       ends, interior = params["ends"], params["interior"]

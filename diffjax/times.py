@@ -217,7 +217,7 @@ def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001)
     last: losses that a row keeps; until all rows have so many, rows are drawn uniformly.
     uniform: share of the draws that stays uniform, so that no row is forgotten (their code has 0.001).
   """
-  start = lambda schedule: no_history(schedule.steps, last)  # noqa: E731
+  start = lambda schedule: no_history(schedule.steps, last)
   return Memory(start, lambda history: by_importance(history, uniform), recorded)
 
 

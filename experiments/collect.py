@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffjax import atomic
 from diffjax.config import leaves
+from diffjax.machine import atomic
 from diffjax.types import ConfigError
-from experiments import chart, jobs, progress, sweeps
-from experiments.jobs import Job
-from experiments.sweeps import TRAINED, Sweep
+from experiments.tools import chart, jobs, progress, sweeps
+from experiments.tools.jobs import Job
+from experiments.tools.sweeps import TRAINED, Sweep
 
 OF_REPORT = ("weights", "samples", "evaluations")
 OF_SAMPLE = ("sampler", "grid", "guidance", "clip")

@@ -23,9 +23,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffjax import workdir as workdirs
+from diffjax.jobs import workdir as workdirs
 from diffjax.types import ConfigError, RunError
-from experiments import board, jobs, pool, slurm, sweeps, tpu
+from experiments.tools import board, jobs, pool, slurm, sweeps, tpu
 
 
 def _parser() -> argparse.ArgumentParser:

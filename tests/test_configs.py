@@ -13,22 +13,23 @@ import pytest
 from PIL import Image
 
 from diffjax import config as configs
-from diffjax import experiment, keys, state
+from diffjax import experiment, keys
 from diffjax.data import SOURCES, order
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.source import ArraySource
+from diffjax.jobs.train_step import make_step
+from diffjax.machine import state
+from diffjax.machine.optimization import DECAYS, OPTIMIZERS
+from diffjax.machine.state import EMA_WARMUPS
 from diffjax.metrics import METRICS
 from diffjax.models import MODELS
 from diffjax.objectives import WEIGHTS
-from diffjax.optimization import DECAYS, OPTIMIZERS
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
-from diffjax.state import EMA_WARMUPS
 from diffjax.times import REMEMBERING, TIMES
-from diffjax.train_step import make_step
 from diffjax.types import ConfigError
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))

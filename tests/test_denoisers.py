@@ -87,7 +87,7 @@ def test_rescaling_leaves_an_estimate_without_contrast_as_it_is(level):
   other = (2 * images - level).at[2].set(0.0)
 
   def given(cond):
-    pick = lambda xt: jnp.where(cond[:, None] > 0, jnp.resize(images, xt.shape), jnp.resize(other, xt.shape))  # noqa: E731
+    pick = lambda xt: jnp.where(cond[:, None] > 0, jnp.resize(images, xt.shape), jnp.resize(other, xt.shape))
     return lambda xt, t: Estimate(pick(xt))
 
   got = classifier_free(given, jnp.ones(3), jnp.zeros(3), 1.0, rescale=0.7)(images, jnp.asarray(0.5)).x0
@@ -112,8 +112,8 @@ def test_a_noisy_classifiers_gradient_adds_to_the_score_as_autodiff_has_it(scale
       gap = x[:, None] - alpha[..., None] * means
       return weights * jnp.exp(-jnp.sum(gap**2, -1) / (2 * spread)) / (2 * np.pi * spread)
 
-    marginal = lambda x: jnp.log(joint(x).sum(1))  # noqa: E731
-    posterior = lambda x, t: jnp.log(joint(x)[jnp.arange(3), label]) - marginal(x)  # noqa: E731
+    marginal = lambda x: jnp.log(joint(x).sum(1))
+    posterior = lambda x, t: jnp.log(joint(x)[jnp.arange(3), label]) - marginal(x)
     of_x, of_label = (jax.grad(lambda x, f=f: f(x).sum())(xt) for f in (marginal, lambda x: posterior(x, t)))
     exact = mixture_denoiser(schedule, jnp.asarray(means), jnp.asarray(var), jnp.asarray(weights))
     for w in (1.0, 2.5, lambda t: 3 * t):
@@ -154,7 +154,7 @@ def test_classifier_guidance_is_finite_without_signal():
 
 
 def test_a_learned_variance_is_the_second_half_of_the_channels():
-  apply = lambda x, time: jnp.concatenate([x, jnp.full_like(x, 0.5)], axis=-1)  # noqa: E731
+  apply = lambda x, time: jnp.concatenate([x, jnp.full_like(x, 0.5)], axis=-1)
   parts = SCHEDULE, ROWS["x0"], INPUT_SCALES["none"], TIME_INPUTS["t"]
   estimate = network_denoiser(apply, *parts, learned_variance=True)(XT, jnp.asarray(0.5))
   np.testing.assert_allclose(estimate.x0, XT)

@@ -17,12 +17,14 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from diffjax import commandline, metrics, reporting, workdir
+from diffjax import metrics
 from diffjax.data.source import ArraySource
-from diffjax.evaluation import evaluate
+from diffjax.jobs import commandline, workdir
+from diffjax.jobs.evaluation import evaluate
+from diffjax.jobs.sampling import sample
+from diffjax.jobs.training import train
+from diffjax.machine import reporting
 from diffjax.models import MODELS
-from diffjax.sampling import sample
-from diffjax.training import train
 from diffjax.types import ConfigError
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate}
@@ -315,7 +317,7 @@ def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
   one, two = (ArraySource(images[:n], jnp.zeros(n, jnp.int32), 2, str(n)) for n in (1, 2))
 
   for split, sources in (("train", (one, two)), ("test", (two, one))):
-    judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources, None)  # noqa: E731
+    judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources, None)
     said = refused(*TINY, f"--workdir={tmp_path}", "--mode=eval", jobs={"eval": judge})
     assert "needs at least 2 images in each split" in said and f"the {split} split has 1" in said
 
@@ -418,7 +420,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(refused, trained, tmp_pa
 
   for mode in JOBS:
     assert "the bytes of" in damaged(f"flip_{mode}", mode, flip)
-  cut = lambda folder: (folder / "state" / "_METADATA").write_bytes(b'{"tree')  # noqa: E731
+  cut = lambda folder: (folder / "state" / "_METADATA").write_bytes(b'{"tree')
   assert "it cannot be read" in damaged("cut", "sample", cut)
   assert "it cannot be read" in damaged("gone", "train", lambda folder: shutil.rmtree(folder / "state"))
   shutil.rmtree(tmp_path / "flip_train" / "checkpoints" / "2")

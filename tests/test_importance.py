@@ -11,17 +11,18 @@ import pytest
 from jax.sharding import Mesh
 
 from diffjax import config as configs
-from diffjax import experiment, keys, state
-from diffjax.checkpoint import Checkpoints
+from diffjax import experiment, keys
 from diffjax.data import SOURCES
 from diffjax.denoisers import gaussian_denoiser
-from diffjax.held_out import HeldOut
+from diffjax.jobs.held_out import HeldOut
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine import state
+from diffjax.machine.checkpoint import Checkpoints
+from diffjax.machine.parallel import Parallel
 from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES
-from diffjax.parallel import Parallel
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
 from diffjax.schedules import SCHEDULES
 from diffjax.times import TIMES, by_importance, importance, no_history, probabilities, recorded
-from diffjax.train_step import make_chunk, make_step
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
 
@@ -112,7 +113,7 @@ def bound(x0, eps, row, w, c, v=-1.0):
     ratio = small[row] / var[row]
     return np.mean(0.5 * (ratio - 1 - np.log(ratio) + gap**2 / var[row]))
   mean = (xt - np.sqrt(1 - bar[0]) * out) / np.sqrt(bar[0])
-  cdf = lambda x: 0.5 * (1 + math.erf(x / np.sqrt(2 * var[0])))  # noqa: E731
+  cdf = lambda x: 0.5 * (1 + math.erf(x / np.sqrt(2 * var[0])))
   terms = []
   for data, centre in zip(x0.ravel(), mean.ravel(), strict=True):
     above = 1.0 if data > 0.999 else cdf(data + 1 / 255 - centre)
@@ -198,7 +199,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, mode, count):
     found = checkpoints.restore(parallel.abstract(lambda: new_state(made)), 3)
     np.testing.assert_array_equal(found.memory.losses, straight[2].memory.losses)
     again = walked(made, parallel, 3, start=found)[-1]
-  bare = lambda s: jax.tree.leaves(dataclasses.replace(s, key=jax.random.key_data(s.key)))  # noqa: E731
+  bare = lambda s: jax.tree.leaves(dataclasses.replace(s, key=jax.random.key_data(s.key)))
   for one, other in zip(bare(again), bare(straight[-1]), strict=True):
     np.testing.assert_array_equal(one, other)
 

@@ -65,7 +65,7 @@ def test_discrete_vlb_is_its_recursion_and_lies_above_the_entropy(x64, monkeypat
   monkeypatch.setattr(likelihood.keys, "normal", lambda *_: signs)
   schedule = SCHEDULES["linear"]()
   exact = gaussian_denoiser(schedule, MEAN, VAR)
-  denoiser = lambda xt, t: exact(xt, t)._replace(var_frac=jnp.full_like(xt, FRAC))  # noqa: E731
+  denoiser = lambda xt, t: exact(xt, t)._replace(var_frac=jnp.full_like(xt, FRAC))
   vlb = discrete_vlb(denoiser, schedule, x0, example_keys(4), variance)
   got = np.array([vlb.prior.mean(), vlb.diffusion.mean(), vlb.decoder.mean()])
   truth = vlb_recursion(1000, variance)
@@ -170,7 +170,7 @@ def test_ode_on_a_mixture(x64):
   gaps = ((x0[:, None] - means) ** 2).sum(axis=-1)
   log_p = jax.scipy.special.logsumexp(-gaps / (2 * var) - jnp.log(2 * np.pi * var), axis=1, b=weights)
   denoiser = mixture_denoiser(schedule, means, var, weights)
-  solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, trace="exact", rtol=1e-7, atol=1e-7)  # noqa: E731
+  solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, trace="exact", rtol=1e-7, atol=1e-7)
   got = jax.jit(solve)(x0, example_keys(4))
   np.testing.assert_allclose(got.total, -log_p / 2 / np.log(2), atol=1e-4)
 
@@ -198,7 +198,7 @@ def interval_denoiser(schedule, low, high):
     a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
     log_b, log_a = jax.scipy.special.log_ndtr(b), jax.scipy.special.log_ndtr(a)
     log_mass = log_b + jnp.log1p(-jnp.exp(log_a - log_b))
-    pdf = lambda z: jnp.exp(-0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi) - log_mass)  # noqa: E731
+    pdf = lambda z: jnp.exp(-0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi) - log_mass)
     shift = (pdf(a) - pdf(b)) * jnp.where(flip, -1, 1)
     return Estimate(jnp.clip(centre + std * shift, low, high))
 
@@ -237,7 +237,7 @@ def test_ode_of_uniform_noise_by_variational_dequantisation(x64):
 def test_ode_of_a_constant_image_by_variational_dequantisation(x64):
   schedule = SCHEDULES["continuous_cosine"]()
   denoiser = gaussian_denoiser(schedule, 37 / 127.5 - 1, 0.0)
-  solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, "variational", rtol=1e-7, atol=1e-7)  # noqa: E731
+  solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, "variational", rtol=1e-7, atol=1e-7)
   bits = jax.jit(solve)(np.full((4, 6, 6, 1), 37, np.uint8), example_keys(4)).total
   np.testing.assert_allclose(bits, 0, atol=1e-3)
 
@@ -245,7 +245,7 @@ def test_ode_of_a_constant_image_by_variational_dequantisation(x64):
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_discrete_vlb_of_pixels_lies_above_their_entropy(variance):
   schedule = SCHEDULES["linear"]()
-  run = lambda denoiser: jax.jit(lambda x, k: discrete_vlb(denoiser, schedule, x, k, variance))  # noqa: E731
+  run = lambda denoiser: jax.jit(lambda x, k: discrete_vlb(denoiser, schedule, x, k, variance))
   noise = run(clipped(levels_denoiser(schedule)))(noise_images(4, 4), example_keys(4))
   mean, error = mean_and_error(noise.total)
   assert 8 - 4 * error < mean < 9.5
@@ -256,7 +256,7 @@ def test_discrete_vlb_of_pixels_lies_above_their_entropy(variance):
 
 def test_continuous_vlb_of_pixels_is_their_entropy():
   schedule = SCHEDULES["continuous_cosine"](logsnr_max=16.0)
-  run = lambda denoiser: jax.jit(lambda x, k: continuous_vlb(denoiser, schedule, x, k))  # noqa: E731
+  run = lambda denoiser: jax.jit(lambda x, k: continuous_vlb(denoiser, schedule, x, k))
   noise = run(levels_denoiser(schedule))(noise_images(64, 4), example_keys(64))
   mean, error = mean_and_error(noise.total)
   assert abs(mean - 8) < 4 * error < 0.3

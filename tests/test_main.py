@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import checkpoint, parallel, workdir
-from diffjax import run as runs
 from diffjax.data import SOURCES, order, pipeline
+from diffjax.jobs import runs, workdir
+from diffjax.machine import checkpoint, parallel
 
 ROOT = Path(__file__).parents[1]
 STEPS = 8
@@ -38,7 +38,7 @@ SIGNALLED = """
 import os, sys
 import main
 from diffjax.data import cache
-from diffjax.reporting import Reporter
+from diffjax.machine.reporting import Reporter
 
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 written, saved = Reporter.metrics, cache.save
@@ -185,7 +185,7 @@ def test_sampling_needs_only_the_workdir(done):
 
 def test_a_step_and_a_walk_compile_once(done):
   _, _, said = done
-  times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")  # noqa: E731
+  times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")
   assert times("train", "whole") == times("finished", "whole") == 1  # the step
   assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
   assert times("train", "loss") == 1  # held out: every band and all weights

@@ -64,7 +64,7 @@ def test_continuous_vlb_is_half_the_log_of_the_two_ends(row):
 def test_simple_is_the_squared_error_of_the_kind():
   schedule = SCHEDULES["linear"]()
   x0 = keys.normal(draws(512).keys("data"), (64,))
-  apply = lambda xt, t, cond, dropout_keys: jnp.zeros_like(xt)  # noqa: E731
+  apply = lambda xt, t, cond, dropout_keys: jnp.zeros_like(xt)
   loss = make("discrete", "simple", "eps")(apply, schedule, x0, None, draws(512))
   eps = keys.normal(draws(512).keys("eps"), (64,))
   np.testing.assert_allclose(loss, np.mean(np.square(eps), axis=1), rtol=1e-5)
@@ -78,7 +78,7 @@ CASES += [("hybrid", "simple"), ("learned_vlb", "vlb"), ("sliced", "snr"), ("vdm
 def test_losses_of_examples_do_not_couple_and_are_finite(name, weight):
   schedule = SCHEDULES["learned" if name == "vdm" else "linear"]()
   times = "uniform" if name == "vdm" else "discrete"
-  apply = lambda xt, t, cond, dropout_keys: jnp.tile(0.9 * xt, 1 + (name in LEARNS_VARIANCE))  # noqa: E731
+  apply = lambda xt, t, cond, dropout_keys: jnp.tile(0.9 * xt, 1 + (name in LEARNS_VARIANCE))
   objective = make(times, weight, "eps", name)
   run = jax.jit(lambda x0, index: objective(apply, schedule, x0, None, keys.Draws(keys.seed(0), index, 64)))
   levels = jnp.round(keys.uniform(draws(64).keys("data")) * 255)[:, None] * jnp.ones(4)
@@ -95,7 +95,7 @@ def test_every_allowed_loss_and_its_gradient_are_finite_up_to_both_ends(variant)
   schedule = VARIANTS[variant]()
   steps, x0 = schedule.steps, jnp.asarray([[-1.0, 0.2, 1.0]] * 4)
   t = np.array([1, 2, steps // 2, steps]) / steps if steps else np.array([schedule.t_min, 0.01, 0.5, 1])
-  fixed = lambda schedule, draws: (jnp.asarray(t, jnp.float32), jnp.full(4, 1 / (steps or 1)))  # noqa: E731
+  fixed = lambda schedule, draws: (jnp.asarray(t, jnp.float32), jnp.full(4, 1 / (steps or 1)))
   refused = {"vdm"} if steps else {"hybrid", "learned_vlb"}
   if parameters(schedule) is not None:
     refused = set(OBJECTIVES) - {"vdm"}
@@ -111,7 +111,7 @@ def test_every_allowed_loss_and_its_gradient_are_finite_up_to_both_ends(variant)
     parts = fixed, WEIGHTS[weight](), ROWS["v"], INPUT_SCALES["none"], TIME_INPUTS["t"]
 
     def loss(out, name=name, parts=parts):
-      apply = lambda xt, t, cond, keys: out + 0.1 * jnp.resize(xt, out.shape)  # noqa: E731
+      apply = lambda xt, t, cond, keys: out + 0.1 * jnp.resize(xt, out.shape)
       each = OBJECTIVES[name](*parts)(apply, schedule, x0, None, draws(4))
       return each.sum(), each
 
@@ -163,7 +163,7 @@ def test_the_vlb_weight_has_the_same_bits_through_every_prediction_kind(variant)
     t = (rows + 1) / schedule.steps if schedule.steps else np.array([0.05, 0.2, 0.5, 0.8, 0.95])
     x0 = np.array([-1.0, 1.0, 0.2, -0.4]) + np.zeros((len(t), 1))
     eps = np.asarray(keys.normal(draws(len(t)).keys("eps"), (4,), float))
-    guess = lambda xt, t: xt - 0.3 * t * np.tanh(xt + t)  # noqa: E731
+    guess = lambda xt, t: xt - 0.3 * t * np.tanh(xt + t)
     bits = chain_bits if schedule.steps else rate_bits
     places = rows if schedule.steps else t
     expected = [
@@ -181,7 +181,7 @@ def test_the_vlb_weight_has_the_same_bits_through_every_prediction_kind(variant)
         return target(row, schedule, estimate, (xt - alpha * estimate) / sigma, t)
 
       parts = WEIGHTS["vlb"](), row, INPUT_SCALES["none"], TIME_INPUTS["t"]
-      fixed = lambda schedule, draws: (jnp.asarray(t), jnp.ones(len(t)))  # noqa: E731
+      fixed = lambda schedule, draws: (jnp.asarray(t), jnp.ones(len(t)))
       loss = OBJECTIVES["regular"](fixed, *parts)(apply, schedule, jnp.asarray(x0), None, draws(len(t)))
       np.testing.assert_allclose(loss / np.log(2), expected, rtol=1e-6, err_msg=kind)
 
@@ -206,7 +206,7 @@ def test_times_are_uniform_and_strata_are_even():
 
 def test_guidance_of_zero_is_the_conditional_model_and_w_extrapolates():
   schedule = SCHEDULES["linear"]()
-  conditional = lambda cond: gaussian_denoiser(schedule, cond[:, None], VAR)  # noqa: E731
+  conditional = lambda cond: gaussian_denoiser(schedule, cond[:, None], VAR)
   cond, null = jnp.asarray([0.5, -0.5]), jnp.zeros(2)
   xt, t = jnp.asarray([[0.1], [0.3]]), jnp.asarray(0.5)
   with_cond, without = conditional(cond)(xt, t).x0, conditional(null)(xt, t).x0
@@ -221,7 +221,7 @@ def test_network_denoiser_recovers_the_exact_one_and_clips():
   exact = gaussian_denoiser(schedule, 0.0, VAR)(xt, t).x0
   for row in ("eps", "x0", "v", "score", "edm"):
     network = perfect(schedule, ROWS[row])
-    apply = lambda x, time, network=network: network(x, time, None, None)  # noqa: E731
+    apply = lambda x, time, network=network: network(x, time, None, None)
     denoiser = network_denoiser(apply, schedule, ROWS[row], INPUT_SCALES["none"], TIME_INPUTS["t"])
     np.testing.assert_allclose(denoiser(xt, t).x0, exact, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(clipped(denoiser)(xt, t).x0, np.clip(exact, -1, 1), rtol=1e-4)
@@ -232,7 +232,7 @@ def test_ncsn_is_a_triple():
   schedule = SCHEDULES["geometric"](sigma_min=0.01, sigma_max=1.0, steps=10)
   levels = np.geomspace(0.01, 1.0, 10)
   x0 = keys.normal(draws(64).keys("data"), (8,))
-  apply = lambda xt, t, cond, dropout_keys: -xt / (1 + 2 * t[:, None])  # noqa: E731
+  apply = lambda xt, t, cond, dropout_keys: -xt / (1 + 2 * t[:, None])
   loss = make("discrete", "snr", "score")(apply, schedule, x0, None, draws(64))
   t = np.asarray(TIMES["discrete"](schedule, draws(64))[0], np.float64)[:, None]
   sigma = levels[np.round(t * 10).astype(int) - 1]
@@ -262,13 +262,13 @@ def iddpm_term(x0, xt, estimate, frac, i):
   before = np.append(1.0, bar[:-1])
   small = beta * (1 - before) / (1 - bar)
   small[0] = small[1]
-  mean = lambda data: (  # noqa: E731
+  mean = lambda data: (
     np.sqrt(before[i]) * beta[i] / (1 - bar[i]) * data
     + np.sqrt(1 - beta[i]) * (1 - before[i]) / (1 - bar[i]) * xt
   )
   logvar = frac * np.log(beta[i]) + (1 - frac) * np.log(small[i])
   if i == 0:
-    cdf = lambda x: 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))  # noqa: E731
+    cdf = lambda x: 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
     gap, std = x0 - mean(estimate), np.exp(logvar / 2)
     return -np.log(cdf((gap + 1 / 255) / std) - cdf((gap - 1 / 255) / std))
   ratio = small[i] / np.exp(logvar)
@@ -286,8 +286,8 @@ def learned_losses():
     parts = WEIGHTS[weight](), ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"]
 
     def loss(out, t, name=name, parts=parts):
-      apply = lambda xt, t, cond, keys: jnp.broadcast_to(out, (2, 2))  # noqa: E731
-      fixed = lambda schedule, draws: (jnp.full(2, t), jnp.full(2, 1e-3))  # noqa: E731
+      apply = lambda xt, t, cond, keys: jnp.broadcast_to(out, (2, 2))
+      fixed = lambda schedule, draws: (jnp.full(2, t), jnp.full(2, 1e-3))
       return OBJECTIVES[name](fixed, *parts)(apply, schedule, jnp.asarray(X0), None, draws(2))
 
     made[name] = jax.jit(loss), jax.jit(jax.jacobian(loss))
@@ -343,7 +343,7 @@ def test_on_gaussian_data_the_bound_is_least_at_the_true_reverse_step():
         [[1.0], [-1.0]]
       )  # both moments of x0 given x_t
       given = exact + spread, exact, np.full((2, 1), 0.3), np.full(2, (row + 1) / 1000)
-      at = lambda *mean_and_frac, given=given: value_and_slope(np.array(mean_and_frac), *given)  # noqa: E731
+      at = lambda *mean_and_frac, given=given: value_and_slope(np.array(mean_and_frac), *given)
       least, slope = at(0.0, best)
       np.testing.assert_allclose(slope, 0, atol=1e-9)
       assert 0 < best < 1
@@ -378,7 +378,7 @@ def test_vdm_trains_the_ends_by_the_bound_and_the_interior_by_its_variance():
     schedule = SCHEDULES["learned"](logsnr_min=-4.0, logsnr_max=5.0, width=3)
     start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), parameters(schedule))
     x0, seen = jnp.sign(keys.normal(draws(32).keys("data"), (4,))), draws(32)
-    apply = lambda xt, t, cond, keys: jnp.tanh(xt + t[:, None])  # noqa: E731
+    apply = lambda xt, t, cond, keys: jnp.tanh(xt + t[:, None])
     bound = make("uniform", "vlb", "eps", "vdm", levels=2)
     term = make("uniform", "likelihood", "eps")  # the bound's last term alone
 

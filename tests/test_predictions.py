@@ -88,7 +88,7 @@ def test_posterior_is_ddpms_mean_with_x0_in_row_0():
   before = np.append(1.0, bar[:-1])
   x0, eps = draw(8)[:, :1], draw(9)[:, :1]
   rows = np.array([0, 1, 10, 500, 999])
-  of = lambda values: values[rows][:, None]  # noqa: E731
+  of = lambda values: values[rows][:, None]
   xt = np.sqrt(of(bar)) * x0 + np.sqrt(1 - of(bar)) * eps
   expected = np.sqrt(of(before)) * of(beta) / (1 - of(bar)) * x0
   expected += np.sqrt(1 - of(beta)) * (1 - of(before)) / (1 - of(bar)) * xt

@@ -8,7 +8,7 @@ import pytest
 from diffjax import config as configs
 from diffjax import experiment, ranges
 from diffjax.config import CHOICES
-from diffjax.optimization import OPTIMIZERS
+from diffjax.machine.optimization import OPTIMIZERS
 from diffjax.types import ConfigError
 
 CASES = [

@@ -94,7 +94,7 @@ T = np.linspace(0.03, 0.97, 21)
 
 
 def chen_sigmoid(t, start=-3.0, end=3.0, tau=0.9):
-  logistic = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+  logistic = lambda x: 1 / (1 + np.exp(-x))
   low, high = logistic(start / tau), logistic(end / tau)
   gamma = (high - logistic((t * (end - start) + start) / tau)) / (high - low)
   return np.sqrt(gamma), np.sqrt(1 - gamma)

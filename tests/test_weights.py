@@ -42,7 +42,7 @@ def test_the_published_formula_in_every_row_of_ddpms_table(name):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_the_published_formula_in_continuous_time(name):
   t, h = np.linspace(0.1, 0.9, 9), 1e-5
-  snr = lambda t: 1 / np.expm1(0.1 * t + 19.9 * t * t / 2)  # noqa: E731
+  snr = lambda t: 1 / np.expm1(0.1 * t + 19.9 * t * t / 2)
   with jax.enable_x64(True):
     got = WEIGHTS[name]().of(SCHEDULES["continuous_linear"](), t, ROWS["eps"])
   slope = (snr(t - h) - snr(t + h)) / (2 * h)

@@ -170,7 +170,7 @@ def changed(x0: Batch, change: Change) -> Batch:
   height, width = x0.shape[1:3]
   if min(height, width) < 2:
     raise ConfigError(f"config.data.augment needs images of at least 2x2 pixels; these are {height}x{width}.")
-  each = lambda flag: flag[:, None, None, None]  # noqa: E731
+  each = lambda flag: flag[:, None, None, None]
   x0 = jnp.where(each(change.mirrored), x0[:, :, ::-1], x0)
   x0 = jnp.where(each(change.upside_down), x0[:, ::-1], x0)
   affine = jnp.any(labels(change)[:, 2:] != 0, axis=1)

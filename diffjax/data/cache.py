@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax import atomic
+from diffjax.machine import atomic
 
 DEFAULT = "~/.cache/diffjax"
 

@@ -153,6 +153,6 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         f"{file.name} {found[-1].shape[1]}x{found[-1].shape[0]}; resize them all to the data's size."
       )
   grey = all(image.ndim == 2 for image in found)
-  as_rgb = lambda image: image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)  # noqa: E731
+  as_rgb = lambda image: image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
   images = np.stack([image[..., None] if grey else as_rgb(image) for image in found])
   return images, _labels(files, names), len(names)

@@ -10,11 +10,11 @@ on the held-out split, and the distance between the two splits.
 import numpy as np
 
 from diffjax.data.source import Source
+from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import Classifier, train_classifier
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
-from diffjax.parallel import Parallel
 from diffjax.types import ConfigError
 
 LARGEST = 100_000

@@ -34,7 +34,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from diffjax.parallel import Parallel
+from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError, Params
 
 SIZE = 299

@@ -55,7 +55,7 @@ def kid(x: ArrayLike, y: ArrayLike, subset_size: int = 1000, seed: int = 0) -> K
       "least 2 disjoint subsets of at least 2: choose a smaller subset size."
     )
   rng = np.random.Generator(np.random.Philox(seed))
-  deal = lambda n: rng.permutation(n)[: subsets * subset_size].reshape(subsets, subset_size)  # noqa: E731
+  deal = lambda n: rng.permutation(n)[: subsets * subset_size].reshape(subsets, subset_size)
   values = [mmd2(x[i], y[j]) for i, j in zip(deal(len(x)), deal(len(y)), strict=True)]
   return Kid(float(np.mean(values)), float(np.std(values, ddof=1) / subsets**0.5), subsets, subset_size)
 

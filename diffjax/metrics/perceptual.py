@@ -18,7 +18,8 @@ import numpy as np
 from diffjax.data import cache
 from diffjax.data.pipeline import in_order
 from diffjax.data.source import Source
-from diffjax.metrics import reference, weights
+from diffjax.machine.parallel import Parallel
+from diffjax.metrics import inception_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.frechet_error import bootstrap, fid_infinity
 from diffjax.metrics.inception import POOL3, SPATIAL, extractor
@@ -27,7 +28,6 @@ from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
-from diffjax.parallel import Parallel
 from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
@@ -68,7 +68,7 @@ def metric(
       raise ConfigError(f"config.eval.inception.values names {name!r}; it must be of {', '.join(VALUES)}.")
   if not values:
     raise ConfigError(f"config.eval.inception.values is empty; name some of {', '.join(VALUES)}.")
-  loaded = weights.load(weights_file or None)
+  loaded = inception_weights.load(weights_file or None)
   if "inception_score" in values and "fc" not in loaded.variables["params"]:
     raise ConfigError(
       "config.eval.inception.values names 'inception_score', but the weights have no class layer; give "

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from diffjax import atomic
 from diffjax.data import cache
+from diffjax.machine import atomic
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
 

@@ -3,7 +3,7 @@
 python -m experiments.cifar10_ddpm --minutes=480
 """
 
-from experiments.recipes import Recipe
+from experiments.tools.recipes import Recipe
 
 BATCH = 128
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from experiments import recipes
 from experiments.cifar10_ddpm import RECIPE
+from experiments.tools import recipes
 
 if __name__ == "__main__":
   sys.exit(recipes.main(RECIPE, "cifar10_ddpm"))

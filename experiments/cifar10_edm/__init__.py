@@ -3,7 +3,7 @@
 python -m experiments.cifar10_edm --minutes=480
 """
 
-from experiments.recipes import Recipe
+from experiments.tools.recipes import Recipe
 
 IMAGES = 200e6
 

@@ -14,9 +14,9 @@ import zipfile
 
 import numpy as np
 
-from diffjax import atomic
 from diffjax.data import SOURCES, cache
-from diffjax.metrics import weights
+from diffjax.machine import atomic
+from diffjax.metrics import inception_weights
 from diffjax.metrics.frechet import fid_name
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
@@ -48,7 +48,7 @@ def first_images(split: str, count: int, data_dir: str | None) -> np.ndarray:
 
 def features(network: str, images: dict[str, np.ndarray], options: argparse.Namespace):
   """pool3 features by split [count, 2048], and the seconds that the network took for all of them."""
-  digest = weights.load(options.weights).digest[:16]
+  digest = inception_weights.load(options.weights).digest[:16]
   folder = cache.folder() / "cifar10_inception"
   parts, seconds, extract = {split: [] for split in SPLITS}, 0.0, None
   for start in range(0, options.count, PART):

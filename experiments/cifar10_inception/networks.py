@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from diffjax.metrics import inception, weights
+from diffjax.metrics import inception, inception_weights
 from diffjax.metrics.frechet import frechet_distance
 from experiments.cifar10_inception.torchvision_import import import_torchvision
 
@@ -18,7 +18,7 @@ Extract = Callable[[np.ndarray], np.ndarray]
 
 def diffjax(path: str | None, batch_size: int) -> Extract:
   """The library's."""
-  extract = inception.extractor(weights.load(path).variables, batch_size=batch_size)
+  extract = inception.extractor(inception_weights.load(path).variables, batch_size=batch_size)
   return lambda images: extract(images).pool3
 
 
@@ -29,7 +29,7 @@ def pytorch_fid(path: str | None, batch_size: int) -> Extract:
   import_torchvision()
   from pytorch_fid import inception as peer
 
-  tensors = weights.read(weights.locate(path)[0])
+  tensors = inception_weights.read(inception_weights.locate(path)[0])
   state = {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
   state.setdefault("fc.weight", torch.zeros(1008, 2048))  # above pool3, and not used
   state.setdefault("fc.bias", torch.zeros(1008))

@@ -5,7 +5,7 @@
 One model is trained; the runs sample from it.
 """
 
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/digits.py",

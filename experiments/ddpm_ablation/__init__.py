@@ -3,7 +3,7 @@
 python -m experiments.launch ddpm_ablation --on=slurm --gpus=8 --cpus=32 --time=48:00:00
 """
 
-from experiments.sweeps import Run, Sweep
+from experiments.tools.sweeps import Run, Sweep
 
 SWEEP = Sweep(
   "configs/cifar10_ddpm.py",

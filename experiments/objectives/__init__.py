@@ -3,7 +3,7 @@
 python -m experiments.launch objectives --on=local && python -m experiments.collect objectives
 """
 
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/digits.py",

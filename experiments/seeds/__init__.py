@@ -3,6 +3,6 @@
 python -m experiments.launch seeds --on=local && python -m experiments.collect seeds
 """
 
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 
 SWEEP = product("configs/digits.py", {"seed": (0, 1, 2, 3, 4)}, shared={"eval.count": 720})

@@ -21,15 +21,16 @@ import numpy as np
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from diffjax import experiment, keys, pictures, workdir
-from diffjax import run as runs
+from diffjax import experiment, keys
 from diffjax.config import chosen
 from diffjax.experiment import Experiment
+from diffjax.jobs import runs, workdir
+from diffjax.jobs.runs import Run
+from diffjax.jobs.sampling import labels_of
+from diffjax.machine import pictures
 from diffjax.metrics import METRICS
 from diffjax.metrics.metric import Metric
-from diffjax.run import Run
 from diffjax.samplers import base
-from diffjax.sampling import labels_of
 from diffjax.schedules import Schedule, shifted
 from diffjax.types import ConfigError, Params
 from experiments.solvers.page import OPTIONS, Scope, figure, header, steps_within

@@ -32,7 +32,7 @@ def test_candidates_take_turns_and_the_order_is_reversed_each_round():
 
 
 def test_time_is_of_the_candidate_alone():
-  after = lambda: time.sleep(0.05)  # noqa: E731
+  after = lambda: time.sleep(0.05)
   found = turns.in_turn({"slow": lambda: time.sleep(0.05), "fast": lambda: after}, rounds=3, warm=0)
   assert min(found["slow"].wall) >= 0.05 > max(found["fast"].wall)
   assert max(found["slow"].cpu) < 0.05  # sleep is no work

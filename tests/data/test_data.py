@@ -139,7 +139,7 @@ def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
   kwargs = {"path": str(tmp_path), "size": 2, "test_fraction": 0.3}
   before = SOURCES["image_folder"](split="test", **kwargs)
   train = SOURCES["image_folder"](split="train", **kwargs)
-  values = lambda source: set(source.images[:, 0, 0, 0].tolist())  # noqa: E731
+  values = lambda source: set(source.images[:, 0, 0, 0].tolist())
   assert values(before) | values(train) == set(range(40)) and not values(before) & values(train)
   for i in range(40, 80):
     write(tmp_path / f"{i}.png", (i, i, i))

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from diffjax.config import resolved
-from experiments import jobs, sweeps
-from experiments.jobs import Job
-from experiments.sweeps import Sweep, product
+from experiments.tools import jobs, sweeps
+from experiments.tools.jobs import Job
+from experiments.tools.sweeps import Sweep, product
 
 STUB = (sys.executable, str(Path(__file__).with_name("stub.py")))
 SHARED = {"train.steps": 40, "eval.seeds": 2, "eval.count": 30}

@@ -9,11 +9,12 @@ import pytest
 from fabricated import evaluate, jobs_of, metrics, report, small, train
 from PIL import Image
 
-from experiments import chart, collect
-from experiments.sweeps import Run, Sweep, product
+from experiments import collect
+from experiments.tools import chart
+from experiments.tools.sweeps import Run, Sweep, product
 
 SWEEP = """\
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 SWEEP = product("configs/digits.py", {"objective.predict": ("eps", "x0", "v")}, shared=
   {"train.steps": 40, "eval.seeds": 2, "eval.count": 30})
 """

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fabricated import evaluate, jobs_of, metrics, report, small, train
 
-from diffjax import workdir
+from diffjax.jobs import workdir
 from diffjax.types import ConfigError
-from experiments import jobs, progress
-from experiments.sweeps import product
+from experiments.tools import jobs, progress
+from experiments.tools.sweeps import product
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_progress(job):
 
 def test_progress_reads_the_reporter(job, tmp_path):
   """The very lines that a run writes."""
-  from diffjax import reporting
+  from diffjax.machine import reporting
 
   folder, time = Path(job.folder), iter(range(1000))
   with reporting.create(

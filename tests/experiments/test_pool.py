@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from fabricated import STUB, evaluate, jobs_of, report, small, template, train
 
-from experiments import board, jobs, launch, pool
-from experiments.sweeps import product
+from experiments import launch
+from experiments.tools import board, jobs, pool
+from experiments.tools.sweeps import product
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def sweep_folder(tmp_path, names=("eps", "x0", "v")):
   place = tmp_path / "mine" / "__init__.py"
   place.parent.mkdir()
   place.write_text(
-    "from experiments.sweeps import product\n"
+    "from experiments.tools.sweeps import product\n"
     f"SWEEP = product('configs/digits.py', {{'objective.predict': {names!r}}}, shared="
     "{'train.steps': 40, 'eval.seeds': 2, 'eval.count': 30})\n"
   )

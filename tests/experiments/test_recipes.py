@@ -11,10 +11,10 @@ import pytest
 from fabricated import STUB, jobs_of, report, small, template, train
 
 from diffjax.types import ConfigError
-from experiments import curve, jobs, pool, recipes, sweeps
-from experiments.recipes import Recipe
+from experiments.tools import curve, jobs, pool, recipes, sweeps
+from experiments.tools.recipes import Recipe
 
-ROOT = Path(recipes.__file__).parent
+ROOT = Path(recipes.__file__).parents[1]
 NAMES = sorted(place.parent.name for place in ROOT.glob("*/__init__.py") if "RECIPE =" in place.read_text())
 RECIPE = Recipe(
   "configs/digits.py",

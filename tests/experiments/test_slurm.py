@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import launch, slurm
+from experiments import launch
+from experiments.tools import slurm
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """\
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/digits.py",
@@ -84,9 +85,9 @@ def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
   until(lambda: "the same command goes on from there" in log("seed_0"), 60, said)
   saved = int(re.search(r"SIG(?:TERM|INT): step (\d+) is saved", log("seed_0"))[1])
   assert 100 <= saved < 2000
-  shown = lambda: subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout  # noqa: E731
+  shown = lambda: subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
   until(lambda: "Restarts=1 " in shown(), 60, said)
-  evaluated = lambda run: (runs / run / "eval/2000/metrics.json").exists()  # noqa: E731
+  evaluated = lambda run: (runs / run / "eval/2000/metrics.json").exists()
   until(lambda: evaluated("seed_0") and evaluated("seed_1"), 400, said)
   assert f"going on from step {saved}" in log("seed_0")
   assert "going on from" not in log("seed_1")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """\
-from experiments.sweeps import product
+from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/digits.py",

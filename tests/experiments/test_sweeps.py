@@ -10,8 +10,8 @@ from ml_collections import config_flags
 
 from diffjax.config import leaves
 from diffjax.types import ConfigError
-from experiments import jobs, sweeps
-from experiments.sweeps import Run, Sweep, product
+from experiments.tools import jobs, sweeps
+from experiments.tools.sweeps import Run, Sweep, product
 
 BASE = "configs/digits.py"
 
@@ -128,7 +128,9 @@ def test_a_sweep_outside_the_repository(tmp_path):
     sweeps.load(f"{tmp_path}/mine")
   place = tmp_path / "mine" / "__init__.py"
   place.parent.mkdir()
-  place.write_text(f"from experiments.sweeps import product\nSWEEP = product({BASE!r}, {{'seed': (1,)}})\n")
+  place.write_text(
+    f"from experiments.tools.sweeps import product\nSWEEP = product({BASE!r}, {{'seed': (1,)}})\n"
+  )
   assert names(sweeps.load(f"{tmp_path}/mine")) == ["seed_1"]
   place.write_text("SWEEP = {}\n")
   with pytest.raises(ConfigError, match="is a dict; it must be a Sweep"):

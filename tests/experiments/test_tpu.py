@@ -10,7 +10,8 @@ import subprocess
 import pytest
 from fabricated import SHARED
 
-from experiments import launch, sweeps
+from experiments import launch
+from experiments.tools import sweeps
 
 NAMED = [
   "--tpu_name=my tpu's",
@@ -176,7 +177,7 @@ def cloud(tmp_path, monkeypatch):
   def run(trained=None):
     axis = {"sample.steps": (5, 10)} if trained is not None else {"objective.predict": ("eps", "v")}
     sweep.write_text(
-      "from experiments.sweeps import product\n"
+      "from experiments.tools.sweeps import product\n"
       f"SWEEP = product('configs/digits.py', {axis!r}, shared={SHARED!r}, trained={trained!r})\n"
     )
     setup = f"mkdir -p .venv/bin; cp {tmp_path}/python .venv/bin/python"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from diffjax.metrics import inception, weights
-from diffjax.parallel import Parallel
+from diffjax.machine.parallel import Parallel
+from diffjax.metrics import inception, inception_weights
 from diffjax.types import ConfigError
 
 SHAPES = {  # Szegedy et al. 2016, table 1, as the 2015-12-05 graph has them
@@ -60,7 +60,7 @@ def variables():
 @pytest.fixture(scope="module")
 def tiny():
   """A resize to the smallest size that the network takes, so that a test of the whole is quick."""
-  shrink = lambda x: inception.interpolate(inception.interpolate(x, 2, 0.5, 75), 1, 0.5, 75) / 127.5 - 1  # noqa: E731
+  shrink = lambda x: inception.interpolate(inception.interpolate(x, 2, 0.5, 75), 1, 0.5, 75) / 127.5 - 1
   inception.RESIZES["tiny"] = shrink
   yield "tiny"
   del inception.RESIZES["tiny"]
@@ -75,7 +75,7 @@ def test_layer_shapes():
   network = inception.Inception()
   image = jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), image)
-  run = lambda v, x: network.apply(v, x, capture_intermediates=True, mutable="intermediates")  # noqa: E731
+  run = lambda v, x: network.apply(v, x, capture_intermediates=True, mutable="intermediates")
   out, state = jax.eval_shape(run, variables, image)
   for name, shape in SHAPES.items():
     got = state["intermediates"][name]["__call__"][0]
@@ -218,7 +218,7 @@ def test_spread_over_eight_devices(extract, variables, tiny):
 def test_one_compile_for_any_number_of_images(extract):
   extract(_images(1, 20, 20))
   compiled = []
-  listen = lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+  listen = lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
   jax.monitoring.register_event_duration_secs_listener(listen)
   for n in (2, 8, 9):
     extract(_images(n, 20, 20))
@@ -253,9 +253,9 @@ def _asset(name, what):
 def test_golden_features():
   """The first CIFAR-10 training images of the original release, against TorchScript's features."""
   golden = np.load(_asset("DIFFJAX_GOLDEN", "an npz of golden features 'pool3'"))["pool3"]
-  _asset(weights.ENVIRONMENT, "the FID Inception weights")
+  _asset(inception_weights.ENVIRONMENT, "the FID Inception weights")
   _asset("TFDS_DATA_DIR", "a folder with prepared CIFAR-10")
-  loaded = weights.load()
+  loaded = inception_weights.load()
   assert loaded.published
   got = inception.extractor(loaded.variables, "pytorch", batch_size=32)(_original_order(len(golden))).pool3
   worst = np.abs(got - golden).max()

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax.metrics import torch_file, weights
+from diffjax.metrics import inception_weights, torch_file
 from diffjax.types import ConfigError
 
 # Names and shapes as torchvision's InceptionV3 has them.
@@ -208,7 +208,7 @@ def tensors():
   """Random tensors under all the names."""
   rng = np.random.default_rng(0)
   made = {}
-  for name, (_, shape) in weights._wanted(class_layer=True).items():
+  for name, (_, shape) in inception_weights._wanted(class_layer=True).items():
     ones = name.endswith("bn.weight")
     made[name] = np.ones(shape, np.float32) if ones else rng.normal(size=shape).astype(np.float32)
   return made
@@ -222,7 +222,7 @@ def test_names_and_shapes_are_torchvisions(tensors):
 
 
 def test_every_tensor_finds_its_place(tensors):
-  variables = weights.to_variables(tensors)
+  variables = inception_weights.to_variables(tensors)
   block = variables["params"]["Mixed_6d"]["branch7x7dbl_5"]
   kernel = tensors["Mixed_6d.branch7x7dbl_5.conv.weight"]
   assert block["conv"]["kernel"].shape == (1, 7, 160, 192)
@@ -232,7 +232,7 @@ def test_every_tensor_finds_its_place(tensors):
   np.testing.assert_array_equal(moments["mean"], tensors["Mixed_6d.branch7x7dbl_5.bn.running_mean"])
   np.testing.assert_array_equal(moments["var"], tensors["Mixed_6d.branch7x7dbl_5.bn.running_var"])
   np.testing.assert_array_equal(variables["params"]["fc"]["kernel"], tensors["fc.weight"].T)
-  without = weights.to_variables({k: v for k, v in tensors.items() if not k.startswith("fc")})
+  without = inception_weights.to_variables({k: v for k, v in tensors.items() if not k.startswith("fc")})
   assert "fc" not in without["params"]
   assert sum(leaf.size for leaf in jax.tree.leaves(without)) == 21_802_784
 
@@ -258,28 +258,30 @@ def _changed(tensors, name, value):
 )
 def test_another_network_raises(tensors, name, value, message):
   with pytest.raises(ConfigError, match=message):
-    weights.to_variables(_changed(tensors, name, value), "w.npz")
+    inception_weights.to_variables(_changed(tensors, name, value), "w.npz")
 
 
 def test_batch_counts_and_the_unused_bias_are_let_pass(tensors):
   extra = {"Mixed_5b.branch1x1.bn.num_batches_tracked": np.int64(3), "fc.bias": np.ones(1008, np.float32)}
-  weights.to_variables(tensors | extra)
+  inception_weights.to_variables(tensors | extra)
 
 
 def test_the_digest_is_of_names_and_bytes(tensors):
   sha = hashlib.sha256()
   for name in sorted(name for name in tensors if not name.startswith("fc.")):
     sha.update(name.encode() + tensors[name].tobytes())
-  assert weights.digest(tensors) == sha.hexdigest()
+  assert inception_weights.digest(tensors) == sha.hexdigest()
   bias = tensors["Mixed_7c.branch1x1.bn.bias"]
-  assert weights.digest(_changed(tensors, "Mixed_7c.branch1x1.bn.bias", bias + 1)) != sha.hexdigest()
+  assert (
+    inception_weights.digest(_changed(tensors, "Mixed_7c.branch1x1.bn.bias", bias + 1)) != sha.hexdigest()
+  )
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
   """An empty cache folder and no environment."""
   monkeypatch.setenv("DIFFJAX_CACHE", str(tmp_path / "cache"))
-  monkeypatch.delenv(weights.ENVIRONMENT, raising=False)
+  monkeypatch.delenv(inception_weights.ENVIRONMENT, raising=False)
   (tmp_path / "cache").mkdir()
   return tmp_path
 
@@ -292,52 +294,52 @@ def test_where_weights_are_looked_for(home, tensors, monkeypatch):
     assert url.endswith(sha256[:8] + ".pth")  # the release's name carries the first digits of its hash
     return path
 
-  monkeypatch.setattr(weights, "fetch", fetched)
-  assert weights.locate() == (home / "cache" / weights.NAME, False)
-  (home / "cache" / weights.NAME).touch()
-  assert weights.locate() == (home / "cache" / weights.NAME, False)
+  monkeypatch.setattr(inception_weights, "fetch", fetched)
+  assert inception_weights.locate() == (home / "cache" / inception_weights.NAME, False)
+  (home / "cache" / inception_weights.NAME).touch()
+  assert inception_weights.locate() == (home / "cache" / inception_weights.NAME, False)
   (home / "named.npz").touch()
-  monkeypatch.setenv(weights.ENVIRONMENT, str(home / "named.npz"))
-  assert weights.locate() == (home / "named.npz", True)
+  monkeypatch.setenv(inception_weights.ENVIRONMENT, str(home / "named.npz"))
+  assert inception_weights.locate() == (home / "named.npz", True)
   (home / "given.npz").touch()
-  assert weights.locate(home / "given.npz") == (home / "given.npz", True)
+  assert inception_weights.locate(home / "given.npz") == (home / "given.npz", True)
   with pytest.raises(ConfigError, match="absent.npz, which is not there"):
-    weights.locate(home / "absent.npz")
-  monkeypatch.setenv(weights.ENVIRONMENT, "absent.pth")
+    inception_weights.locate(home / "absent.npz")
+  monkeypatch.setenv(inception_weights.ENVIRONMENT, "absent.pth")
   with pytest.raises(ConfigError, match="DIFFJAX_INCEPTION is absent.pth"):
-    weights.locate()
+    inception_weights.locate()
 
 
 def test_npz_and_pth_give_the_same(home, tensors, monkeypatch):
   np.savez(home / "w.npz", **tensors)
   tree = collections.OrderedDict((name, _whole(value)) for name, value in tensors.items())
   _write_zip(home / "w.pth", tree)
-  one, other = weights.load(home / "w.npz"), weights.load(home / "w.pth")
+  one, other = inception_weights.load(home / "w.npz"), inception_weights.load(home / "w.pth")
   assert one.digest == other.digest and not one.published
   jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
-  monkeypatch.setattr(weights, "PUBLISHED", one.digest)
+  monkeypatch.setattr(inception_weights, "PUBLISHED", one.digest)
   assert one.published
 
 
 def test_cached_weights_that_are_not_the_published_ones_raise(home, tensors):
-  np.savez(home / "cache" / weights.NPZ, **tensors)
+  np.savez(home / "cache" / inception_weights.NPZ, **tensors)
   with pytest.raises(ConfigError, match="not FID's published ones"):
-    weights.load()
+    inception_weights.load()
 
 
 def test_npz_with_objects_or_no_npz(tmp_path):
   np.savez(tmp_path / "w.npz", a=np.array([{}], object))
   with pytest.raises(ConfigError, match="not an npz file of plain arrays"):
-    weights.read(tmp_path / "w.npz")
+    inception_weights.read(tmp_path / "w.npz")
   (tmp_path / "x.npz").write_bytes(b"PK\3\4 nothing")
   with pytest.raises(ConfigError, match="not an npz file"):
-    weights.read(tmp_path / "x.npz")
+    inception_weights.read(tmp_path / "x.npz")
 
 
 @pytest.fixture
 def server():
   """Serves /file, /short (fewer bytes than announced) and 404 for the rest."""
-  body = np.random.default_rng(0).bytes(3 * weights.CHUNK + 5)
+  body = np.random.default_rng(0).bytes(3 * inception_weights.CHUNK + 5)
 
   class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -346,7 +348,7 @@ def server():
       self.send_header("Content-Length", str(len(body) if known else 0))
       self.end_headers()
       if known:
-        self.wfile.write(body if self.path == "/file" else body[: weights.CHUNK])
+        self.wfile.write(body if self.path == "/file" else body[: inception_weights.CHUNK])
 
     def log_message(self, *_):
       pass
@@ -359,7 +361,7 @@ def server():
 
 def test_fetching(tmp_path, server, capsys):
   url, body = server
-  path = weights.fetch(f"{url}/file", tmp_path / "new" / "w.pth", hashlib.sha256(body).hexdigest())
+  path = inception_weights.fetch(f"{url}/file", tmp_path / "new" / "w.pth", hashlib.sha256(body).hexdigest())
   assert path.read_bytes() == body
   assert list(path.parent.iterdir()) == [path]
   lines = capsys.readouterr().err.splitlines()
@@ -373,10 +375,10 @@ def test_a_bad_download_leaves_nothing(tmp_path, server, name, message):
   url, body = server
   sha = hashlib.sha256(body + b"?").hexdigest() if name == "file" else hashlib.sha256(body).hexdigest()
   with pytest.raises(ConfigError, match=message):
-    weights.fetch(f"{url}/{name}", tmp_path / "w.pth", sha)
+    inception_weights.fetch(f"{url}/{name}", tmp_path / "w.pth", sha)
   assert not list(tmp_path.iterdir())
 
 
 def test_no_server(tmp_path):
   with pytest.raises(ConfigError, match="could not be fetched from http://127.0.0.1:9/"):
-    weights.fetch("http://127.0.0.1:9/w.pth", tmp_path / "w.pth", "0")
+    inception_weights.fetch("http://127.0.0.1:9/w.pth", tmp_path / "w.pth", "0")

@@ -15,7 +15,7 @@ def _features(n, dim, seed, shift=0.0):
 
 def _direct(x, y):
   """Binkowski et al. 2018, eq. 4, one pair at a time."""
-  k = lambda a, b: (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3  # noqa: E731
+  k = lambda a, b: (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
   m, n = len(x), len(y)
   within_x = sum(k(x[i], x[j]) for i, j in itertools.permutations(range(m), 2)) / (m * (m - 1))
   within_y = sum(k(y[i], y[j]) for i, j in itertools.permutations(range(n), 2)) / (n * (n - 1))

@@ -13,7 +13,7 @@ def _features(n, dim, seed, shift=0.0):
 
 def _brute(real, generated, k):
   """All four from their definitions, one pair at a time."""
-  distance = lambda a, b: np.sqrt(np.sum((a - b) ** 2))  # noqa: E731
+  distance = lambda a, b: np.sqrt(np.sum((a - b) ** 2))
 
   def radii(points):
     return [

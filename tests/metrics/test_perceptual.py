@@ -45,7 +45,7 @@ def test_values_are_those_of_the_parts_and_carry_their_settings(network):
   metric = METRICS["inception"](train, test, None, values=values, bootstrap_draws=2)
   found = metric.score(test.images, None)
   real, samples = project(train.images), project(test.images)
-  moments = lambda features: Moments.empty(features.shape[1]).add(features)  # noqa: E731
+  moments = lambda features: Moments.empty(features.shape[1]).add(features)
   expected = frechet_distance(moments(samples.pool3), moments(real.pool3))
   np.testing.assert_allclose(found["fid_355"], expected, rtol=1e-9)
   assert found["fid_355_low"] < expected < found["fid_355_high"]

@@ -88,7 +88,7 @@ def test_it_is_told_of_an_augmentation_and_no_word_is_zeros():
 def test_remat_and_bfloat16_change_nothing_but_memory_and_digits():
   net = DiT(patch=4, **SMALL)
   params = random_params(net, X, TIME, scale=0.1)
-  apply = lambda net: jax.jit(net.apply)({"params": params}, X, TIME)  # noqa: E731
+  apply = lambda net: jax.jit(net.apply)({"params": params}, X, TIME)
   out = apply(net)
   np.testing.assert_allclose(apply(DiT(patch=4, remat=True, **SMALL)), out, rtol=1e-5)
   low = apply(DiT(patch=4, dtype="bfloat16", **SMALL))

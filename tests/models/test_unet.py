@@ -282,8 +282,8 @@ DDPMPP = {
 def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, told=9):
   """Counted by hand: Karras et al. 2022's DDPM++ with attention at the second level, from its description."""
   d, e = m * c, 4 * c  # channels of every level, and of the embedding
-  conv = lambda a, b, k=3: k * k * a * b + b  # noqa: E731
-  norm = lambda a: 2 * a  # noqa: E731
+  conv = lambda a, b, k=3: k * k * a * b + b
+  norm = lambda a: 2 * a
 
   def block(a, b, shortcut):
     return norm(a) + conv(a, b) + (e * b + b) + norm(b) + conv(b, b) + (conv(a, b, 1) if shortcut else 0)

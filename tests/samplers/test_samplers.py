@@ -118,7 +118,7 @@ def test_a_step_to_the_same_time_and_steps_from_where_no_signal_is_left(name):
   schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
   denoiser, x = gaussian_denoiser(schedule, MEAN, VAR), keys.normal(stream(512, 1), (4,))
   one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, stream(512)))
-  step = lambda carry, t, s: one(carry, jnp.asarray(t), jnp.asarray(s))  # noqa: E731
+  step = lambda carry, t, s: one(carry, jnp.asarray(t), jnp.asarray(s))
 
   same = step(sampler.start(x), 0.4, 0.4).x
   if name in NOISY_BY_DESIGN:
@@ -239,7 +239,7 @@ def test_the_adaptive_solver_gives_up_visibly():
 def test_everything_that_a_sampler_carries_is_cut_by_examples(name):
   schedule, sampler, x = SCHEDULES["continuous_cosine"](), SAMPLERS[name](), jnp.zeros((5, 3))
   sample_keys = keys.of_examples(keys.seed(0), jnp.arange(5))
-  take = lambda carry: sampler.step(  # noqa: E731
+  take = lambda carry: sampler.step(
     gaussian_denoiser(schedule, MEAN, VAR), schedule, carry, jnp.asarray(0.5), jnp.asarray(0.4), sample_keys
   )
   before = jax.eval_shape(sampler.start, x)

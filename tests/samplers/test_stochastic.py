@@ -197,7 +197,7 @@ def test_the_corrector_settles_at_its_predicted_variance(scale, monkeypatch):
   a, exact = (schedule.alpha_sigma(t)[0] / alpha) ** 2, alpha**2 * VAR + sigma**2
   assert a == 1 if scale == "ve" else a < 0.6
   sample_keys, denoiser = keys.of_examples(keys.seed(0), jnp.arange(64)), gaussian_denoiser(schedule, 0, VAR)
-  one = lambda k, x: sampler.step(denoiser, schedule, x, t, s, keys.fold(sample_keys, k))  # noqa: E731
+  one = lambda k, x: sampler.step(denoiser, schedule, x, t, s, keys.fold(sample_keys, k))
   start = base.Carry(jnp.sqrt(exact) * keys.normal(sample_keys, (1024,)))
   x = jax.jit(lambda x: jax.lax.fori_loop(0, 30, one, x).x)(start)
   spread = exact * (6 * np.sqrt(2 / (64 * 1024)) + 2 / 1024)
@@ -222,7 +222,7 @@ def test_the_vp_correction_is_the_papers(monkeypatch):
       gaussian_denoiser(schedule, MEAN, VAR), schedule, base.Carry(jnp.asarray(x)), t, s, draws
     ).x
   score = -(x - np.sqrt(alpha_bar) * MEAN) / (alpha_bar * VAR + 1 - alpha_bar)
-  norm = lambda v: np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+  norm = lambda v: np.linalg.norm(v, axis=1, keepdims=True)
   e = 2 * (1 - betas[row]) * (snr * norm(noise) / norm(score)) ** 2
   np.testing.assert_allclose(got, x + e * score + np.sqrt(2 * e) * noise, rtol=1e-9)
 
@@ -235,7 +235,7 @@ def test_learned_variance_is_the_interpolation_between_the_fixed_ones(monkeypatc
 
     def var(**options):
       frac = options.pop("frac", None)
-      denoiser = lambda x, t: Estimate(exact(x, t).x0, None if frac is None else jnp.full_like(x, frac))  # noqa: E731
+      denoiser = lambda x, t: Estimate(exact(x, t).x0, None if frac is None else jnp.full_like(x, frac))
       affine, at = affine_step(schedule, SAMPLERS["ancestral"](**options), 1, monkeypatch, denoiser)
       return float(affine(at, t, s)[1][0, 0] ** 2)
 

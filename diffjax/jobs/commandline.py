@@ -1,0 +1,199 @@
+"""main.py's command line: --config with its overrides, and every mistake told in one paragraph.
+
+    --config=configs/digits.py --config.objective.predict=v --workdir=runs/digits --mode=train
+
+Where the workdir holds a run, --config may be left out: the run's own is taken.
+"""
+
+import difflib
+import gc
+import importlib.util
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from diffjax.machine import processes
+from diffjax.types import ConfigError, RunError
+
+CACHE = "~/.cache/diffjax/compiled"
+SAVED = Path(__file__).with_name("saved_config.py")
+# When Python looks for garbage. Importing and tracing make millions of small objects that stay; by default they
+# are looked through again and again, a fifth to a quarter of the time that JAX takes to trace and lower a step.
+GARBAGE = (100_000, 50, 50)
+MODES = ("train", "sample", "eval")
+
+config_flags.DEFINE_config_file(
+  "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
+)
+flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
+flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
+flags.DEFINE_integer(
+  "processes", None, "Their number; not needed under srun and on the hosts of a TPU slice."
+)
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+  """The last value given as --flag=value or --flag value."""
+  found = None
+  for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == flag:
+      found = value if equals else following
+  return found
+
+
+def without(argv: Sequence[str], flag: str) -> list[str]:
+  """The arguments but for --flag=value and --flag value."""
+  kept, skip = [], False
+  for argument in argv:
+    if not skip and not re.match(f"--?{flag}(=|$)", argument):
+      kept.append(argument)
+    skip = not skip and argument.lstrip("-") == flag and argument.startswith("-")
+  return kept
+
+
+def load(place: str) -> ConfigDict:
+  """The config of a file's get_config; `place` is its path, with ":argument" where it takes one.
+
+  Raises:
+    ConfigError: there is no such file, or it fails.
+  """
+  name, _, argument = place.partition(":")
+  if not Path(name).is_file():
+    known = sorted(str(path) for path in Path("configs").glob("*.py"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
+    raise ConfigError(f"--config={name} is no file.{hint}")
+  if not name.endswith(".py"):
+    raise ConfigError(f"--config={name} is no Python file; a config is one with a get_config function.")
+  spec = importlib.util.spec_from_file_location("config_file", name)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config(argument) if argument else module.get_config()
+  except ConfigError:
+    raise
+  except Exception as error:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    raise ConfigError(
+      f"--config={place} fails at {where.filename}:{where.lineno}: {type(error).__name__}: {error}"
+    ) from None
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f"--config={place}: get_config returns {config!r}; it must return a ConfigDict.")
+  return config
+
+
+def parse(argv: list[str]) -> tuple[str, tuple]:
+  """The job's name and its arguments: the config with its overrides, the workdir, and a folder of images.
+
+  Raises:
+    ConfigError: a flag, a field or a value that cannot be right.
+  """
+  from diffjax.config import require_field
+  from diffjax.jobs import workdir
+
+  folder, place = value_of(argv, "workdir"), value_of(argv, "config")
+  if place is None and folder and workdir.has_run(Path(folder)):
+    place = f"{SAVED}:{folder}"
+  overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
+  if place is None:
+    raise ConfigError("No config is named; add --config=configs/digits.py, say.")
+  config = load(place)
+  for name, *_ in overrides:
+    require_field(config, name.removeprefix("config."))
+  try:
+    # A config must stand before its overrides.
+    rest = flags.FLAGS([argv[0], f"--config={place}", *without(argv[1:], "config")])
+  except flags.Error as error:
+    raise ConfigError(_said(error, config, argv)) from None
+  if rest[1:]:
+    raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
+  if not flags.FLAGS.workdir:
+    raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
+  mode, images, arguments = (
+    flags.FLAGS.mode,
+    flags.FLAGS.images,
+    (flags.FLAGS.config, Path(flags.FLAGS.workdir)),
+  )
+  if not images:
+    return mode, arguments
+  if mode != "eval":
+    raise ConfigError(f"--images={images} is judged by --mode=eval, but --mode is {mode}.")
+  return "score", (*arguments, Path(images))
+
+
+def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
+  """absl's message; for a field of the config the type that would be right."""
+  text = str(error).rstrip(".")
+  found = re.match(r"flag --config\.([\w.]+)=", text)
+  if not found:
+    return f"{text}. See python main.py --help."
+  path = found[1]
+  *sections, field = path.split(".")
+  for section in sections:
+    config = config[section]
+  example = "" if config[field] is None else f", for instance {config[field]!r}"
+  given = value_of(argv, f"config.{path}")
+  return f"config.{path} is given {given!r}, but is of type {config.get_type(field).__name__}{example}."
+
+
+def _prepare(config: ConfigDict) -> None:
+  """What JAX must know before it looks for devices."""
+  import jax
+
+  logging.set_verbosity(logging.ERROR)  # libraries' advice
+  if config.deterministic:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+  if config.compile_cache:
+    jax.config.update(
+      "jax_compilation_cache_dir",
+      os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()),
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> int:
+  """Does the job that the arguments name.
+
+  Returns:
+    The exit status: 2 for a mistake in the arguments, 1 for a run that cannot go on, else 0.
+
+  Args:
+    jobs: by mode, called with the config and the workdir; and "score", which gets a folder of images too.
+    argv: the program's arguments, its name first.
+    about: what --help says first.
+  """
+  if {"--help", "-h", "-help", "--helpshort"} & set(argv):
+    print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}")
+    return 0
+  gc.set_threshold(*GARBAGE)
+  child = processes.is_child()
+  try:
+    job, arguments = parse(argv)
+    others = [flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
+    if processes.several(*others):
+      if not child:
+        return processes.watched([sys.executable, *sys.orig_argv[1:]])
+      _prepare(arguments[0])
+      processes.join(*others)
+    else:
+      _prepare(arguments[0])
+    jobs[job](*arguments)
+    return 0
+  except (ConfigError, RunError, OSError) as error:
+    print(
+      f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}",
+      file=sys.stderr,
+    )
+    status = 2 if isinstance(error, ConfigError) else 1
+    return processes.leave(status) if child else status

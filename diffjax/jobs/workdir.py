@@ -1,0 +1,146 @@
+"""A workdir and what it says of its run: config.json with the resolved config, commit and packages.
+
+config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/   lock
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffjax.config import from_resolved, leaves, resolved
+from diffjax.machine import atomic
+from diffjax.types import ConfigError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
+# What a run may change while it goes on; all else decides its numbers.
+FREE = (
+  *("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache"),
+  *("data.image_folder.path", "data.image_folder.cache_dir"),  # memory decides what is hashed
+  *("data.tfds.data_dir", "data.tfds.memory", "data.tfds.cache_dir"),
+)
+MAY_GROW = "train.steps"
+
+
+def about(config: ConfigDict) -> dict[str, Any]:
+  """The resolved config with the commit and the versions of the packages that run it."""
+  return {
+    "config": resolved(config),
+    "commit": commit(),
+    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+  }
+
+
+def commit(*besides: str) -> str | None:
+  """The git commit of the code, "+changes-" and their hash where the tree differs; None outside a repository.
+
+  Args:
+    besides: folders of the repository whose changes do not count.
+  """
+  root = Path(__file__).resolve().parents[2]
+  git = ["git", "-C", str(root)]
+  try:
+    head = subprocess.run(
+      [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    diff = [*git, "diff", "--full-index", "--no-ext-diff", "--no-color", "HEAD", "--", "."]
+    diff += [f":(exclude){folder}" for folder in besides]
+    changes = subprocess.run(diff, capture_output=True, check=True).stdout
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return f"{head}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else head
+
+
+def save(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+  """Writes config.json, with the fingerprint of the training data."""
+  with atomic.writing(workdir / "config.json") as file:
+    file.write(json.dumps(about(config) | {"data": fingerprint}, indent=2).encode() + b"\n")
+
+
+def load(workdir: Path) -> ConfigDict:
+  """The config of a workdir's run.
+
+  Raises:
+    ConfigError: there is none, or it is damaged.
+  """
+  path = Path(workdir) / "config.json"
+  try:
+    return from_resolved(json.loads(path.read_text())["config"])
+  except FileNotFoundError:
+    raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise ConfigError(f"{path} is damaged ({error}); it is the JSON that training wrote.") from None
+
+
+@contextlib.contextmanager
+def locked(workdir: Path, writes: bool = True) -> Iterator[None]:
+  """A block in which no other process trains in a workdir. The system unlocks it when the process dies.
+
+  Args:
+    workdir: the workdir.
+    writes: of a run's processes the one that writes holds the lock for all.
+
+  Raises:
+    ConfigError: another process is in such a block. A file system without locks lets all of them in.
+  """
+  if not writes:
+    yield
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir / "lock").open("a") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ConfigError(
+        f"another process is training in --workdir={workdir} (`fuser {workdir}/lock` names it). Let it end, or "
+        "name another workdir."
+      ) from None
+    except OSError:
+      pass
+    yield
+
+
+def has_run(workdir: Path) -> bool:
+  """Whether a run was started there."""
+  return (Path(workdir) / "config.json").is_file()
+
+
+def has_checkpoints(workdir: Path) -> bool:
+  """Whether anything was saved there, or was being saved."""
+  folder = Path(workdir) / "checkpoints"
+  return folder.is_dir() and any(folder.iterdir())
+
+
+def require_data(workdir: Path, fingerprint: str) -> None:
+  """Raises ConfigError if the run of a workdir was trained on other data."""
+  trained_on = json.loads((workdir / "config.json").read_text()).get("data", fingerprint)
+  if trained_on != fingerprint:
+    raise ConfigError(
+      f"--workdir={workdir} holds a run that was trained on other data (fingerprint {trained_on}, and here "
+      f"{fingerprint}): files were added, removed or changed. Name another workdir, or restore the files."
+    )
+
+
+def require_same(workdir: Path, config: ConfigDict) -> None:
+  """Raises ConfigError, naming what differs, if the checkpoints of a workdir were made by another config."""
+  old, new = dict(leaves(resolved(load(workdir)))), dict(leaves(resolved(config)))
+  if not has_checkpoints(workdir):
+    return
+  if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":
+    old[MAY_GROW] = new[MAY_GROW]
+  paths = [path for path in sorted({*old, *new}) if not path.startswith(FREE)]
+  changes = [path for path in paths if old.get(path) != new.get(path)]
+  if changes:
+    listed = "; ".join(f"config.{p} is {new.get(p)!r} here and {old.get(p)!r} there" for p in changes[:5])
+    more = f"; and {len(changes) - 5} more" if len(changes) > 5 else ""
+    raise ConfigError(
+      f"--workdir={workdir} holds the run of another config: {listed}{more}. Name another workdir, or leave "
+      "these fields as they were."
+    )

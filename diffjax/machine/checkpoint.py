@@ -1,0 +1,107 @@
+"""Checkpoints: the whole state, its checksums and the config together, by orbax, written in the background.
+
+    <folder>/<step>/state     arrays
+    <folder>/<step>/about     JSON: config, commit, packages, and a checksum of every array
+
+An interrupted save leaves no checkpoint. A restored array whose checksum differs stops the run: orbax itself
+returns a flipped byte without a word.
+"""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+
+from diffjax.machine.state import TrainState, fingerprint
+from diffjax.types import RunError
+
+LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds pages to them
+
+
+def _as_dict(state: TrainState) -> dict[str, Any]:
+  memory = ("memory",) if jax.tree.leaves(state.memory) else ()
+  return {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state", "key", *memory)}
+
+
+class Checkpoints:
+  """The checkpoints of one folder; a context manager, which ends with every save finished."""
+
+  def __init__(self, folder: Path, keep: int = 1, keep_every: int = 0):
+    """Keeps the newest `keep`, and every one whose step `keep_every` divides (0: none)."""
+    kept = [policy.LatestN(keep)] + ([policy.EveryNSteps(keep_every)] if keep_every else [])
+    self._folder = Path(folder).absolute()
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy.AnyPreservationPolicy(kept), enable_async_checkpointing=True
+      ),
+    )
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *error) -> None:
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def steps(self) -> list[int]:
+    """The steps that have a whole checkpoint, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    """The newest of them."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState, about: dict[str, Any]) -> None:
+    """Saves the state as its own step's checkpoint; returns once the arrays are copied."""
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    checksums = {name: int(value) for name, value in jax.device_get(fingerprint(_as_dict(state))).items()}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_as_dict(state)),
+        about=ocp.args.JsonSave(about | {"checksums": checksums}),
+      ),
+      force=True,
+    )
+
+  def wait(self) -> None:
+    """Waits until every save is on disk."""
+    self._manager.wait_until_finished()
+
+  def restore(self, abstract: TrainState, step: int) -> TrainState:
+    """The state of a step.
+
+    Args:
+      abstract: its shapes, types and shardings.
+      step: one of `steps()`.
+
+    Raises:
+      RunError: the files are damaged, or hold another model's state.
+    """
+    try:
+      found = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(_as_dict(abstract)), about=ocp.args.JsonRestore()
+        ),
+      )
+    except Exception as error:
+      said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
+      raise RunError(self._damaged(step, f"it cannot be read ({said})")) from error
+    wanted = found.about["checksums"]
+    got = jax.device_get(fingerprint(found.state))
+    wrong = [name for name in got if wanted.get(name) != int(got[name])]
+    if wrong:
+      raise RunError(self._damaged(step, f"the bytes of {wrong[0]} are not those that were saved"))
+    return TrainState(**found.state)
+
+  def _damaged(self, step: int, why: str) -> str:
+    others = [other for other in self.steps() if other != step]
+    last = f"continue from step {others[-1]}" if others else "start again"
+    return f"The checkpoint {self._folder / str(step)} is damaged: {why}. Remove that folder to {last}."

@@ -1,0 +1,84 @@
+"""Optimizers and learning rates, from optax.
+
+learning rate(step) = peak * min(1, (step + 1) / warmup) * decay(step)                            (1)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Share
+
+
+def adam(b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8) -> optax.GradientTransformation:
+  """Adam (Kingma & Ba 2015), without the learning rate, in the order of the end of their section 2.
+
+  Both corrections of the bias are one scalar a step. optax's own scale_by_adam, whose state this is, divides
+  both moments instead, and XLA writes the quotients to memory.
+  """
+  init = optax.scale_by_adam(b1, b2, eps).init
+
+  def update(gradient, state, params=None):
+    count = optax.safe_increment(state.count)
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradient)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, gradient)
+    root = jnp.sqrt(1 - b2**count)
+    scale, floor = root / (1 - b1**count), eps * root
+    updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + floor), mu, nu)
+    return updates, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
+def adamw(
+  b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8, weight_decay: NotNegative = 0.01
+) -> optax.GradientTransformation:
+  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), on matrices and kernels only."""
+  matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+  return optax.chain(adam(b1, b2, eps), optax.add_decayed_weights(weight_decay, matrices))
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam, "adamw": adamw}
+
+
+def constant(warmup: int, steps: int) -> optax.Schedule:
+  """1."""
+  return lambda step: jnp.ones(())
+
+
+def cosine(warmup: int, steps: int, final: Share = 0.0) -> optax.Schedule:
+  """Half a cosine from 1 after the warm-up to `final` at the last step (Loshchilov & Hutter 2017, eq. 5)."""
+
+  def decay(step):
+    progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
+    return final + (1 - final) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+  return decay
+
+
+def rsqrt(warmup: int, steps: int, timescale: Count = 10_000) -> optax.Schedule:
+  """1 / sqrt(step / timescale) from step `timescale` on (Vaswani et al. 2017, eq. 3, for its tail)."""
+  return lambda step: jnp.sqrt(timescale / jnp.maximum(step, timescale))
+
+
+DECAYS: dict[str, Callable[..., optax.Schedule]] = {"constant": constant, "cosine": cosine, "rsqrt": rsqrt}
+
+
+def learning_rate(peak: float, warmup: int, decay: optax.Schedule) -> optax.Schedule:
+  """Equation (1)."""
+
+  def rate(step):
+    share = (step + 1) / warmup if warmup else 1.0
+    return peak * jnp.minimum(share, 1.0) * decay(step)
+
+  return rate
+
+
+def optimizer(
+  scale: optax.GradientTransformation, rate: optax.Schedule, clip: float
+) -> optax.GradientTransformation:
+  """Clips the gradient's global norm (0: not), scales it, and steps against it."""
+  first = (optax.clip_by_global_norm(clip),) if clip else ()
+  return optax.chain(*first, scale, optax.scale_by_learning_rate(rate))

@@ -1,0 +1,238 @@
+"""A sweep: a base config and named overrides of it, checked as a whole before anything starts.
+
+    SWEEP = product(
+      "configs/digits.py",
+      {"objective.predict": ("eps", "x0", "v"), "schedule.name": ("linear", "cosine")},
+    )
+
+is six runs, eps-linear to v-cosine. Where a value makes a poor name, or one choice sets several fields, an
+axis maps names to values, and a field to None leaves it alone:
+
+    product("configs/digits.py", {"train.ema": {"fast": (0.99,), "slow": (0.9999,)}})
+    Sweep("configs/digits.py", (Run("small", {"model.unet.channels": 16, "train.batch_size": 32}), ...))
+
+A sweep with `trained` trains one run and samples from it in many ways: its runs change sample. and eval.
+alone.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffjax.config import check as check_config
+from diffjax.config import leaves, require_field, resolved
+from diffjax.jobs import commandline
+from diffjax.types import ConfigError
+
+HERE = Path(__file__).parents[1]
+TRAINED = "trained"  # the run that a sweep of samplings trains
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SAMPLING = ("sample.", "eval.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run of a sweep.
+
+  Attributes:
+    name: of its workdir: up to 64 letters, digits, dots, underscores and hyphens.
+    overrides: config path -> value.
+  """
+
+  name: str
+  overrides: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """What is run.
+
+  Attributes:
+    base: the config's file, with ":argument" where it takes one.
+    runs: the runs.
+    shared: overrides of every run, the trained one included; a run's own come after.
+    trained: None, or overrides of the one run that is trained for all others to sample from.
+    x: the config path on the picture's horizontal axis; by default the one with the most values.
+    metrics: what the picture shows, such as "classifier frechet"; by default every metric.
+  """
+
+  base: str
+  runs: tuple[Run, ...]
+  shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  trained: Mapping[str, Any] | None = None
+  x: str = ""
+  metrics: tuple[str, ...] = ()
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """Every path that a run overrides, in order of appearance."""
+    return tuple(dict.fromkeys(path for run in self.runs for path in run.overrides))
+
+
+def product(base: str, axes: Mapping[str, Iterable | Mapping[str, Any]], **settings: Any) -> Sweep:
+  """Every combination of values; the last axis changes fastest.
+
+  Args:
+    base: the config's file.
+    axes: config path -> its values, or a mapping of names to values. Without a name a word names itself, and
+      anything else is the field and the value: steps_50.
+    **settings: Sweep's other fields.
+  """
+  named = [[(path, *pair) for pair in _named(path, values)] for path, values in axes.items()]
+  return Sweep(
+    base,
+    tuple(
+      Run("-".join(name for _, name, _ in chosen), {path: value for path, _, value in chosen})
+      for chosen in itertools.product(*named)
+    ),
+    **settings,
+  )
+
+
+def _named(path: str, values: Iterable | Mapping[str, Any]) -> list[tuple[str, Any]]:
+  if isinstance(values, Mapping):
+    return list(values.items())
+  return [(_name(path, value), value) for value in values]
+
+
+def _name(path: str, value: Any) -> str:
+  if isinstance(value, str):
+    return value
+  parts = value if isinstance(value, tuple) else (value,)
+  return "_".join([path.rsplit(".", 1)[-1], *(f"{p:g}" if isinstance(p, float) else str(p) for p in parts)])
+
+
+def known() -> list[str]:
+  """The names of the sweeps of this folder."""
+  return sorted(
+    place.parent.name
+    for place in HERE.glob("*/__init__.py")
+    if re.search(r"^SWEEP\b", place.read_text(encoding="utf-8"), re.MULTILINE)
+  )
+
+
+def folder_of(name: str) -> Path:
+  """The folder of a sweep: beside this file, or wherever the name, a path with a slash, says."""
+  return Path(name) if "/" in name else HERE / name
+
+
+def load(name: str) -> Sweep:
+  """The sweep of a name, or of the path of its folder.
+
+  Raises:
+    ConfigError: there is none, or its file fails.
+  """
+  place = folder_of(name) / "__init__.py"
+  if "/" in name:
+    if not place.is_file():
+      raise ConfigError(f"{name} is no sweep: there is no {place}.")
+  elif name not in known():
+    near = difflib.get_close_matches(name, known(), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"there is no sweep {name!r}; there are {', '.join(known())}.{hint}")
+  try:
+    sweep = _module(name, place).SWEEP
+  except ConfigError:
+    raise
+  except Exception as error:
+    raise ConfigError(f"{place} fails: {type(error).__name__}: {error}") from error
+  if not isinstance(sweep, Sweep):
+    raise ConfigError(f"SWEEP in {place} is a {type(sweep).__name__}; it must be a Sweep.")
+  return sweep
+
+
+def _module(name: str, place: Path):
+  if "/" not in name:
+    return importlib.import_module(f"experiments.{name}")
+  spec = importlib.util.spec_from_file_location("sweep", place)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def all_runs(sweep: Sweep) -> tuple[Run, ...]:
+  """The runs with every override, the trained one, if any, first."""
+  first = () if sweep.trained is None else (Run(TRAINED, sweep.trained),)
+  before = {**sweep.shared, **(sweep.trained or {})}
+  return tuple(Run(run.name, {**before, **run.overrides}) for run in (*first, *sweep.runs))
+
+
+def check(sweep: Sweep) -> dict[str, ConfigDict]:
+  """The config of every run by name.
+
+  Raises:
+    ConfigError: two runs of one name, a name that is no file's, or an override that cannot be right.
+  """
+  _check_names([run.name for run in all_runs(sweep)])
+  if sweep.x and sweep.x not in sweep.paths:
+    raise ConfigError(f"the picture's axis is {sweep.x!r}, which no run overrides: {', '.join(sweep.paths)}.")
+  if sweep.trained is not None:
+    for run in sweep.runs:
+      for path in run.overrides:
+        if not path.startswith(SAMPLING):
+          raise ConfigError(
+            f"run {run.name}: config.{path} changes how a model is trained, and this sweep trains one model "
+            "for all its runs; leave out `trained`, or override sample. and eval. alone."
+          )
+  return {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
+
+
+def _check_names(names: list[str]) -> None:
+  if not names:
+    raise ConfigError("the sweep has no runs.")
+  seen = {}
+  for name in names:
+    if not NAME.fullmatch(name):
+      raise ConfigError(
+        f"{name!r} is no name of a run: it must be up to 64 letters, digits, '.', '_' and '-', a letter or a "
+        "digit first; name the axis's values yourself: {'name': value}."
+      )
+    if name.casefold() in seen:
+      other = seen[name.casefold()]
+      same = "two runs have the name" if other == name else f"on some disks {other} is the same folder as"
+      raise ConfigError(f"{same} {name}; every run needs a name of its own.")
+    seen[name.casefold()] = name
+
+
+def _config(base: str, run: Run) -> ConfigDict:
+  """The base with a run's overrides."""
+  config = commandline.load(base)
+  try:
+    for path, value in run.overrides.items():
+      require_field(config, path)
+      _set(config, path, value)
+    check_config(config)
+    _check_used(config, run.overrides)
+  except ConfigError as error:
+    raise ConfigError(f"run {run.name}: {error}") from None
+  return config
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+  *sections, field = path.split(".")
+  section = config
+  for name in sections:
+    section = section[name]
+  try:
+    section[field] = value
+  except (TypeError, ValueError):
+    kind = section.get_type(field).__name__
+    raise ConfigError(
+      f"config.{path} is of type {kind}, for instance {section[field]!r}; it cannot be {value!r}."
+    ) from None
+
+
+def _check_used(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+  """An option of something that is not chosen would change nothing."""
+  used = dict(leaves(resolved(config)))
+  for path in overrides:
+    if path not in used:
+      raise ConfigError(f"config.{path} has no effect here: {path.split('.')[-2]!r} is not what is chosen.")

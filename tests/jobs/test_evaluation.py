@@ -1,0 +1,110 @@
+"""Evaluations that are interrupted, several checkpoints, and folders of images."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from PIL import Image
+
+from diffjax import config as configs
+from diffjax.jobs import evaluation, training
+from diffjax.jobs.sampling import Sampling
+from diffjax.machine import parallel
+from diffjax.machine.parallel import Parallel
+from diffjax.metrics import METRICS
+from diffjax.metrics.metric import Metric
+from diffjax.types import ConfigError
+
+
+def tiny():
+  config = configs.base()
+  config.model.conditional = True
+  config.model.unet.channels, config.model.unet.multipliers = 8, (1,)
+  config.model.unet.attention, config.model.unet.blocks = (), 1
+  config.train.steps, config.train.batch_size = 4, 16
+  config.log.every, config.log.held_out, config.log.samples = 2, 0, 8
+  config.checkpoint.every = 2
+  config.sample.sampler, config.sample.steps, config.sample.batch_size = "ddim", 2, 16
+  config.eval.count, config.eval.shard, config.eval.seeds = 48, 16, 2
+  return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap():
+  """One device, and a metric that needs no network."""
+
+  def brightness(train, test, parallel):
+    return Metric(lambda images, labels: {"level": float(images.mean())}, {"level": 0.0}, {})
+
+  with pytest.MonkeyPatch.context() as patch:
+    one = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
+    patch.setattr(parallel, "create", lambda *_: one)
+    patch.setitem(METRICS, "classifier", brightness)
+    yield
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, cheap):
+  folder = tmp_path_factory.mktemp("run") / "tiny"
+  training.train(tiny(), folder)
+  return folder
+
+
+def metrics_of(folder, step):
+  return json.loads((folder / "eval" / str(step) / "metrics.json").read_text())["metrics"]
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypatch):
+  evaluation.evaluate(tiny(), workdir)
+  whole = metrics_of(workdir, 4)
+  assert len(whole["classifier"]["values"]["level"]["of_seeds"]) == 2
+  shutil.rmtree(workdir / "eval")
+  drawn, draw = [], Sampling.draw
+
+  def dying(self, params, key, index, *rest):
+    if len(drawn) == 4:
+      raise KeyboardInterrupt
+    drawn.append(index[0])
+    return draw(self, params, key, index, *rest)
+
+  monkeypatch.setattr(Sampling, "draw", dying)
+  with pytest.raises(KeyboardInterrupt):
+    evaluation.evaluate(tiny(), workdir)
+  shards = sorted((workdir / "eval" / "4").glob("samples-*/*.npy"))
+  assert len(shards) == 4
+  shards[1].write_bytes(shards[1].read_bytes()[:-7])  # torn: it is drawn again
+  monkeypatch.setattr(Sampling, "draw", lambda self, *rest: drawn.append(rest[2][0]) or draw(self, *rest))
+  evaluation.evaluate(tiny(), workdir)
+  assert drawn[4:] == [16, 16, 32]
+  assert metrics_of(workdir, 4) == whole
+
+
+def test_several_checkpoints_make_a_curve(workdir):
+  config = tiny()
+  config.eval.checkpoints, config.eval.seeds = "all", 1
+  evaluation.evaluate(config, workdir)
+  header, *rows = (workdir / "eval" / "curve.csv").read_text().splitlines()
+  assert header == "step,classifier level"
+  assert [row.split(",")[0] for row in rows] == ["2", "4"]
+  for row, step in zip(rows, (2, 4), strict=True):
+    values = metrics_of(workdir, step)["classifier"]["values"]
+    assert float(row.split(",")[1]) == values["level"]["value"]
+  assert (workdir / "eval" / "curve_classifier_level.png").is_file()
+  config.eval.checkpoints = "2,3"
+  with pytest.raises(ConfigError, match="names step 3, of which .* has no checkpoint; there are 2, 4"):
+    evaluation.evaluate(config, workdir)
+
+
+def test_a_folder_of_images_is_judged(tmp_path):
+  images = np.random.default_rng(0).integers(0, 255, (4, 8, 8), np.uint8)
+  (tmp_path / "made").mkdir()
+  for i, image in enumerate(images):
+    Image.fromarray(image).save(tmp_path / "made" / f"{i}.png")
+  evaluation.score(tiny(), tmp_path / "out", tmp_path / "made")
+  report = json.loads((tmp_path / "out" / "eval" / "images-made" / "metrics.json").read_text())
+  assert report["samples"] == 4
+  values = report["metrics"]["classifier"]["values"]
+  assert values["level"]["value"] == images.mean()

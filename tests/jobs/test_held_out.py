@@ -1,0 +1,60 @@
+"""The held-out loss at fixed (t, eps): the right bands, the right closed form, the same at every call."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.jobs.held_out import HeldOut, bands
+from diffjax.machine import state
+from diffjax.machine.parallel import Parallel
+from diffjax.schedules import SCHEDULES
+
+
+class Constant(nn.Module):
+  """Answers a constant; with dropout keys, nonsense."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    answer = self.param("answer", nn.initializers.zeros_init(), ())
+    return jnp.full_like(x, answer if keys is None else 1e6)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_times_lie_in_their_bands(name):
+  schedule = SCHEDULES[name]()
+  found = bands(schedule, 50)
+  assert found
+  for band, t in found.items():
+    low, high = (float(end) for end in band.removeprefix("logsnr_").split("_to_"))
+    logsnr = np.asarray(schedule.logsnr(t))
+    row = 0.0 if schedule.steps is None else 0.3  # times move to the nearest row
+    assert np.all(logsnr > low - row - 1e-3) and np.all(logsnr < high + row + 1e-3)
+    if schedule.steps is not None:
+      np.testing.assert_allclose(t * schedule.steps, np.round(t * schedule.steps), atol=1e-3)
+
+
+def test_a_silent_network_loses_the_power_of_its_target():
+  config = configs.base()
+  config.data.flip, config.train.ema = True, (0.9,)
+  config.model.unet.attention, config.model.unet.multipliers = (), (1,)
+  made = dataclasses.replace(experiment.create(config, (8, 8, 1), 10), model=Constant())
+  parallel = Parallel("jit", Mesh(np.asarray(jax.devices()[:8]), ("data",)))
+  images = np.zeros((60, 8, 8, 1), np.uint8)
+  loss = HeldOut(made, parallel, images, np.zeros(60, np.int32))
+  params = made.init(keys.seed(0))
+  now = state.create(params, made.optimizer, (0.9,), keys.seed(0))
+  now = dataclasses.replace(now, params=jax.tree.map(lambda x: x + 2.0, params))
+  values = loss(now)
+  assert values == loss(dataclasses.replace(now, step=now.step + 5))
+  count = 60 * 64
+  for band in bands(made.schedule, 60):
+    # E (0 - eps)^2 = 1 and E (2 - eps)^2 = 5, with standard errors sqrt(2 / n) and sqrt(18 / n)
+    np.testing.assert_allclose(values[f"held_out/ema_0.9/{band}"], 1, atol=4 * np.sqrt(2 / count))
+    np.testing.assert_allclose(values[f"held_out/raw/{band}"], 5, atol=4 * np.sqrt(18 / count))

@@ -1,0 +1,177 @@
+"""The sampling job: the same samples in every batch and on every device, and as the library's own walk."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.jobs.sampling import STRIPS, Sampling, labels_of
+from diffjax.machine import parallel, pictures
+from diffjax.machine.parallel import Parallel
+from diffjax.samplers import base
+from diffjax.types import ConfigError
+
+SHAPE = (4, 4, 1)
+
+
+class Affine(nn.Module):
+  """A network whose answer depends on the image, the time and the class."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    gain = self.param("gain", nn.initializers.constant(0.3), ())
+    return jnp.tanh(gain * x + time[:, None, None, None] / 2000 + 0.1 * cond[:, None, None, None])
+
+
+def make(**changes):
+  config = configs.base()
+  config.model.conditional, config.objective.label_dropout = True, 0.1
+  config.model.unet.attention, config.model.unet.multipliers = (), (1,)
+  config.sample.steps, config.sample.batch_size, config.sample.guidance = 8, 16, 0.7
+  for field, value in changes.items():
+    config.sample[field] = value
+  return dataclasses.replace(experiment.create(config, SHAPE, 10), model=Affine())
+
+
+def draw(made, mode, count, total=20):
+  devices = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  index = np.arange(total)
+  sampling = Sampling(made, devices, total)
+  return sampling.draw(made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index))
+
+
+@pytest.fixture(scope="module")
+def alone():
+  return draw(make(), "jit", 1)
+
+
+@pytest.mark.parametrize(
+  "mode, count, batch_size", [("jit", 8, 16), ("pmap", 8, 16), ("jit", 1, 3), ("pmap", 2, 5)]
+)
+def test_samples_do_not_depend_on_devices_or_batches(alone, mode, count, batch_size):
+  got = draw(make(batch_size=batch_size), mode, count).astype(int)
+  assert got.shape == (20, *SHAPE)
+  np.testing.assert_allclose(got, alone, atol=1)  # a rounding of 255 levels
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
+  devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  sizes, wide = {}, 2**18
+
+  def function(shared, batch):  # needs `wide` numbers an example, and their sines
+    return jnp.sort(jnp.sin(batch["x"][:, None] + shared), axis=1)[:, ::-1].sum(1)
+
+  like = lambda n: {"x": jax.ShapeDtypeStruct((n,), jnp.float32)}
+  shared = jax.ShapeDtypeStruct((wide,), jnp.float32)
+  for memory in (2**26, 2**27):
+    monkeypatch.setattr(parallel, "free_memory", lambda device, memory=memory: memory)
+    sizes[memory] = devices.fitting(function, shared, like(8 * count))
+    each = sizes[memory] // count
+    assert each & (each - 1) == 0 and sizes[memory] == each * count
+    compiled = jax.jit(function).lower(shared, like(each)).compile().memory_analysis()
+    needed = compiled.temp_size_in_bytes + compiled.argument_size_in_bytes + compiled.output_size_in_bytes
+    assert (
+      needed <= parallel.SHARE * memory < 3 * needed
+    )  # it fits; twice as many, with what is fixed, would not
+    assert devices.fitting(function, shared, like(8 * count), 4) < sizes[memory]
+  assert sizes[2**27] == 2 * sizes[2**26]
+  sampling = Sampling(make(batch_size=0), devices, 20)
+  assert sampling.batch_size == (
+    10 if count == 1 else 24
+  )  # no more than are asked for, in two halves on one CPU
+  monkeypatch.setattr(parallel, "free_memory", lambda device: 1)
+  with pytest.raises(ConfigError, match="one example takes"):
+    Sampling(make(batch_size=0), devices, 20)
+  monkeypatch.undo()
+  np.testing.assert_allclose(draw(make(batch_size=0), "jit", count).astype(int), alone, atol=1)
+
+
+def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
+  made, index, heard, walked = make(batch_size=2), np.arange(20), [], []
+  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), 20)
+  given = made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index)
+  np.testing.assert_allclose(sampling.draw(*given, heard.append).astype(int), alone, atol=1)
+  assert heard == list(range(4, 24, 4))  # two are walked together
+
+  def walk(params, key, index, labels, stops, walk=sampling.walk):
+    walked.append(int(index[0]))
+    if index[0] == 4:
+      raise RuntimeError("no more")
+    return walk(params, key, index, labels, stops)
+
+  monkeypatch.setattr(sampling, "walk", walk)
+  heard.clear()
+  with pytest.raises(RuntimeError, match="no more"):
+    sampling.draw(*given, heard.append)
+  assert heard == [4] and len(walked) < 10  # what had not begun is not begun
+
+
+def test_the_job_walks_as_the_library_does(alone):
+  made, index = make(), np.arange(20)
+  params, labels = made.init(keys.seed(1)), jnp.asarray(index % 10)
+  grid, length = base.padded(made.grid)
+  denoiser = made.sampling_denoiser(params, labels)
+  x = base.sample(
+    denoiser, made.schedule, made.sampler, grid, length, keys.seed(5), jnp.asarray(index), SHAPE
+  )
+  np.testing.assert_allclose(alone.astype(int), pictures.to_uint8(x), atol=1)
+
+
+def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
+  made, index = make(), np.arange(20)
+  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
+  params, labels = made.init(keys.seed(1)), labels_of(made, index)
+  strip = sampling.strip(params, keys.seed(5), index, labels)
+  assert strip.shape[1:] == (STRIPS, *SHAPE)
+  noise = base.prior(made.schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, made.grid[0])
+  np.testing.assert_array_equal(strip[0], pictures.to_uint8(noise))
+  np.testing.assert_allclose(strip[-1].astype(int), alone[:STRIPS], atol=1)
+
+
+def test_guidance_and_labels_are_those_of_the_config(alone):
+  assert not np.array_equal(draw(make(guidance=0.0), "jit", 1), alone)
+  index = np.arange(12)
+  np.testing.assert_array_equal(labels_of(make(), index), index % 10)
+  np.testing.assert_array_equal(labels_of(make(label=3), index), 3)
+  same = draw(make(label=3), "jit", 1)
+  np.testing.assert_array_equal(same[3], alone[3])
+  assert not np.array_equal(same[4], alone[4])
+
+
+class Embedded(nn.Module):
+  """A network that looks a class up and computes with what it finds."""
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    shift = nn.Embed(11, SHAPE[0], name="classes")(cond)
+    return jnp.tanh(x + shift[:, :, None, None] + time[:, None, None, None] / 2000)
+
+
+def test_classes_are_looked_up_before_the_loop_and_not_in_it():
+  made = dataclasses.replace(make(), model=Embedded())
+  params, key, labels = made.init(keys.seed(1)), keys.seed(5), jnp.arange(4, dtype=jnp.int32)
+
+  def walk(params, carry, labels):
+    denoiser, own = made.sampling_denoiser(params, labels), keys.of_examples(key, labels)
+    grid, schedule = base.padded(made.grid)[0], made.schedule_of(params)
+    return base.walk(denoiser, schedule, made.sampler, carry, grid, 0, 5, own)
+
+  carry = made.sampler.start(jnp.zeros((4, *SHAPE)))
+  hlo = jax.jit(walk).lower(params, carry, labels).compile().as_text()
+  asked = [line for line in hlo.splitlines() if "while/body" in line and "classes/" in line]
+  assert any(" gather(" in line for line in asked)  # it was asked for in the loop
+  entry = hlo[hlo.index("ENTRY ") :]
+  (table,) = [
+    line.split(" = ")[0].strip() for line in entry.splitlines() if "classes" in line and " parameter(" in line
+  ]
+  uses = [
+    line for line in entry.splitlines() if f"({table}," in line or f" {table}," in line or f"{table})" in line
+  ]
+  assert uses and not any(" while(" in line or " tuple(" in line for line in uses)  # and XLA took it out

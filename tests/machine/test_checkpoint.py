@@ -1,0 +1,209 @@
+"""Checkpoints on other devices than they were made on, kept and dropped, torn and damaged; checksums."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from diffjax.machine import state
+from diffjax.machine.checkpoint import Checkpoints
+from diffjax.machine.parallel import Parallel
+from diffjax.types import RunError
+
+# orbax leaves reads of other arrays unawaited when one fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def on(count):
+  return Parallel("jit", Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+
+
+def make(seed=0, size=64):
+  keys = jax.random.split(jax.random.key(seed), 2)
+  params = {
+    "w": jax.random.normal(keys[0], (size, 8)),
+    "half": jax.random.normal(keys[1], (5,), jnp.bfloat16),
+  }
+  return state.create(params, optax.adam(1e-3), (0.9, 0.99), jax.random.key(seed + 1))
+
+
+def at(step, **changes):
+  return dataclasses.replace(make(**changes), step=jnp.int32(step))
+
+
+def raw(tree):
+  """The bytes of every leaf, by path."""
+  data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): (x.dtype, x.shape, np.asarray(data(x)).tobytes()) for path, x in leaves}
+
+
+def flip(path, place=0.5, bit=4):
+  data = bytearray(path.read_bytes())
+  data[int(len(data) * place)] ^= 1 << bit
+  path.write_bytes(data)
+
+
+def data_files(folder):
+  """A checkpoint's files of arrays, the largest first."""
+  files = [file for file in (folder / "state").rglob("d/*") if file.is_file()]
+  return sorted(files, key=lambda file: -file.stat().st_size)
+
+
+@pytest.mark.parametrize("saved_on, restored_on", [(8, 8), (8, 1), (1, 8)])
+def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, saved_on, restored_on):
+  one, other = on(saved_on), on(restored_on)
+  whole = one.replicate(at(3))
+  rows = NamedSharding(one.mesh, P("data"))
+  whole = dataclasses.replace(whole, params=whole.params | {"w": jax.device_put(whole.params["w"], rows)})
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(whole, {"config": {"a": 1}})
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps() == [3] and checkpoints.latest() == 3
+    found = checkpoints.restore(other.abstract(make), 3)
+  assert raw(found) == raw(at(3)) and len(raw(found)) == 13
+  assert raw(found) != raw(at(3, seed=1))
+  for leaf in jax.tree.leaves(found):
+    assert leaf.sharding.device_set == set(other.mesh.devices.flat)
+
+
+def test_the_newest_are_kept_and_every_so_many(tmp_path):
+  with Checkpoints(tmp_path, keep=2, keep_every=3) as checkpoints:
+    assert checkpoints.latest() is None and checkpoints.steps() == []
+    for step in (2, 3, 4, 5, 6, 7):
+      checkpoints.save(at(step, size=8), {})
+  with Checkpoints(tmp_path, keep=2, keep_every=3) as checkpoints:
+    assert checkpoints.steps() == [3, 6, 7]
+  assert {path.name for path in tmp_path.iterdir()} == {"3", "6", "7"}
+
+
+def test_a_step_that_is_saved_is_not_saved_again(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(1), {})
+    checkpoints.wait()
+    checkpoints.save(at(1, seed=5), {})
+    assert raw(checkpoints.restore(on(8).abstract(make), 1)) == raw(at(1))
+
+
+def test_a_flipped_byte_is_detected_and_the_way_out_is_named(tmp_path):
+  with Checkpoints(tmp_path / "whole", keep=2) as checkpoints:
+    for step in (4, 9):
+      checkpoints.save(at(step, size=1024), {})
+  abstract = on(1).abstract(lambda: make(size=1024))
+  reasons = []
+  for number, place in enumerate((0.3, 0.5, 0.7)):
+    folder = tmp_path / str(number)
+    shutil.copytree(tmp_path / "whole", folder)
+    flip(data_files(folder / "9")[0], place)
+    with Checkpoints(folder, keep=2) as checkpoints:
+      with pytest.raises(RunError) as error:
+        checkpoints.restore(abstract, 9)
+      assert f"{folder / '9'} is damaged" in str(error.value)
+      assert str(error.value).endswith("Remove that folder to continue from step 4.")
+      reasons.append(str(error.value))
+      assert raw(checkpoints.restore(abstract, 4)) == raw(at(4, size=1024))
+  assert any("the bytes of" in reason for reason in reasons)
+
+
+def test_what_is_missing_or_cut_short_is_detected(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(2), {})
+  (tmp_path / "2" / "state" / "_METADATA").write_bytes(b"{")
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(RunError, match="2 is damaged: it cannot be read .* to start again"):
+      checkpoints.restore(on(1).abstract(make), 2)
+
+
+def test_a_changed_checksum_is_detected(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(2), {})
+  about = tmp_path / "2" / "about" / "metadata"
+  wanted = str(int(state.fingerprint(at(2).params)["['w']"]))
+  assert wanted in about.read_text()
+  about.write_text(about.read_text().replace(wanted, str(int(wanted) ^ 1)))
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(RunError, match=r"the bytes of .*\['w'\] are not those that were saved"):
+      checkpoints.restore(on(1).abstract(make), 2)
+
+
+def test_a_state_of_another_model_is_refused(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(2), {})
+    with pytest.raises(RunError, match="damaged"):
+      checkpoints.restore(on(1).abstract(lambda: make(size=32)), 2)
+
+
+def test_an_interrupted_save_is_no_checkpoint(tmp_path):
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    checkpoints.save(at(1), {})
+    checkpoints.wait()
+    before = {path.name for path in tmp_path.iterdir()}
+    checkpoints.save(at(2), {})
+    unfinished = {path.name for path in tmp_path.iterdir()} - before
+    checkpoints.wait()
+  (tmp_path / "2").rename(tmp_path / (unfinished - {"2"} or {"2.orbax-checkpoint-tmp"}).pop())
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert checkpoints.steps() == [1] and checkpoints.latest() == 1
+    assert raw(checkpoints.restore(on(8).abstract(make), 1)) == raw(at(1))
+    checkpoints.save(at(2, seed=3), {})
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert raw(checkpoints.restore(on(8).abstract(make), 2)) == raw(at(2, seed=3))
+
+
+DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16, jnp.int32, jnp.uint8, jnp.int16, jnp.bool_)
+_checksum = jax.jit(state.fingerprint)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(DTYPES), st.integers(0, 2**32 - 1), st.integers(0, 10**6), st.data())
+def test_any_single_flipped_bit_changes_the_checksum_of_its_leaf_alone(dtype, seed, place, data):
+  size = np.dtype(dtype).itemsize
+  values = np.random.default_rng(seed).integers(0, 256, 24 * size, np.uint8)
+  if dtype == jnp.bool_:
+    values &= 1
+  changed = values.copy()
+  changed[place % len(values)] ^= 1 << (0 if dtype == jnp.bool_ else data.draw(st.integers(0, 7)))
+  leaf = lambda x: jnp.asarray(x.view(dtype).reshape(4, 6))
+  before = _checksum({"a": leaf(values), "b": leaf(values)})
+  after = _checksum({"a": leaf(changed), "b": leaf(values)})
+  assert int(before["['a']"]) == int(before["['b']"]) == int(after["['b']"]) != int(after["['a']"])
+
+
+def test_the_checksum_is_the_weighted_sum_of_the_words():
+  values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+  words = values.view(np.uint32).ravel().tolist()
+  expected = sum((2 * i + 1) * word for i, word in enumerate(words)) % 2**32
+  assert int(state.fingerprint({"a": jnp.asarray(values)})["['a']"]) == expected
+  key = jax.random.key(2**40 + 12345)
+  words = np.asarray(jax.random.key_data(key)).tolist()
+  assert int(state.fingerprint([key])["[0]"]) == (words[0] + 3 * words[1]) % 2**32
+
+
+def test_every_bit_of_a_wide_number_counts():
+  with jax.enable_x64(True):
+    checksums = {int(state.fingerprint([jnp.asarray([1, 2**k + 1], jnp.int64)])["[0]"]) for k in range(1, 63)}
+  assert len(checksums) == 62
+
+
+def test_the_checksum_does_not_know_the_sharding():
+  tree = {"w": jax.random.normal(jax.random.key(0), (16, 24)), "n": jnp.arange(8)}
+  mesh = on(8).mesh
+  square = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("x", "y"))
+  places = (
+    NamedSharding(on(1).mesh, P()),
+    NamedSharding(mesh, P()),
+    NamedSharding(mesh, P("data")),
+    NamedSharding(square, P(("x", "y"))),
+  )
+  found = [jax.device_get(_checksum(jax.device_put(tree, place))) for place in places]
+  twice = {"w": jax.device_put(tree["w"], NamedSharding(square, P("x", "y"))), "n": tree["n"]}
+  found.append(jax.device_get(_checksum(twice)))
+  assert all(one == found[0] for one in found) and found[0]["['w']"] != found[0]["['n']"]

@@ -1,0 +1,92 @@
+"""Optimizers and learning rates against the papers' formulas in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffjax.machine.optimization import DECAYS, OPTIMIZERS, learning_rate, optimizer
+from diffjax.machine.state import EMA_WARMUPS
+
+
+def rates(decay, peak=0.5, warmup=10, steps=100, **options):
+  rate = learning_rate(peak, warmup, DECAYS[decay](warmup=warmup, steps=steps, **options))
+  return np.asarray([rate(jnp.asarray(step)) for step in range(steps + 1)])
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_the_warm_up_is_linear_and_ends_at_the_peak(decay):
+  np.testing.assert_allclose(rates(decay)[:10], 0.5 * np.arange(1, 11) / 10, rtol=1e-6)
+
+
+def test_decays_have_their_formulas():
+  np.testing.assert_allclose(rates("constant")[10:], 0.5)
+  progress = np.arange(91) / 90
+  expected = 0.5 * (0.1 + 0.9 * (1 + np.cos(np.pi * progress)) / 2)
+  np.testing.assert_allclose(rates("cosine", final=0.1)[10:], expected, rtol=1e-5)
+  step = np.arange(10, 101)
+  np.testing.assert_allclose(
+    rates("rsqrt", timescale=25)[10:], 0.5 * np.sqrt(25 / np.maximum(step, 25)), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("b1, b2, eps", [(0.9, 0.999, 1e-8), (0.0, 0.5, 1e-3), (0.5, 0.0, 1.0)])
+def test_adam_steps_as_optax_does(b1, b2, eps):
+  random = np.random.default_rng(0)
+  params = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
+  ours, theirs = OPTIMIZERS["adam"](b1=b1, b2=b2, eps=eps), optax.scale_by_adam(b1, b2, eps)
+  state, expected = ours.init(params), theirs.init(params)
+  for size in (1.0, 1e-6, 1e3, 0.0, 1.0):
+    gradient = jax.tree.map(lambda p: jnp.asarray(size * random.normal(size=p.shape), jnp.float32), params)  # noqa: B023
+    updates, state = ours.update(gradient, state)
+    wanted, expected = theirs.update(gradient, expected)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), (updates, state), (wanted, expected)
+    )
+
+
+def test_adamw_is_adam_with_decay_on_matrices_only():
+  gradient = {"kernel": jnp.asarray([[0.3, -2.0]]), "bias": jnp.asarray([0.7])}
+  params = {"kernel": jnp.asarray([[1.0, 4.0]]), "bias": jnp.asarray([5.0])}
+  scale = OPTIMIZERS["adamw"](b1=0.8, b2=0.9, eps=1e-6, weight_decay=0.1)
+  transform = optimizer(scale, lambda step: 0.01, clip=0.0)
+  opt_state, m, v = transform.init(params), 0.0, 0.0
+  w = np.asarray(params["kernel"], np.float64)
+  bias = 5.0
+  for k in range(1, 4):
+    updates, opt_state = transform.update(gradient, opt_state, params)
+    params = {name: params[name] + updates[name] for name in params}
+    g = np.asarray(gradient["kernel"], np.float64)
+    m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
+    w = w - 0.01 * (m / (1 - 0.8**k) / (np.sqrt(v / (1 - 0.9**k)) + 1e-6) + 0.1 * w)
+    bias -= 0.01
+  np.testing.assert_allclose(params["kernel"], w, rtol=1e-5)
+  np.testing.assert_allclose(params["bias"], [bias], rtol=1e-5)
+
+
+def test_clipping_bounds_the_global_norm_and_zero_switches_it_off():
+  gradient = {"a": jnp.asarray([3.0]), "b": jnp.asarray([4.0])}
+  identity = OPTIMIZERS["adam"](b1=0.0, b2=0.0, eps=1e9)  # g / (|g| + 1e9): proportional to the gradient
+  steps = {}
+  for clip in (0.0, 1.0):
+    transform = optimizer(identity, lambda step: 1e9, clip)
+    updates, _ = transform.update(gradient, transform.init(gradient))
+    steps[clip] = np.asarray([updates["a"][0], updates["b"][0]])
+  np.testing.assert_allclose(steps[0.0], [-3, -4], rtol=1e-5)
+  np.testing.assert_allclose(steps[1.0], [-0.6, -0.8], rtol=1e-5)
+
+
+def test_the_ramp_of_the_averages_reaches_the_rate():
+  ramp = EMA_WARMUPS["ramp"]
+  np.testing.assert_allclose([ramp(s, 0.99) for s in (0, 8, 10**6)], [0.1, 0.5, 0.99], rtol=1e-6)
+  assert EMA_WARMUPS["none"](0, 0.99) == 0.99
+
+
+def test_the_half_life_of_the_averages_grows_with_the_steps():
+  rate = 0.5 ** (1 / 1000)  # a half-life of 1000 steps
+  half_life = EMA_WARMUPS["half_life"]
+  assert half_life(0, rate) == 0  # the first average is the first parameters
+  for step, share, want in ((100, 0.05, 5), (20_000, 0.05, 1000), (10**6, 0.05, 1000), (100, 0.2, 20)):
+    after = float(half_life(step, rate, share=share)) ** want  # what is left of a weight after so many steps
+    assert abs(after - 0.5) < 1e-3

@@ -1,0 +1,294 @@
+"""Runs of several processes on this machine, each as a host of a slice would start it.
+
+One process with eight devices trains eight steps. Two with four each train the same; one of them is killed in
+step 5, and the run goes on from step 3, once with two processes and once with one. It also goes on with three
+steps a call and without end, and hears Ctrl-C before its first step.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax.jobs import runs, workdir
+from diffjax.machine import checkpoint, processes
+from diffjax.types import ConfigError
+
+ROOT = Path(__file__).parents[2]
+STEPS = 8
+CONFIG = (
+  *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
+  *("--config.model.unet.attention=()", "--config.data.flip=True", "--config.sample.guidance=0.0"),
+  *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
+  *("--config.train.ema=0.5,", "--config.log.every=1", "--config.log.samples=5", "--config.log.held_out=7"),
+  *("--config.checkpoint.every=3", "--config.sample.steps=3", "--config.parallel.check_every=2"),
+)
+# The same main.py, which notes the rows that every step reads, and is sent a signal at the end of a step.
+SPIED = """
+import json, os, signal, sys, time
+import main
+from diffjax.data import pipeline
+from diffjax.machine.parallel import Parallel
+
+number, at, notes = int(sys.argv.pop(1)), int(sys.argv.pop(1)), sys.argv.pop(1)
+reader, place, steps = pipeline.chunk_reader, Parallel.place, []
+
+def spied(source, seed, batch_size, rows, chunk):
+  read = reader(source, seed, batch_size, rows, chunk)
+
+  def noted(step):
+    batch = read(step)
+    with open(notes, "a") as file:
+      file.write(json.dumps([step, batch["index"].tolist(), batch["image"].sum((2, 3, 4)).tolist()]) + chr(10))
+    return batch
+
+  return noted
+
+def placed(self, *batch):
+  steps.append(None)
+  if len(steps) == at + 1:
+    if number == signal.SIGKILL:  # once the checkpoint of step 3, which is written in the background, is whole
+      (folder,) = (flag.split("=")[1] for flag in sys.argv if flag.startswith("--workdir="))
+      for _ in range(600):
+        if os.path.isdir(os.path.join(folder, "checkpoints", "3")):
+          break
+        time.sleep(0.1)
+    if number == signal.SIGINT:  # a terminal sends it to the parent too
+      os.kill(os.getppid(), number)
+    os.kill(os.getpid(), number)
+  return place(self, *batch)
+
+pipeline.chunk_reader, Parallel.place = spied, placed
+sys.exit(main.main())
+"""
+
+
+def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
+  """Starts one run of `count` processes with eight devices in all; `signalled`: (process, signal, step)."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  kept = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
+  flags = [f"--xla_force_host_platform_device_count={8 // count}", "--xla_backend_optimization_level=0"]
+  environment = os.environ | {"XLA_FLAGS": " ".join(kept + flags)}
+  started = []
+  for process in range(count):
+    join = (f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={process}")
+    who, number, at = signalled or (None, 0, 0)
+    told = (number, at) if process == who else (0, -1)
+    command = [sys.executable, "-c", SPIED, *map(str, told), f"{notes}.{process}", *CONFIG]
+    command += [*arguments, *own(process), *(join if count > 1 else ())]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **output))
+  return started
+
+
+def ended(started):
+  """(exit status, standard error, seconds after the first ended) of every process."""
+  first = None
+  found = {}
+  while len(found) < len(started):
+    for process, child in enumerate(started):
+      if process not in found and child.poll() is not None:
+        first = first or time.monotonic()
+        found[process] = child.returncode, child.stderr.read(), time.monotonic() - first
+    time.sleep(0.1)
+  return [found[process] for process in range(len(started))]
+
+
+def run(*arguments, **options):
+  return ended(start(*arguments, **options))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+  """The workdirs, and what every command answered."""
+  place = tmp_path_factory.mktemp("processes")
+  straight, killed, later, stopped = (place / name for name in ("straight", "killed", "later", "stopped"))
+  steps, said = f"--config.train.steps={STEPS}", {}
+
+  def two():
+    arguments = (2, steps, f"--workdir={killed}")
+    said["killed"] = run(*arguments, notes=place / "killed", signalled=(1, signal.SIGKILL, 5))
+    shutil.copytree(killed, later)
+    shutil.copytree(killed, stopped)
+    said["two"] = run(*arguments, notes=place / "two")
+    far = ("--config.train.steps=999", "--config.train.steps_per_call=3", f"--workdir={stopped}")
+    seldom = [f"--config.{name}=999" for name in ("log.every", "log.sample_every", "parallel.check_every")]
+    said["stopped"] = run(2, *far, *seldom, notes=place / "stopped-rows", signalled=(1, signal.SIGINT, 0))
+
+  def one():
+    said["straight"] = run(1, steps, f"--workdir={straight}", notes=place / "straight")
+    odd = lambda process: [f"--config.train.learning_rate={1e-3 * (1 + process)}"]
+    said["odd"] = run(2, steps, f"--workdir={place / 'odd'}", notes=place / "odd", own=odd)
+
+  with ThreadPoolExecutor() as pool:
+    for job in [pool.submit(two), pool.submit(one)]:
+      job.result()
+  said["one"] = run(1, steps, f"--workdir={later}", notes=place / "one")
+  return place, said
+
+
+def succeeded(answers):
+  for status, text, _ in answers:
+    assert status == 0, text
+    assert "Traceback" not in text
+  return answers[0][1]
+
+
+def read_rows(notes, count):
+  """step -> the images' sums in the order of the global batch, and the places that each process read."""
+  batches, places = {}, []
+  for process in range(count):
+    lines = [json.loads(line) for line in Path(f"{notes}.{process}").read_text().splitlines()]
+    places.append(lines[0][1][0])
+    for step, index, sums in lines:
+      batches.setdefault(step, {}).update(zip(index[0], sums[0], strict=True))
+  return {step: [batch[i] for i in range(16)] for step, batch in batches.items() if len(batch) == 16}, places
+
+
+def final(folder):
+  made = runs.start(workdir.load(folder), folder)
+  with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+    return jax.device_get(made.restore(checkpoints, STEPS))
+
+
+def losses(folder):
+  lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_killed_process_ends_the_others_within_the_stated_time(done):
+  _, said = done
+  (status, text, seconds), (other, told, _) = said["killed"]
+  assert status == other == 1
+  assert seconds < processes.HEARTBEAT + 15
+  assert "another process of the run has ended" in text and "go on from the last checkpoint" in text
+  assert "this process was ended by SIGKILL" in told
+
+
+def test_any_number_of_processes_reads_the_same_batches(done):
+  place, said = done
+  succeeded(said["straight"])
+  whole, _ = read_rows(place / "straight", 1)
+  for name, count in (("killed", 2), ("two", 2), ("one", 1)):
+    found, places = read_rows(place / name, count)
+    assert len(found) >= 4 and all(found[step] == whole[step] for step in found if step in whole), name
+    if count == 2:
+      assert sorted(places[0] + places[1]) == list(range(16)) and len(places[0]) == 8
+
+
+@pytest.mark.parametrize("folder, name", [("killed", "two"), ("later", "one")])
+def test_a_run_goes_on_with_any_number_of_processes(done, folder, name):
+  place, said = done
+  assert "going on from step 3" in succeeded(said[name])
+  expected, found = losses(place / "straight"), losses(place / folder)
+  assert sorted(found) == list(range(1, STEPS + 1))
+  for step, loss in expected.items():
+    assert found[step] == pytest.approx(loss, rel=1e-4), step
+  one, other = (jax.tree.leaves(final(place / at).params) for at in ("straight", folder))
+  for x, y in zip(one, other, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_a_process_with_another_config_ends_all(done):
+  place, said = done
+  for status, text, _ in said["odd"]:
+    assert status == 1
+    assert "Process 1 of 2 runs something else: config.train.learning_rate is 0.002 there and 0.001" in text
+  assert not (place / "odd" / "checkpoints").exists()
+
+
+def test_a_polite_stop_of_one_is_a_stop_of_all(done):
+  place, said = done
+  text = succeeded(said["stopped"])
+  names = [path.name for path in (place / "stopped" / "checkpoints").iterdir()]
+  step = max(int(name) for name in names if name.isdigit())
+  assert "going on from step 3" in text
+  assert step < 999 and f"SIGTERM: step {step} is saved" in text
+
+
+def test_a_second_interrupt_ends_a_process_and_its_child():
+  child = "import sys, time, signal; from diffjax import processes; processes.is_child();"
+  child += "signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True));"
+  child += "print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]"
+  parent = f"import sys; from diffjax import processes; processes.watched([sys.executable, '-c', {child!r}])"
+  output = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+  with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, **output) as started:
+    assert started.stdout.readline() == "ready\n"
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.stdout.readline() == "SIGTERM\n"
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.stdout.read() == ""  # until the child, who holds it too, has ended
+    assert started.wait() == -signal.SIGINT
+
+
+def joined(**environment):
+  """What a process answers that joins with these variables alone: the GPUs it takes, or an error."""
+  code = "import jax; from diffjax import processes; processes.join(None, None, None);"
+  code += "print(jax.config.values['jax_cuda_visible_devices'])"
+  environment |= {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+
+
+def test_a_slurm_task_that_is_alone_in_its_node_takes_all_gpus():
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  alone = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "1"}
+  alone |= {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": str(port)}
+  found = joined(**alone)
+  assert found.stdout == "all\n", found.stderr
+
+
+@pytest.mark.parametrize(
+  "environment, expected",
+  [
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "8"}, []),
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "64"}, None),
+    ({"SLURM_STEP_NUM_NODES": "8", "SLURM_NTASKS": "8", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ({}, None),
+  ],
+)
+def test_tasks_that_share_a_node_are_left_to_jax(environment, expected):
+  assert processes.local_devices(environment) == expected
+
+
+def test_a_machine_that_knows_no_others_is_told():
+  found = joined()
+  assert "ConfigError: JAX does not find out which processes this run has" in found.stderr
+
+
+@pytest.mark.parametrize(
+  "flags, message",
+  [
+    (("host:1", None, 0), "--processes is not given"),
+    (("host", 2, 0), "--coordinator=host is no HOST:PORT"),
+    (("host:1", 2, 2), "--process=2 of --processes=2; it must be 0 to 1"),
+  ],
+)
+def test_flags_that_do_not_fit_are_told(flags, message):
+  with pytest.raises(ConfigError, match=message):
+    processes.several(*flags)
+
+
+def test_one_process_is_not_several(monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+  assert not processes.several(None, None, None) and not processes.several("host:1", 1, 0)
+  monkeypatch.setenv("SLURM_NTASKS", "2")  # a batch script's
+  assert not processes.several(None, None, None)
+  monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+  assert processes.several(None, None, None)
