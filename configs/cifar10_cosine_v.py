@@ -15,11 +15,12 @@ def get_config():
   c = cifar10_ddpm.get_config()
   c.schedule.name = "cosine"
   c.objective.predict = "v"
-  c.objective.label_dropout = 0.1
-  c.model.conditional = True
+  c.condition.label.dropout = 0.1
+  c.condition.names = ("label",)
   c.train.steps = 400_000
   c.sample.sampler = "ddim"
   c.sample.grid = "trailing"
   c.sample.steps = 50
-  c.sample.guidance = 0.3
+  c.sample.guides = ("classifier_free", "clip")
+  c.sample.classifier_free.w = 0.3
   return c

@@ -16,7 +16,7 @@ def get_config():
   c = config.base()
   c.data.source = "tfds"
   c.data.tfds.name = "cifar10"
-  c.data.flip = True
+  c.data.augment = "flip"
   c.schedule.name = "linear"
   c.schedule.linear.steps = 1000
   c.schedule.linear.beta_start = 1e-4
@@ -37,8 +37,7 @@ def get_config():
   c.train.learning_rate = 2e-4
   c.train.warmup = 5000
   c.train.clip = 1.0
-  c.train.ema = (0.9999,)
-  c.train.ema_warmup = "none"
+  c.train.constant.rates = (0.9999,)
   c.log.sample_every = 20_000
   c.checkpoint.every = 5000
   c.checkpoint.keep_every = 100_000
@@ -46,7 +45,6 @@ def get_config():
   c.sample.ancestral.variance = "fixed_large"
   c.sample.grid = "leading"
   c.sample.steps = 1000
-  c.sample.clip = True
   c.sample.batch_size = 256
   c.eval.metrics = ("inception",)
   c.eval.count = 50_000

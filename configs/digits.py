@@ -19,8 +19,8 @@ def get_config():
   c.data.source = "digits"
   c.schedule.name = "cosine"
   c.objective.predict = "v"
-  c.objective.label_dropout = 0.1
-  c.model.conditional = True
+  c.condition.label.dropout = 0.1
+  c.condition.names = ("label",)
   c.model.unet.channels = 32
   c.model.unet.multipliers = (1, 2)
   c.model.unet.blocks = 1
@@ -31,7 +31,7 @@ def get_config():
   c.train.learning_rate = 1e-3
   c.train.warmup = 100
   c.train.decay = "cosine"
-  c.train.ema = (0.995,)
+  c.train.constant.rates = (0.995,)
   c.log.every = 100
   c.log.sample_every = 500
   c.log.samples = 100
@@ -39,7 +39,8 @@ def get_config():
   c.sample.sampler = "dpmpp_2m"
   c.sample.grid = "trailing"
   c.sample.steps = 10
-  c.sample.guidance = 0.1
+  c.sample.guides = ("classifier_free", "clip")
+  c.sample.classifier_free.w = 0.1
   c.sample.batch_size = 256
   c.sample.count = 100
   return c

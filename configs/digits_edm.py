@@ -22,5 +22,5 @@ def get_config():
   c.sample.sampler = "heun"
   c.sample.grid = "karras"
   c.sample.steps = 12
-  c.sample.clip = False
+  c.sample.guides = ("classifier_free",)
   return c

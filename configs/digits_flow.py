@@ -19,5 +19,5 @@ def get_config():
   c.model.unet.time_scale = 1000.0
   c.sample.sampler = "euler"
   c.sample.grid = "uniform"
-  c.sample.clip = False
+  c.sample.guides = ("classifier_free",)
   return c

@@ -26,6 +26,5 @@ def get_config():
   c.sample.annealed_langevin.step_size = 0.3
   c.sample.grid = "leading"
   c.sample.steps = 40
-  c.sample.guidance = 0.0
-  c.sample.clip = True  # x0 to the pixels' range, not the papers' own; the figures above were made so
+  c.sample.guides = ("clip",)  # x0 to the pixels' range, not the papers' own; the figures above were made so
   return c

@@ -15,5 +15,5 @@ def get_config():
   c.sample.sampler = "adaptive_ode"
   c.sample.adaptive_ode.rtol = c.sample.adaptive_ode.atol = 1e-3
   c.sample.steps = 2
-  c.sample.clip = False
+  c.sample.guides = ()
   return c

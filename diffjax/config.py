@@ -1,14 +1,15 @@
 """Configs: every field with its default, the named choices with their options, and what is refused.
 
 A choice is a field whose value names an entry of one of the library's dicts. The options of an entry are its
-keyword parameters, their annotations say which numbers they may be (ranges.py), and they stand beside the choice
-under the entry's name:
+keyword parameters, their annotations say what they may be (ranges.py), and they stand beside the choice under the
+entry's name:
 
     config.schedule.name = "linear"
     config.schedule.linear.beta_end = 0.02
 
-so a new entry brings its options with it. Only the options of the chosen entries belong to a run: they alone
-are saved, compared and shown.
+so a new entry brings its options with it. The plain fields of a section are a signature too, one of SECTIONS below,
+read by the same code. Only what belongs to a run is saved, compared and shown: the parts that its task takes, and the
+options of what is chosen.
 """
 
 import dataclasses
@@ -18,30 +19,208 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from diffjax import ranges
+from diffjax.conditions import CONDITIONS
 from diffjax.data import SOURCES
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.guidance import GUIDES
 from diffjax.likelihood import LIKELIHOODS
+from diffjax.machine.averages import AVERAGES
 from diffjax.machine.optimization import DECAYS, OPTIMIZERS
 from diffjax.machine.parallel import MODES, SMALL
-from diffjax.machine.state import EMA_WARMUPS
 from diffjax.metrics import METRICS
-from diffjax.models import MODELS
+from diffjax.models import ENCODERS, MODELS
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
+from diffjax.ranges import FREE, NotNegative, Positive, Whole, at_least, closed
+from diffjax.ranges import Count as Number
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import FINALS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
-from diffjax.times import REMEMBERING, TIMES
+from diffjax.spaces import SPACES
+from diffjax.tasks import TASKS
+from diffjax.times import TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
+
+Seed = Annotated[int, closed(0, 2**32 - 1)]
+names = lambda entries: dict.fromkeys(entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class Top:
+  """Beside the sections."""
+
+  seed: Seed = 0
+  extensions: tuple[str, ...] = ()  # modules to import first, which add entries of their own
+  deterministic: bool = False  # bit-exact on a GPU too, slower
+  compile_cache: Annotated[bool, FREE] = True  # compiled functions are kept between runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What is trained."""
+
+  name: str = "diffusion"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """What is read."""
+
+  source: str = "digits"
+  augment: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """Where x0 lives."""
+
+  name: str = "pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+  """What the network is told."""
+
+  names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How noise grows."""
+
+  name: str = "linear"
+  shift: float = 0.0  # added to the log-SNR
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """What the network learns."""
+
+  name: str = "regular"
+  predict: str = "eps"
+  times: str = "discrete"
+  weight: str = "simple"
+  input_scale: str = "none"
+  time_input: str = "index"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The network."""
+
+  name: str = "unet"
+  encoder: str = "unet_encoder"  # of tasks that answer with a vector
+  dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """How it is trained."""
+
+  steps: Number = 10_000
+  batch_size: Number = 128  # global
+  accumulate: Number = 1  # parts that a batch is computed in, one after the other
+  start: str = (
+    ""  # a run whose weights training begins with, "runs/x", "runs/x@1000" or "runs/x@1000:ema_0.999"
+  )
+  optimizer: str = "adam"
+  learning_rate: Positive = 2e-4
+  warmup: Whole = 0  # steps of linear warm-up
+  decay: str = "constant"
+  clip: NotNegative = 1.0  # of the gradient's global norm; 0 for none
+  averages: tuple[str, ...] = ("constant",)
+  steps_per_call: Annotated[int, at_least(0), FREE] = (
+    0  # in one compiled call; 0: 1 on a CPU, 10 on an accelerator
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+  """What is reported."""
+
+  every: Number = 100  # steps between lines of metrics
+  sample_every: Whole = 0  # between grids of samples and held-out losses; 0 for at the end only
+  samples: Annotated[int, closed(1, 4096)] = 64  # in a grid
+  held_out: Whole = 256  # examples of the held-out loss; 0 for none
+  wandb: str = ""  # a Weights & Biases project
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """What is kept."""
+
+  every: Number = 1000  # steps
+  keep: Number = 2  # the newest so many
+  keep_every: Whole = 0  # and every one at a multiple of so many steps; 0 for none
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """How samples are drawn."""
+
+  weights: str = "average"  # "average" (the first), the name of one, or "raw"
+  checkpoint: Whole = 0  # the step whose checkpoint is taken; 0 for the newest
+  sampler: str = "ancestral"
+  grid: str = "leading"
+  steps: Number = 1000
+  final: str = "denoise"
+  guides: tuple[str, ...] = ("clip",)
+  count: Number = 64
+  batch_size: Whole = 64  # global; rounded up to a multiple of the devices; 0 for what fits
+  seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+  """How samples are judged."""
+
+  metrics: tuple[str, ...] = ("classifier",)
+  count: Whole = 0  # samples of each seed; 0 for as many, of the same classes, as the training split has
+  seeds: Number = 3
+  checkpoints: str = "latest"  # or "all", or steps such as "1000,2000"
+  likelihood: tuple[str, ...] = ()  # of held-out examples, in bits/dim
+  likelihood_images: Annotated[int, at_least(2)] = 256
+  shard: Number = 1024  # samples that are kept on disk together, so that a killed evaluation goes on
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+  """How it is spread over devices."""
+
+  mode: str = "jit"
+  data: int = 0  # devices that hold copies of the state; 0 for as many as are left
+  fsdp: int = 1  # devices that share the state and cut the batch
+  model: int = 1  # devices that share the state and cut the activations' channels
+  small: Whole = SMALL  # arrays with fewer numbers are copied to every device
+  check_every: Whole = 1000  # steps after which all copies of the state are compared; 0 for never
+
+
+SECTIONS = {
+  "": Top,
+  "task": Task,
+  "data": Data,
+  "space": Space,
+  "condition": Condition,
+  "schedule": Schedule,
+  "objective": Objective,
+  "model": Model,
+  "train": Train,
+  "log": Log,
+  "checkpoint": Checkpoint,
+  "sample": Sample,
+  "eval": Eval,
+  "parallel": Parallel,
+}
+FREE_SECTIONS = ("log", "checkpoint", "sample", "eval", "parallel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +231,7 @@ class Choice:
     section: the config's section.
     field: the field in it.
     entries: the dict; options are an entry's keyword parameters with defaults.
+    part: the name by which a task takes it; "" for what every run has.
     given: parameters that the run sets itself.
     many: whether the field is a tuple of names.
   """
@@ -59,6 +239,7 @@ class Choice:
   section: str
   field: str
   entries: Mapping[str, Any]
+  part: str = ""
   given: tuple[str, ...] = ()
   many: bool = False
 
@@ -67,169 +248,106 @@ class Choice:
     value = config[self.section][self.field]
     return value if self.many else (value,)
 
-  def options(self, name: str) -> dict[str, Any]:
-    """The options of one entry and their defaults."""
-    entry = self.entries[name]
-    parameters = inspect.signature(entry).parameters.values() if callable(entry) else ()
-    return {p.name: _default(p) for p in parameters if p.default is not p.empty and p.name not in self.given}
+  def options(self, name: str) -> dict[str, inspect.Parameter]:
+    """The options of one entry."""
+    if not callable(self.entries[name]):
+      return {}
+    parameters = inspect.signature(self.entries[name]).parameters.values()
+    return {p.name: p for p in parameters if p.default is not p.empty and p.name not in self.given}
+
+  def belongs(self, config: ConfigDict) -> bool:
+    """Whether a run of this config has this choice."""
+    return not self.part or self.part in parts(config)
 
   def check(self, config: ConfigDict) -> None:
     """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
     for name in self.names(config):
       if name not in self.entries:
         _refuse(self.section, self.field, name, self.entries)
-      for option, value in _set(config, self, name).items():
-        annotation = inspect.signature(self.entries[name]).parameters[option].annotation
-        ranges.check(f"{self.section}.{name}.{option}", value, ranges.of(annotation))
+      for option, parameter in self.options(name).items():
+        value = config[self.section][name][option]
+        ranges.check(f"config.{self.section}.{name}.{option}", value, ranges.of(parameter.annotation))
+
+
+_OF_TASKS = (
+  Choice("data", "source", SOURCES),
+  Choice("data", "augment", AUGMENTATIONS, "augmentation"),
+  Choice("space", "name", SPACES, "space", ("fields",)),
+  Choice("condition", "names", CONDITIONS, "conditions", ("fields",), many=True),
+  Choice("schedule", "name", SCHEDULES, "schedule"),
+  Choice("objective", "name", OBJECTIVES, "objective", ("weight",)),
+  Choice("objective", "predict", ROWS, "row", ("sigma_data",)),
+  Choice("objective", "times", TIMES, "times"),
+  Choice("objective", "weight", WEIGHTS, "weight", ("sigma_data",)),
+  Choice("objective", "input_scale", INPUT_SCALES, "input_scale", ("sigma_data",)),
+  Choice("objective", "time_input", TIME_INPUTS, "time_input"),
+  Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
+  Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
+  Choice("model", "dtype", names(DTYPES), "dtype"),
+  Choice("train", "optimizer", OPTIMIZERS),
+  Choice("train", "decay", DECAYS),
+  Choice("train", "averages", AVERAGES, many=True),
+  Choice("sample", "sampler", SAMPLERS, "sampler"),
+  Choice("sample", "grid", GRIDS, "grid"),
+  Choice("sample", "final", FINALS, "final"),
+  Choice("sample", "guides", GUIDES, "guides", many=True),
+  Choice("eval", "metrics", METRICS, many=True),
+  Choice("eval", "likelihood", LIKELIHOODS, "likelihoods", many=True),
+  Choice("parallel", "mode", names(MODES)),
+)
+# Plain fields that a task may take as well, by the name of its parameter.
+PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps"}
+PARTS = {*PLAIN, *(choice.part for choice in _OF_TASKS if choice.part)}
+CHOICES = (Choice("task", "name", TASKS, given=(*PARTS, "fields")), *_OF_TASKS)
+
+
+def parts(config: ConfigDict) -> set[str]:
+  """What the config's task is made of: the names of the parts that it takes."""
+  task = TASKS.get(config.task.name)
+  return PARTS & set(inspect.signature(task).parameters) if task else PARTS
 
 
 def _default(parameter: inspect.Parameter) -> Any:
   """The default, or a placeholder of the annotated type where it is None."""
   if parameter.default is not None:
     return parameter.default
-  kinds = [kind for kind in typing.get_args(parameter.annotation) if kind is not type(None)]
+  annotation = parameter.annotation
+  if typing.get_origin(annotation) is Annotated:
+    annotation = typing.get_args(annotation)[0]
+  kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
   return placeholder(kinds[0])
-
-
-CHOICES = (
-  Choice("data", "source", SOURCES),
-  Choice("data", "augment", AUGMENTATIONS),
-  Choice("schedule", "name", SCHEDULES),
-  Choice("objective", "name", OBJECTIVES),
-  Choice("objective", "predict", ROWS),
-  Choice("objective", "times", TIMES | REMEMBERING),
-  Choice("objective", "weight", WEIGHTS),
-  Choice("objective", "input_scale", INPUT_SCALES),
-  Choice("objective", "time_input", TIME_INPUTS),
-  Choice(
-    "model", "name", MODELS, ("parent", "name", "out_channels", "num_classes", "augment_labels", "dtype")
-  ),
-  Choice("model", "dtype", dict.fromkeys(DTYPES)),
-  Choice("train", "optimizer", OPTIMIZERS),
-  Choice("train", "decay", DECAYS),
-  Choice("train", "ema_warmup", EMA_WARMUPS),
-  Choice("sample", "sampler", SAMPLERS),
-  Choice("sample", "grid", GRIDS),
-  Choice("sample", "final", FINALS),
-  Choice("eval", "metrics", METRICS, many=True),
-  Choice("eval", "likelihood", LIKELIHOODS, many=True),
-  Choice("parallel", "mode", dict.fromkeys(MODES)),
-)
 
 
 def base() -> ConfigDict:
   """Every field with its default, locked; a config changes what differs."""
   config = ConfigDict()
-  config.seed = 0
-  config.data = ConfigDict({"source": "digits", "flip": False, "augment": "none"})
-  config.schedule = ConfigDict(
-    {
-      "name": "linear",
-      "shift": 0.0,  # of the log-SNR, for images of another size: 2 log(64 / side); SD3's s is -2 log(s)
-    }
-  )
-  config.objective = ConfigDict(
-    {
-      "name": "regular",
-      "predict": "eps",
-      "times": "discrete",
-      "weight": "simple",
-      "input_scale": "none",
-      "time_input": "index",
-      "label_dropout": 0.0,  # share of the labels replaced by the null class, for guidance
-    }
-  )
-  config.model = ConfigDict({"name": "unet", "conditional": False, "dtype": "float32"})
-  config.train = ConfigDict(
-    {
-      "steps": 10_000,
-      "batch_size": 128,  # global
-      "accumulate": 1,  # parts that a batch is computed in, one after the other
-      "optimizer": "adam",
-      "learning_rate": 2e-4,
-      "warmup": 0,  # steps of linear warm-up
-      "decay": "constant",
-      "clip": 1.0,  # of the gradient's global norm; 0 for none
-      "ema": (0.9999,),
-      "ema_warmup": "none",
-      "steps_per_call": 0,  # steps in one compiled call; 0: 1 on a CPU, 10 on an accelerator
-    }
-  )
-  config.log = ConfigDict(
-    {
-      "every": 100,  # steps between lines of metrics
-      "sample_every": 0,  # between grids of samples and held-out losses; 0 for at the end only
-      "samples": 64,  # in a grid
-      "held_out": 256,  # images of the held-out loss; 0 for none
-      "wandb": "",  # a Weights & Biases project
-    }
-  )
-  config.checkpoint = ConfigDict(
-    {
-      "every": 1000,  # steps
-      "keep": 2,  # the newest so many
-      "keep_every": 0,  # and every one at a multiple of so many steps; 0 for none
-    }
-  )
-  config.sample = ConfigDict(
-    {
-      "weights": "ema",  # "ema" (the first rate), one of the rates, or "raw"
-      "sampler": "ancestral",
-      "grid": "leading",
-      "steps": 1000,
-      "final": "denoise",
-      "clip": True,  # the estimated x0 to [-1, 1]
-      "guidance": 0.0,  # w; 0 is the conditional model
-      "guidance_interval": (0.0, 1e9),  # of sigma / alpha, where there is guidance
-      "guidance_rescale": 0.0,  # phi of Lin et al. 2024
-      "label": placeholder(int),  # of every sample; by default they take turns
-      "count": 64,
-      "batch_size": 64,  # global; rounded up to a multiple of the devices; 0 for what fits
-      "seed": 0,
-    }
-  )
-  config.eval = ConfigDict(
-    {
-      "metrics": ("classifier",),
-      "count": 0,  # samples of each seed; 0 for as many, of the same classes, as the training split has
-      "seeds": 3,
-      "checkpoints": "latest",  # or "all", or steps such as "1000,2000"
-      "likelihood": (),  # of held-out images, in bits/dim
-      "likelihood_images": 256,
-      "shard": 1024,  # samples that are kept on disk together, so that a killed evaluation goes on
-    }
-  )
-  config.parallel = ConfigDict(
-    {
-      "mode": "jit",
-      "data": 0,  # devices that hold copies of the state; 0 for as many as are left
-      "fsdp": 1,  # devices that share the state and cut the batch
-      "model": 1,  # devices that share the state and cut the activations' channels
-      "small": SMALL,  # arrays with fewer numbers are copied to every device
-      "check_every": 1000,  # steps after which all copies of the state are compared; 0 for never
-    }
-  )
-  config.deterministic = False  # bit-exact on a GPU too, slower
-  config.compile_cache = True  # compiled functions are kept between runs
+  for section, fields in SECTIONS.items():
+    defaults = {field.name: field.default for field in dataclasses.fields(fields)}
+    config.update({section: defaults} if section else defaults)
   for choice in CHOICES:
     section = config[choice.section]
     for name in choice.entries:
-      if options := choice.options(name):
+      if options := {option: _default(p) for option, p in choice.options(name).items()}:
         section[name] = {**section.get(name, {}), **options}
   return config.lock()
 
 
-def chosen(config: ConfigDict, section: str, field: str) -> list[Callable]:
-  """What config.<section>.<field> names (one entry, or several), with its options bound.
+def entries(config: ConfigDict, section: str, field: str) -> dict[str, Callable]:
+  """What config.<section>.<field> names, by name, each with its options bound.
 
   Raises:
     ConfigError: no entry has that name, or an option is outside its range.
   """
   choice = next(c for c in CHOICES if (c.section, c.field) == (section, field))
   choice.check(config)
-  return [
-    functools.partial(choice.entries[name], **_set(config, choice, name)) for name in choice.names(config)
-  ]
+  return {name: _bound(config, choice, name) for name in choice.names(config)}
+
+
+def _bound(config: ConfigDict, choice: Choice, name: str) -> Callable:
+  entry = choice.entries[name]
+  if entry is None:
+    return name
+  return functools.partial(entry, **_set(config, choice, name)) if callable(entry) else entry
 
 
 def _set(config: ConfigDict, choice: Choice, name: str) -> dict[str, Any]:
@@ -246,20 +364,49 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:
-  """What belongs to the run, as plain data: every field, but only the chosen entries' options."""
+  """What belongs to the run, as plain data: its task's parts, and of their options those of what is chosen."""
   plain = config.to_dict()
   for choice in CHOICES:
     for name in choice.entries:
       plain[choice.section].pop(name, None)
   for choice in CHOICES:
+    if not choice.belongs(config):
+      plain[choice.section].pop(choice.field)
+      continue
     for name in choice.names(config):
       if options := _set(config, choice, name):
         plain[choice.section].setdefault(name, {}).update(options)
-  return plain
+  for part, path in PLAIN.items():
+    if part not in parts(config):
+      section, field = path.split(".")
+      plain[section].pop(field)
+  return {name: value for name, value in plain.items() if value != {}}
+
+
+def free(config: ConfigDict) -> Callable[[str], bool]:
+  """Whether a run may change config.<path> while it goes on; all else decides its numbers."""
+  paths = {
+    f"{section}.{field.name}".lstrip(".")
+    for section, fields in SECTIONS.items()
+    for field in dataclasses.fields(fields)
+    if _is_free(field.type)
+  }
+  paths |= {
+    f"{choice.section}.{name}.{option}"
+    for choice in CHOICES
+    for name in choice.entries
+    for option, parameter in choice.options(name).items()
+    if _is_free(parameter.annotation)
+  }
+  return lambda path: path in paths or path.split(".")[0] in FREE_SECTIONS
+
+
+def _is_free(annotation: Any) -> bool:
+  return any(said is FREE for said in getattr(annotation, "__metadata__", ()))
 
 
 def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
-  """The config that `resolved` was made from, options that were not chosen at their defaults.
+  """The config that `resolved` was made from, all that did not belong to it at its default.
 
   Raises:
     ConfigError: a field that no longer exists.
@@ -275,11 +422,29 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
+# What fields of earlier versions have become.
+RENAMED = {
+  "data.flip": "--config.data.augment=flip",
+  "model.conditional": "--config.condition.names=\"('label',)\"",
+  "objective.label_dropout": "--config.condition.label.dropout",
+  "objective.edm.sigma_data": "--config.space.pixels.std",
+  "sample.label": "--config.condition.label.request",
+  "sample.clip": "'clip' in --config.sample.guides",
+  "sample.guidance": "'classifier_free' in --config.sample.guides, with --config.sample.classifier_free.w",
+  "sample.guidance_interval": "--config.sample.classifier_free.sigma_min and sigma_max",
+  "sample.guidance_rescale": "--config.sample.classifier_free.rescale",
+  "train.ema": "--config.train.constant.rates",
+  "train.ema_warmup": "--config.train.averages",
+}
+
+
 def require_path(config: ConfigDict, path: str) -> None:
   """Raises ConfigError, naming the nearest field, if config.<path> does not exist."""
   node = config
   for name in path.split("."):
     if not isinstance(node, ConfigDict) or name not in node:
+      if path in RENAMED:
+        raise ConfigError(f"config.{path} is now {RENAMED[path]}.")
       known = [known for known, _ in leaves(config)]
       same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
       near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)
@@ -296,63 +461,21 @@ def require_field(config: ConfigDict, path: str) -> None:
     raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
 
 
-RANGES = {
-  "seed": ranges.closed(0, 2**32 - 1),
-  "schedule.shift": ranges.FINITE,
-  "objective.label_dropout": ranges.closed(0.0, 1.0),
-  "train.steps": ranges.at_least(1),
-  "train.batch_size": ranges.at_least(1),
-  "train.accumulate": ranges.at_least(1),
-  "train.learning_rate": ranges.above(0),
-  "train.warmup": ranges.at_least(0),
-  "train.clip": ranges.at_least(0),
-  "train.steps_per_call": ranges.at_least(0),
-  "log.every": ranges.at_least(1),
-  "log.sample_every": ranges.at_least(0),
-  "log.samples": ranges.closed(1, 4096),
-  "log.held_out": ranges.at_least(0),
-  "checkpoint.every": ranges.at_least(1),
-  "checkpoint.keep": ranges.at_least(1),
-  "checkpoint.keep_every": ranges.at_least(0),
-  "sample.guidance": ranges.FINITE,
-  "sample.steps": ranges.at_least(1),
-  "sample.count": ranges.at_least(1),
-  "sample.batch_size": ranges.at_least(0),
-  "sample.seed": ranges.closed(0, 2**32 - 1),
-  "eval.count": ranges.at_least(0),
-  "eval.seeds": ranges.at_least(1),
-  "eval.shard": ranges.at_least(1),
-  "eval.likelihood_images": ranges.at_least(2),
-  "sample.guidance_rescale": ranges.closed(0.0, 1.0),
-  "parallel.small": ranges.at_least(0),
-  "parallel.check_every": ranges.at_least(0),
-}
-
-
 def check(config: ConfigDict) -> None:
   """Raises ConfigError at the first field whose value cannot be right, whatever the data are."""
   _check_tuples(config)
   for choice in CHOICES:
     choice.check(config)
-  for path, allowed in RANGES.items():
-    ranges.check(path, dict(leaves(config))[path], allowed)
-  for rate in config.train.ema:
-    if not 0 <= rate < 1:
-      raise ConfigError(f"config.train.ema is {config.train.ema}; every rate must be at least 0 and below 1.")
+  for section, fields in SECTIONS.items():
+    values = config[section] if section else config
+    for field in dataclasses.fields(fields):
+      path = f"{section}.{field.name}".lstrip(".")
+      ranges.check(f"config.{path}", values[field.name], ranges.of(field.type))
   if config.train.batch_size % config.train.accumulate:
     raise ConfigError(
       f"config.train.batch_size is {config.train.batch_size}, which config.train.accumulate = "
       f"{config.train.accumulate} does not divide."
     )
-  low_high = config.sample.guidance_interval
-  if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1]:
-    raise ConfigError(
-      f"config.sample.guidance_interval is {low_high}; it must be two values of sigma / alpha, the lower first."
-    )
-  weights = ("ema", "raw", *map(str, config.train.ema))
-  if config.sample.weights not in weights or (config.sample.weights == "ema" and not config.train.ema):
-    known = weights if config.train.ema else weights[1:]
-    _refuse("sample", "weights", config.sample.weights, known)
   if not config.sample.batch_size and config.eval.likelihood:
     raise ConfigError(
       "config.sample.batch_size is 0, which sizes batches to the memory that sampling takes, but "
@@ -363,7 +486,6 @@ def check(config: ConfigDict) -> None:
       f"config.eval.checkpoints is {config.eval.checkpoints!r}; it must be latest, all, or steps such as "
       "1000,2000."
     )
-  _check_condition(config)
 
 
 def _refuse(section: str, field: str, value: Any, known) -> typing.NoReturn:
@@ -380,17 +502,3 @@ def _check_tuples(config: ConfigDict) -> None:
       kind = type(default[0])
       if not all(type(value) is kind for value in values[path]):
         raise ConfigError(f"config.{path} is {values[path]}; every element must be of type {kind.__name__}.")
-
-
-def _check_condition(config: ConfigDict) -> None:
-  if config.model.conditional:
-    if config.sample.guidance and not config.objective.label_dropout:
-      raise ConfigError(
-        f"config.sample.guidance is {config.sample.guidance}, but config.objective.label_dropout is 0: the "
-        "model never learns the null class that guidance needs; set it to 0.1, say."
-      )
-    return
-  for path in ("objective.label_dropout", "sample.guidance", "sample.label"):
-    value = dict(leaves(config))[path]
-    if value:
-      raise ConfigError(f"config.{path} is {value}, but config.model.conditional is False; set it to True.")

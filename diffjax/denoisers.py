@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffjax.gaussian import expand
-from diffjax.predictions import Row, network_inputs, to_x0_eps
+from diffjax.predictions import Network, Prediction
 from diffjax.schedules import Schedule
-from diffjax.types import Batch, PerExample, Times
-
-FAR = 1e9  # sigma / alpha
+from diffjax.types import Batch, Times
 
 
 class Estimate(NamedTuple):
@@ -42,30 +42,23 @@ Denoiser = Callable[[Batch, Times], Estimate]
 
 
 def network_denoiser(
-  apply: Callable[[Batch, Times], Batch],
-  schedule: Schedule,
-  row: Row,
-  input_scale: Callable,
-  time_input: Callable,
-  learned_variance: bool = False,
+  network: Network, schedule: Schedule, prediction: Prediction, outputs: int = 1
 ) -> Denoiser:
   """The denoiser of a network.
 
   Args:
-    apply: the network, (scaled x_t [B, ...], time [B]) -> output, its parameters and condition bound.
+    network: its parameters and condition bound.
     schedule: the schedule that it was trained on.
-    row: the prediction kind, one of predictions.ROWS.
-    input_scale: one of predictions.INPUT_SCALES.
-    time_input: one of predictions.TIME_INPUTS.
-    learned_variance: whether a second half of the output's channels is 2 var_frac - 1 (objective `hybrid`).
+    prediction: what it is told and answers.
+    outputs: for each channel of the data; of two the second is 2 var_frac - 1 (objective `hybrid`).
   """
 
   def denoise(xt, t):
-    out, var_frac = apply(*network_inputs(schedule, xt, t, input_scale, time_input)), None
-    if learned_variance:
+    out, var_frac = network(*prediction.inputs(schedule, xt, t), None), None
+    if outputs == 2:
       out, raw = jnp.split(out, 2, axis=-1)
       var_frac = (raw + 1) / 2
-    return Estimate(to_x0_eps(row, schedule, xt, out, t)[0], var_frac)
+    return Estimate(prediction.x0(schedule, xt, out, t), var_frac)
 
   return denoise
 
@@ -80,101 +73,54 @@ def map_x0(denoiser: Denoiser, change: Callable[[Batch], Batch]) -> Denoiser:
   return denoise
 
 
-def clipped(denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
-  """Clips the estimated data to the range of the pixels (Ho et al. 2020's sampler)."""
-  return map_x0(denoiser, lambda x0: jnp.clip(x0, low, high))
+def moved_to(schedule: Schedule, of: Schedule, t: Times) -> tuple[Times, Times]:
+  """The time of a schedule at which the log-SNR is that of another's t, and the factor that x_t gets.
 
-
-def guidance_interval(
-  schedule: Schedule, w: ArrayLike, sigma_min: float = 0.0, sigma_max: float = float("inf")
-) -> Callable[[Times], Times]:
-  """A guidance weight that is w where sigma / alpha is in (sigma_min, sigma_max] and 0 elsewhere.
-
-  Kynkaanniemi et al. 2024, eq. 3: for ImageNet-512, w + 1 = 2 (theirs) in (0.28, 2.9]. Where no signal is left
-  (alpha = 0) the ratio counts as FAR, so that a sigma_max of FAR or more has no end.
+  Log-SNRs beyond the schedule's own ends are cut to them, and x_t scaled to have its noise.
   """
-
-  def weight(t):
-    r = jnp.minimum(jnp.exp(-schedule.logsnr(t) / 2), FAR)
-    return jnp.where((r > sigma_min) & (r <= sigma_max), w, 0)
-
-  return weight
+  low, high = sorted(schedule.ends)
+  own = schedule.t_of(jnp.clip(of.logsnr(t), low, high))
+  return own, schedule.alpha_sigma(own)[1] / of.alpha_sigma(t)[1]
 
 
-def classifier_free(
-  conditional: Callable[[Array], Denoiser],
-  cond: Array,
-  null: Array,
-  w: ArrayLike | Callable[[Times], Times],
-  rescale: float = 0.0,
-) -> Denoiser:
-  """Classifier-free guidance, D_c + w (D_c - D_u) (Ho & Salimans 2022, eq. 6), in one doubled batch.
-
-  Args:
-    conditional: condition [B, ...] -> Denoiser.
-    cond: the condition [B, ...].
-    null: the null condition, of cond's shape.
-    w: guidance weight, or a function of t that gives one; 0 is the conditional model, and diffusers'
-      guidance_scale is w + 1.
-    rescale: share phi of the guided estimate that is scaled to D_c's standard deviation, example by example
-      (Lin et al. 2024, eq. 15 and 16, here on x0); an estimate without any contrast stays as it is.
-  """
-  if isinstance(w, int | float) and w == 0:
-    return conditional(cond)
-  both = conditional(jnp.concatenate([cond, null]))
+def rescheduled(denoiser: Denoiser, schedule: Schedule, of: Schedule) -> Denoiser:
+  """A denoiser of one schedule for x_t and t of another: at the same log-SNR, x_t scaled to its noise."""
 
   def denoise(xt, t):
-    t = jnp.broadcast_to(t, xt.shape[:1])
-    estimate = both(jnp.concatenate([xt, xt]), jnp.concatenate([t, t]))
-    with_cond, without = jnp.split(estimate.x0, 2)
-    var_frac = estimate.var_frac
-    if var_frac is not None:
-      var_frac = jnp.split(var_frac, 2)[0]
-    weight = expand(w(t) if callable(w) else w, xt)
-    guided = with_cond + weight * (with_cond - without)
-    if rescale:
-      guided *= expand(1 + rescale * (_contrast(with_cond, guided) - 1), xt)
-    return Estimate(guided, var_frac)
+    own, scale = moved_to(schedule, of, t)
+    return denoiser(expand(scale, xt) * xt, own)
 
   return denoise
 
 
-def _contrast(x: Batch, other: Batch) -> PerExample:
-  """How many times the standard deviation of `other` that of x is; 1 where `other` is constant to rounding."""
-  axes = tuple(range(1, x.ndim))
-  of_x, of_other = jnp.std(x, axis=axes), jnp.std(other, axis=axes)
-  varies = of_other > 1e-6 * jnp.max(jnp.abs(other), axis=axes)
-  return jnp.where(varies, of_x / jnp.where(varies, of_other, 1), 1)
+def per_example(function: Callable, *batch: Array) -> tuple[Callable, list[Array]]:
+  """A function of a batch as one of single examples, to be called under vmap only, and the arrays that it needs.
 
-
-def classifier_guided(
-  denoiser: Denoiser,
-  schedule: Schedule,
-  log_prob: Callable[[Batch, Times], Float[Array, "b"]],
-  w: ArrayLike | Callable[[Times], Times] = 1.0,
-) -> Denoiser:
-  """Guidance by the gradient of a classifier of noisy data (Dhariwal & Nichol 2021, algorithm 2):
-
-      score + w grad log p(y | x_t),   that is   D + w sigma^2 / alpha grad log p(y | x_t)            (3)
-
-  Where alpha = 0 nothing is known about y, and the estimate is left as it is.
+  A denoiser is bound to the conditions of its batch, so that it cannot be mapped over single examples: under vmap
+  the function is called once, with all of them.
 
   Args:
-    denoiser: the denoiser to guide.
-    schedule: its schedule.
-    log_prob: (x_t [B, ...], t [B]) -> log p(y | x_t) of each example's label, [B]; examples do not couple.
-    w: the scale, 1 for the exact conditional score; or a function of t.
+    function: arrays [B, ...] -> a pytree [B, ...], whose examples do not couple.
+    batch: arrays of the shapes that it will be called with.
+
+  Returns:
+    (arrays, *example) -> a pytree, and the arrays. It cannot be differentiated.
   """
+  closed, shapes = jax.make_jaxpr(function, return_shape=True)(*batch)
+  leaves, tree = jax.tree.flatten(shapes)
 
-  def denoise(xt, t):
-    estimate = denoiser(xt, t)
-    t = jnp.broadcast_to(t, xt.shape[:1])
-    slope = jax.grad(lambda x: jnp.sum(log_prob(x, t)))(xt)
-    alpha, sigma = schedule.alpha_sigma(t)
-    gain = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1), 0) * (w(t) if callable(w) else w)
-    return estimate._replace(x0=estimate.x0 + expand(gain, xt) * slope)
+  @custom_vmap
+  def one(arrays, *example):
+    return jax.tree.unflatten(tree, [jnp.zeros(leaf.shape[1:], leaf.dtype) for leaf in leaves])
 
-  return denoise
+  @one.def_vmap
+  def rule(size, batched, arrays, *example):
+    pairs = zip(example, batched[1:], strict=True)
+    example = (value if each else jnp.broadcast_to(value, (size, *value.shape)) for value, each in pairs)
+    out = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, arrays))(*example)
+    return jax.tree.unflatten(tree, out), jax.tree.unflatten(tree, [True] * len(leaves))
+
+  return one, closed.consts
 
 
 def gaussian_denoiser(schedule: Schedule, mean: ArrayLike, var: ArrayLike) -> Denoiser:

@@ -1,30 +1,26 @@
 """From a config to the objects of a run: the only file that knows what is called by which name."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Key
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from diffjax import likelihood, objectives, predictions, schedules, times
-from diffjax.config import check, chosen, leaves, resolved
-from diffjax.data.augment import Augmentation
-from diffjax.data.source import Source
-from diffjax.denoisers import Denoiser, classifier_free, clipped, guidance_interval, network_denoiser
+from diffjax import ranges
+from diffjax.config import CHOICES, PLAIN, Choice, check, entries, parts
+from diffjax.data.source import Field, Source
+from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
-from diffjax.objectives import Apply, Objective
-from diffjax.samplers.base import Sampler
-from diffjax.schedules import Schedule
-from diffjax.times import REMEMBERING, Memory, TimesOf, forgetful
-from diffjax.types import ConfigError, Params, PerExample
+from diffjax.tasks.task import Task
+from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
+
+Find = Callable[[str, str], Trained]  # (place, what it must be able to do) -> what was trained there
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,207 +29,171 @@ class Experiment:
 
   Attributes:
     config: the config.
-    image_shape: (H, W, C) of the data.
-    num_classes: of a conditional model, else 0; it is also the null class's label.
-    augmentation: what is done to training images.
-    schedule: the noise schedule.
-    memory: how its times are drawn.
-    model: the network.
-    row, input_scale, time_input: what the network answers and is told.
+    task: what is trained.
+    frozen: the parameters of the runs that it uses, by their place.
+    uses: the fingerprint of each.
     learning_rate: step -> learning rate.
     optimizer: the gradient transformation.
-    ema_rate: (step, rate) -> the rate of the moving averages at that step.
-    sampler: the sampler.
-    grid: [S] its decreasing times, float64.
+    averages: the moving averages, by name: step -> rate.
   """
 
   config: FrozenConfigDict
-  image_shape: tuple[int, int, int]
-  num_classes: int
-  augmentation: Augmentation
-  schedule: Schedule
-  memory: Memory
-  model: nn.Module
-  row: Callable
-  input_scale: Callable
-  time_input: Callable
+  task: Task
+  frozen: Frozen
+  uses: Mapping[str, str]
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
-  ema_rate: Callable
-  sampler: Sampler
-  grid: np.ndarray
+  averages: Averages
 
-  def init(self, key: Key[Array, ""]) -> Params:
-    """The parameters before training: {"model": the network's}, and "schedule": a learned one's."""
-    images = jnp.zeros((1, *self.image_shape))
-    cond = jnp.zeros(1, jnp.int32) if self.num_classes else None
-    curve = schedules.parameters(self.schedule)
-    learned = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
-    return {"model": self.model.init(key, images, jnp.zeros(1), cond)["params"], **learned}
-
-  @property
-  def evaluations(self) -> int | None:
-    """Calls of the denoiser for a sample, the last one included; None where they depend on a tolerance."""
-    if self.sampler.evaluations is None:
-      return None
-    final = self.config.sample.final == "denoise"
-    return self.sampler.evaluations * (len(self.grid) - 1) + final
-
-  def schedule_of(self, params: Params) -> Schedule:
-    """The schedule; a learned one is rebuilt from the parameters here."""
-    return schedules.rebuilt(self.schedule, params.get("schedule"))
-
-  def apply(self, params: Params, augment: Array | None = None) -> Apply:
-    """The network: (scaled x_t [B, ...], time [B], cond, dropout keys) -> output.
-
-    Args:
-      params: its parameters.
-      augment: [B, labels] what was done to the images; None for nothing.
-    """
-    told = {} if augment is None else {"augment": augment}
-    return lambda *inputs: self.model.apply({"params": params["model"]}, *inputs, **told)
-
-  def denoiser(self, params: Params, cond: Array | None) -> Denoiser:
-    """The network's denoiser without guidance or clipping, for labels [B] or None."""
-    apply = self.apply(params)
-    bound = lambda x, time: apply(x, time, cond, None)
-    return network_denoiser(
-      bound,
-      self.schedule_of(params),
-      self.row,
-      self.input_scale,
-      self.time_input,
-      learned_variance=self.config.objective.name in objectives.LEARNS_VARIANCE,
-    )
-
-  def sampling_denoiser(self, params: Params, cond: Array, guided: bool = True) -> Denoiser:
-    """The same as config.sample has it: clipped, and if it may be guided; `cond` counts for conditional models."""
-    settings = self.config.sample
-    cond = cond if self.num_classes else None
-    if guided and self.num_classes and settings.guidance:
-      w = guidance_interval(self.schedule_of(params), settings.guidance, *settings.guidance_interval)
-      null = jnp.full_like(cond, self.num_classes)
-      conditional = functools.partial(self.denoiser, params)
-      denoiser = classifier_free(conditional, cond, null, w, settings.guidance_rescale)
-    else:
-      denoiser = self.denoiser(params, cond)
-    return clipped(denoiser) if settings.clip else denoiser
-
-  def sampling_weights(self, state: TrainState) -> tuple[str, Params]:
+  def weights(self, state: TrainState) -> tuple[str, Params]:
     """The weights that config.sample names, and what they are called in reports."""
     name = self.config.sample.weights
     if name == "raw":
-      return "raw", state.params
-    rate = str(self.config.train.ema[0]) if name == "ema" else name
-    return f"ema {rate}", state.ema[rate]
-
-  def start_memory(self) -> Any:
-    """What the drawing of times remembers before the first step."""
-    return self.memory.start(self.schedule)
-
-  def objective(self, times: TimesOf) -> Objective:
-    """How the network is trained, with times drawn so."""
-    (make,), (weight,) = (chosen(self.config, "objective", field) for field in ("name", "weight"))
-    return make(times, weight(), self.row, self.input_scale, self.time_input)
-
-  def objective_at(self, t: PerExample) -> Objective:
-    """The objective with its weight and kind, at the times t [B] in place of drawn ones."""
-    return self.objective(lambda schedule, draws: (t, jnp.ones_like(t)))
+      return name, state.params
+    name = next(iter(self.averages)) if name == "average" else name
+    return name, state.ema[name]
 
 
-def _make(config, section: str, field: str, *arguments, **given):
-  """Calls the entry that a field names; whatever its options make it raise is a ConfigError."""
-  (make,) = chosen(config, section, field)
+def no_runs(place: str, wants: str) -> Trained:
+  """A Find where there are no runs."""
+  raise ConfigError(f"needs the run {place!r}, and none can be looked up here.")
+
+
+@dataclasses.dataclass
+class Maker:
+  """Calls entries with their options, finds the runs that they name, and says where an error comes from."""
+
+  config: Any
+  find: Find
+  found: dict[str, Trained] = dataclasses.field(default_factory=dict)
+
+  def entries(self, section: str, field: str) -> dict[str, Callable]:
+    """Makers of what a field names, by name."""
+    choice = next(c for c in CHOICES if (c.section, c.field) == (section, field))
+    bound = entries(self.config, section, field)
+    return {name: self._maker(choice, name, make) for name, make in bound.items()}
+
+  def _maker(self, choice: Choice, name: str, make: Callable) -> Callable:
+    if not callable(make):
+      return make
+
+    @functools.wraps(make.func)
+    def call(*arguments, **given):
+      with placed(self.config, choice, name):
+        return make(*arguments, **self._runs(choice, name), **given)
+
+    call.__signature__ = inspect.signature(make)
+    return call
+
+  def _runs(self, choice: Choice, name: str) -> dict[str, Trained]:
+    """The runs that an entry's options name."""
+    wanted = {option: can for option, p in choice.options(name).items() if (can := ranges.uses(p.annotation))}
+    return {option: self._run(choice, name, option, can) for option, can in wanted.items()}
+
+  def _run(self, choice: Choice, name: str, option: str, can: str) -> Trained:
+    place = self.config[choice.section][name][option]
+    if not place:
+      raise ConfigError(f"{option} is empty; name the workdir of a run that can {can}.")
+    self.found[place] = self.find(place, can)
+    return self.found[place]
+
+  def parts(self, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """What the config's task takes, by the names of its parameters."""
+    wanted, made = parts(self.config), {"fields": fields}
+    for choice in CHOICES:
+      if choice.part in wanted:
+        makers = self.entries(choice.section, choice.field)
+        made[choice.part] = makers if choice.many else next(iter(makers.values()))
+    for part, path in PLAIN.items():
+      if part in wanted:
+        section, field = path.split(".")
+        made[part] = self.config[section][field]
+    return made
+
+
+@contextlib.contextmanager
+def placed(config, choice: Choice, name: str):
+  """A block whose errors begin with the place in the config that they come from."""
   try:
-    return make(*arguments, **given)
-  except ConfigError:
+    yield
+  except Unsuitable:
     raise
   except (ValueError, TypeError, ArithmeticError, IndexError) as error:
-    name = config[section][field]
-    raise ConfigError(f"config.{section}.{name} cannot be used with these options: {error}.") from None
+    text = str(error)
+    first = text.split(" ")[0].rstrip(":")
+    if text.startswith("config."):
+      raise
+    if first in choice.options(name):
+      text = f"{name}.{text}"
+    elif first not in config[choice.section]:
+      text = f"{choice.field} is {name!r}: {text}"
+    raise ConfigError(f"config.{choice.section}.{text}") from None
 
 
-def _check_options(config) -> None:
-  """Refuses options of chosen entries that contradict each other."""
-  options, objective = dict(leaves(resolved(config))), config.objective.name
-  for path, value in options.items():
-    if path.endswith(".variance") and value == "learned" and objective not in objectives.LEARNS_VARIANCE:
-      raise ConfigError(
-        f"config.{path} is 'learned', but the objective {objective!r} learns no variance; choose 'fixed_small' or "
-        f"'fixed_large', or train with one of {', '.join(objectives.LEARNS_VARIANCE)}."
-      )
-  deviations = {path: value for path, value in options.items() if path.endswith(".sigma_data")}
-  if len(set(deviations.values())) > 1:
-    said = " but ".join(f"config.{path} is {value}" for path, value in deviations.items())
-    raise ConfigError(f"{said}; both are the standard deviation of the data and must be equal.")
+def makers(config: ConfigDict, section: str, field: str) -> dict[str, Callable]:
+  """Makers of what config.<section>.<field> names, by name; their errors say where in the config they come from."""
+  return Maker(config, no_runs).entries(section, field)
 
 
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
-  (make,) = chosen(config, "data", "source")
+  (make,) = makers(config, "data", "source").values()
   return make(split=split)
 
 
-def create(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int) -> Experiment:
+def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs) -> Experiment:
   """All objects of a config.
 
   Args:
     config: the config.
-    image_shape: (H, W, C) of the data.
-    num_classes: of the data's labels, 0 for none.
+    fields: of the data.
+    find: looks up the runs that the config names.
 
   Raises:
     ConfigError: a field that cannot be right, by itself, beside another or with these data.
   """
   check(config)
   config = FrozenConfigDict(config)
-  conditional = config.model.conditional
-  if conditional and not num_classes:
-    raise ConfigError("config.model.conditional is True, but the data carry no labels; set it to False.")
-  label = config.sample.label
-  if conditional and label is not None and not 0 <= label < num_classes:
-    raise ConfigError(f"config.sample.label is {label}; the data's classes are 0 to {num_classes - 1}.")
-  classes = num_classes if conditional else 0
-  fields = ("predict", "times", "input_scale", "time_input")
-  _check_options(config)
-  (row,), (draw,), (input_scale,), (time_input,) = (chosen(config, "objective", field) for field in fields)
-  augmentation = _make(config, "data", "augment")
-  memory = draw() if config.objective.times in REMEMBERING else forgetful(draw)
-  schedule = schedules.shifted(_make(config, "schedule", "name"), config.schedule.shift)
-  objective = config.objective
-  schedules.check(schedule, config.schedule.name)
-  likelihood.check(schedule, config.eval.likelihood)
-  times.check(schedule, objective.times, draw.keywords)
-  objectives.check(schedule, objective.name, objective.times, objective.weight)
-  predictions.check(schedule, objective.predict, objective.time_input)
-  channels = image_shape[-1] * (2 if objective.name in objectives.LEARNS_VARIANCE else 1)
-  given = {"out_channels": channels, "num_classes": classes, "dtype": config.model.dtype}
-  if augmentation.labels:  # which a model need not know of otherwise
-    given["augment_labels"] = augmentation.labels
-  model = _make(config, "model", "name", **given)
-  train = config.train
-  decay = _make(config, "train", "decay", warmup=train.warmup, steps=train.steps)
-  rate = learning_rate(train.learning_rate, train.warmup, decay)
-  (ema_rate,) = chosen(config, "train", "ema_warmup")
-  experiment = Experiment(
-    config=config,
-    image_shape=image_shape,
-    num_classes=classes,
-    augmentation=augmentation,
-    schedule=schedule,
-    memory=memory,
-    model=model,
-    row=row,
-    input_scale=input_scale,
-    time_input=time_input,
-    learning_rate=rate,
-    optimizer=optimizer(_make(config, "train", "optimizer"), rate, train.clip),
-    ema_rate=ema_rate,
-    sampler=_make(config, "sample", "sampler"),
-    grid=_make(config, "sample", "grid", schedule, config.sample.steps),
-  )
+  maker = Maker(config, find)
+  (make,) = maker.entries("task", "name").values()
   try:
-    jax.eval_shape(experiment.init, jax.random.key(0))  # the model's own checks, before anything is compiled
+    task = make(**maker.parts(fields))
+  except Unsuitable as error:
+    raise _unsuitable(config, error) from None
+  try:
+    jax.eval_shape(task.init, jax.random.key(0))  # the model's own checks, before anything is compiled
   except ConfigError as error:
-    raise ConfigError(f"config.model.{config.model.name}: {error}") from None
-  return experiment
+    raise ConfigError(f"config.model: {error}") from None
+  train = config.train
+  (decay,), (scale,) = (maker.entries("train", field).values() for field in ("decay", "optimizer"))
+  rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
+  averages = {}
+  for make in maker.entries("train", "averages").values():
+    averages |= make()
+  _check_weights(config, averages)
+  return Experiment(
+    config=config,
+    task=task,
+    frozen={place: trained.params for place, trained in maker.found.items()},
+    uses={place: trained.fingerprint for place, trained in maker.found.items()},
+    learning_rate=rate,
+    optimizer=optimizer(scale(), rate, train.clip),
+    averages=averages,
+  )
+
+
+def _unsuitable(config, error: Unsuitable) -> ConfigError:
+  """The error of a choice that does not go with the others, with its place and its value."""
+  for choice in CHOICES:
+    if error.field in (choice.part, choice.field) and choice.belongs(config):
+      value = config[choice.section][choice.field]
+      return ConfigError(f"config.{choice.section}.{choice.field} is {value!r}, {error.which}.")
+  return ConfigError(str(error))
+
+
+def _check_weights(config, averages: Averages) -> None:
+  known = ("raw", *averages, *(("average",) if averages else ()))
+  if config.sample.weights not in known:
+    raise ConfigError(
+      f"config.sample.weights is {config.sample.weights!r}; it must be one of {', '.join(known)}."
+    )

@@ -10,6 +10,7 @@ import functools
 import zlib
 
 import jax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Key
 
 from diffjax.types import Batch, Keys, PerExample
@@ -46,7 +47,9 @@ def uniform(keys: Keys, dtype=float) -> PerExample:
   return jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys)
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["key", "index"], meta_fields=["size"])
+@functools.partial(
+  jax.tree_util.register_dataclass, data_fields=["key", "index", "step"], meta_fields=["size"]
+)
 @dataclasses.dataclass(frozen=True)
 class Draws:
   """The randomness of one training step.
@@ -55,11 +58,13 @@ class Draws:
     key: the step's key, fold_in(seed, step); what the whole batch shares comes from here.
     index: [B] positions in the global batch of the examples at hand.
     size: the global batch size.
+    step: the number of steps taken so far, for losses that change over training.
   """
 
   key: Key[Array, ""]
   index: Int[Array, "b"]
   size: int
+  step: Int[ArrayLike, ""] = 0
 
   def keys(self, name: str) -> Keys:
     """Keys [B] of one named use."""

@@ -36,7 +36,7 @@ Data that are not uint8 are taken as continuous: the bins become densities in th
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import jax
@@ -45,19 +45,21 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from diffjax import keys, ranges
-from diffjax.denoisers import Denoiser
+from diffjax import keys
+from diffjax.denoisers import Denoiser, per_example
 from diffjax.gaussian import (
   diffuse,
   discretized_nll,
+  expand,
   kl,
   learned_logvar,
   lost_snr,
   mean_dims,
   posterior_variance,
   prior_kl,
+  sum_dims,
 )
-from diffjax.ranges import Count, NotNegative, Positive, one_of
+from diffjax.ranges import Count, NotNegative, Positive, checked, one_of
 from diffjax.samplers.ancestral import VARIANCES
 from diffjax.scales import SCALES
 from diffjax.schedules import Schedule
@@ -127,8 +129,11 @@ def discrete_vlb(
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
   """
-  check(schedule, ("discrete_vlb",))
-  ranges.check("eval.discrete_vlb.variance", variance, one_of(VARIANCES))
+  if schedule.steps is None:
+    raise ConfigError(
+      "discrete_vlb is the bound over a table's rows, but the schedule is continuous; choose 'continuous_vlb', 'ode' "
+      "or a schedule with steps."
+    )
   x0, discrete = _data(images)
   noise_keys = keys.purpose(sample_keys, "eps")
 
@@ -170,7 +175,6 @@ def continuous_vlb(
   Raises:
     ConfigError: no times.
   """
-  ranges.check("eval.continuous_vlb.times", times, ranges.of(Count))
   x0, discrete = _data(images)
   start, end = _ends(schedule, x0.dtype)
   time_keys, noise_keys = keys.purpose(sample_keys, "t"), keys.purpose(sample_keys, "eps")
@@ -249,9 +253,6 @@ def ode_likelihood(
   with jax.ensure_compile_time_eval():  # a module's own arrays are not part of what is being traced
     import diffrax  # which takes half a second, and most runs need none of it
 
-  ranges.check("eval.ode.dequantise", dequantise, one_of(DEQUANTISATIONS))
-  ranges.check("eval.ode.trace", trace, one_of(TRACES))
-  ranges.check("eval.ode.probes", probes, ranges.of(Count))
   x0, discrete = _data(images)
   size, shape = x0[0].size, x0.shape[1:]
   start, end = _ends(schedule, x0.dtype)
@@ -262,21 +263,26 @@ def ode_likelihood(
       return jnp.eye(size, dtype=x0.dtype).reshape(size, *shape)
     return jax.random.rademacher(key, (probes, *shape), x0.dtype)
 
-  def field(logsnr, state, vectors):
-    drift, along = jax.linearize(lambda x: _drift(denoiser, schedule, x, logsnr), state[0])
-    products = jax.vmap(lambda v: jnp.sum(v * along(v)))(vectors)
-    divergence = jnp.sum(products) if trace == "exact" else jnp.mean(products)
+  def flow(logsnr, x, vectors):
+    """Drift [B, ...] and its divergence per dimension [B]; vectors [B, probes, ...]."""
+    drift, along = jax.linearize(lambda x: _drift(denoiser, schedule, x, logsnr), x)
+    products = jax.vmap(lambda v: sum_dims(v * along(v)), in_axes=1, out_axes=1)(vectors)
+    divergence = products.sum(1) if trace == "exact" else products.mean(1)
     return drift, divergence / size
 
-  def solve(x, key):
+  probe_keys = keys.purpose(sample_keys, "probe")
+  vectors = jax.vmap(directions)(probe_keys)
+  field, arrays = per_example(flow, jnp.full(len(x0), start), x, vectors)
+
+  def solve(x, vectors):
     solution = diffrax.diffeqsolve(
-      diffrax.ODETerm(field),
+      diffrax.ODETerm(lambda logsnr, state, vectors: field(arrays, logsnr, state[0], vectors)),
       diffrax.Dopri5(),
       start,
       end,
       (end - start) / 100,
       (x, jnp.zeros((), x.dtype)),
-      directions(key),
+      vectors,
       stepsize_controller=diffrax.PIDController(rtol, atol, norm=_error_norm),
       max_steps=max_steps,
       throw=False,
@@ -286,15 +292,15 @@ def ode_likelihood(
     solved = solution.result == diffrax.RESULTS.successful
     return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1
 
-  nats, nfe = jax.vmap(solve)(x, keys.purpose(sample_keys, "probe"))
+  nats, nfe = jax.vmap(solve)(x, vectors)
   return Likelihood((nats + cost) / jnp.log(2.0), nfe)
 
 
-def _drift(denoiser: Denoiser, schedule: Schedule, x: Array, logsnr: Times) -> Array:
-  """dx/dL of equation (6) for one example."""
-  values, slopes = jax.jvp(SCALES[schedule.scale], (logsnr,), (jnp.ones_like(logsnr),))
-  (alpha, sigma), (d_alpha, d_sigma) = values, slopes
-  x0 = denoiser(x[None], schedule.t_of(logsnr)[None]).x0[0]
+def _drift(denoiser: Denoiser, schedule: Schedule, x: Batch, logsnr: PerExample) -> Batch:
+  """dx/dL of equation (6)."""
+  found = jax.jvp(SCALES[schedule.scale], (logsnr,), (jnp.ones_like(logsnr),))
+  (alpha, sigma), (d_alpha, d_sigma) = ((expand(c, x) for c in pair) for pair in found)
+  x0 = denoiser(x, schedule.t_of(logsnr)).x0
   return d_alpha * x0 + d_sigma / sigma * (x - alpha * x0)
 
 
@@ -345,17 +351,10 @@ def _vlb(prior: PerExample, diffusion: PerExample, decoder: PerExample, nfe: int
   return Vlb(prior + diffusion + decoder, prior, diffusion, decoder, nfe)
 
 
-LIKELIHOODS: dict[str, Callable[..., Vlb | Likelihood]] = {
-  "discrete_vlb": discrete_vlb,
-  "continuous_vlb": continuous_vlb,
-  "ode": ode_likelihood,
-}
-
-
-def check(schedule: Schedule, names: Iterable[str]) -> None:
-  """Raises ConfigError if one of these keys of LIKELIHOODS is no likelihood of this schedule."""
-  if "discrete_vlb" in names and schedule.steps is None:
-    raise ConfigError(
-      "config.eval.likelihood names 'discrete_vlb', the bound over a table's rows, but the schedule is continuous; "
-      "choose 'continuous_vlb', 'ode' or a schedule with steps."
-    )
+LIKELIHOODS: dict[str, Callable[..., Vlb | Likelihood]] = checked(
+  {
+    "discrete_vlb": discrete_vlb,
+    "continuous_vlb": continuous_vlb,
+    "ode": ode_likelihood,
+  }
+)

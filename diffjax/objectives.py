@@ -1,4 +1,4 @@
-"""Objectives: functions (apply, schedule, x0, cond, draws) -> loss per example, never a mean over examples.
+"""Objectives: the loss of every example, never a mean over examples, given when it was drawn and with what noise.
 
 The regular objective is a triple, how t is drawn (times.py) x a weight (weights.py) x a prediction kind:
 
@@ -30,7 +30,6 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from diffjax import keys
 from diffjax.gaussian import (
@@ -44,15 +43,31 @@ from diffjax.gaussian import (
   posterior_variance,
   prior_kl,
 )
-from diffjax.predictions import Row, error_scale, network_inputs, target, to_x0_eps
-from diffjax.ranges import NotNegative, at_least
+from diffjax.predictions import Network, Prediction, error_scale
+from diffjax.ranges import NotNegative, at_least, checked
 from diffjax.schedules import Schedule, parameters, rebuilt
-from diffjax.times import ON_ROWS, REMEMBERING, TIMES, TimesOf
-from diffjax.types import Batch, ConfigError, PerExample
-from diffjax.weights import WEIGHTS, Weight, at_row_0, likelihood
+from diffjax.times import Drawn, TimeDistribution
+from diffjax.types import Batch, PerExample, Unsuitable
+from diffjax.weights import Weight, at_row_0, likelihood
 
-Apply = Callable[..., Batch]  # (scaled x_t [B, ...], time [B], cond, dropout keys [B]) -> output [B, ...]
-Objective = Callable[[Apply, Schedule, Batch, Array | None, keys.Draws], PerExample]
+Loss = Callable[[Network, Schedule, Prediction, Batch, Drawn, keys.Draws], PerExample]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """How a network is trained.
+
+  Attributes:
+    loss: (network, schedule, prediction, x0, (t, density), draws) -> loss [B].
+    outputs: of the network for each channel of the data.
+    learns_schedule: whether it trains a learned curve.
+    refuses: (schedule, times, weight) -> what they lack, a clause that begins with which; None where they will do.
+  """
+
+  loss: Loss
+  outputs: int = 1
+  learns_schedule: bool = False
+  refuses: Callable[[Schedule, TimeDistribution, Weight], str | None] = lambda schedule, times, weight: None
 
 
 def decoder_nll(schedule: Schedule, x0: Batch, mean: Batch) -> PerExample:
@@ -63,102 +78,82 @@ def decoder_nll(schedule: Schedule, x0: Batch, mean: Batch) -> PerExample:
 
 
 class Pass(NamedTuple):
-  """One call of the network: what was drawn, its input before scaling, and its output."""
+  """One call of the network: the noise, its input before scaling, and its output."""
 
-  t: PerExample
-  density: PerExample
   eps: Batch
   xt: Batch
   out: Batch
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-  """What a prediction is made of; the arguments of `regular` but the weight."""
-
-  times: TimesOf
-  row: Row
-  input_scale: Callable
-  time_input: Callable
-
-  def call(self, apply, schedule, x0, cond, draws) -> Pass:
-    """Draws t and the noise and calls the network."""
-    t, density = self.times(schedule, draws)
-    eps = keys.normal(draws.keys("eps"), x0.shape[1:], x0.dtype)
-    xt = diffuse(schedule, x0, eps, t)
-    inputs = network_inputs(schedule, xt, t, self.input_scale, self.time_input)
-    return Pass(t, density, eps, xt, apply(*inputs, cond, draws.keys("dropout")))
-
-  def loss(self, weight: Weight, schedule: Schedule, x0: Batch, seen: Pass) -> PerExample:
-    """Equation (1)."""
-    t, row = seen.t, self.row
-    error = mean_dims((seen.out - target(row, schedule, x0, seen.eps, t)) ** 2)
-    loss = weight.of(schedule, t, row) / error_scale(row, schedule, t) * error
-    if weight.decoder and schedule.steps is not None:
-      mean = to_x0_eps(row, schedule, seen.xt, seen.out, t)[0]
-      loss = jnp.where(at_row_0(schedule, t), decoder_nll(schedule, x0, mean), loss)
-    return loss / seen.density if weight.importance else loss
+def call(network, schedule, prediction, x0, t, draws) -> Pass:
+  """Noises x0 and calls the network."""
+  eps = keys.normal(draws.keys("eps"), x0.shape[1:], x0.dtype)
+  xt = diffuse(schedule, x0, eps, t)
+  return Pass(eps, xt, network(*prediction.inputs(schedule, xt, t), draws.keys("dropout")))
 
 
-def regular(
-  times: TimesOf, weight: Weight, row: Row, input_scale: Callable, time_input: Callable
-) -> Objective:
-  """The triple of equation (1).
-
-  Args:
-    times: how t is drawn, one of TIMES.
-    weight: one of WEIGHTS, made.
-    row: the prediction kind, one of predictions.ROWS.
-    input_scale: one of predictions.INPUT_SCALES.
-    time_input: one of predictions.TIME_INPUTS.
-  """
-  parts = Parts(times, row, input_scale, time_input)
-
-  def objective(apply, schedule, x0, cond, draws):
-    return parts.loss(weight, schedule, x0, parts.call(apply, schedule, x0, cond, draws))
-
-  return objective
+def weighted(weight: Weight, schedule, prediction, x0, drawn: Drawn, seen: Pass) -> PerExample:
+  """Equation (1)."""
+  (t, density), row = drawn, prediction.row
+  error = mean_dims((seen.out - prediction.target(schedule, x0, seen.eps, t)) ** 2)
+  loss = weight.of(schedule, t, row) / error_scale(row, schedule, t) * error
+  if weight.decoder and schedule.steps is not None:
+    mean = prediction.x0(schedule, seen.xt, seen.out, t)
+    loss = jnp.where(at_row_0(schedule, t), decoder_nll(schedule, x0, mean), loss)
+  return loss / density if weight.importance else loss
 
 
-def hybrid(
-  times: TimesOf,
-  weight: Weight,
-  row: Row,
-  input_scale: Callable,
-  time_input: Callable,
-  vlb_weight: NotNegative = 0.001,
-) -> Objective:
-  """Learned variance, equation (2), on a table; the arguments are those of `regular`.
+def regular(weight: Weight) -> Objective:
+  """The triple of equation (1)."""
+
+  def loss(network, schedule, prediction, x0, drawn, draws):
+    seen = call(network, schedule, prediction, x0, drawn[0], draws)
+    return weighted(weight, schedule, prediction, x0, drawn, seen)
+
+  return Objective(loss)
+
+
+def hybrid(weight: Weight, vlb_weight: NotNegative = 0.001) -> Objective:
+  """Learned variance, equation (2), on a table.
 
   The network has two outputs a channel: the prediction, then a number that is -1 for the posterior's
   variance and 1 for the transition's. `vlb_weight` is theirs, for L_vlb in nats; their code has bits.
   """
-  parts = Parts(times, row, input_scale, time_input)
 
-  def objective(apply, schedule, x0, cond, draws):
-    seen, var_frac = _two_outputs(parts.call(apply, schedule, x0, cond, draws))
-    estimate = jax.lax.stop_gradient(to_x0_eps(row, schedule, seen.xt, seen.out, seen.t)[0])
-    bound = chain_nll(schedule, x0, seen.xt, estimate, var_frac, seen.t) / seen.density
-    return parts.loss(weight, schedule, x0, seen) + vlb_weight * bound
+  def loss(network, schedule, prediction, x0, drawn, draws):
+    t, density = drawn
+    seen, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
+    estimate = jax.lax.stop_gradient(prediction.x0(schedule, seen.xt, seen.out, t))
+    bound = chain_nll(schedule, x0, seen.xt, estimate, var_frac, t) / density
+    return weighted(weight, schedule, prediction, x0, drawn, seen) + vlb_weight * bound
 
-  return objective
+  return Objective(loss, outputs=2, refuses=_between_rows)
 
 
-def learned_vlb(
-  times: TimesOf, weight: Weight, row: Row, input_scale: Callable, time_input: Callable
-) -> Objective:
-  """L_vlb of equation (2) alone, of which the mean learns as well: iDDPM's L_vlb, meant for times `importance`.
+def learned_vlb(weight: Weight) -> Objective:
+  """L_vlb of equation (2) alone, of which the mean learns as well: iDDPM's L_vlb, meant for times `importance`."""
 
-  The arguments are those of `regular` and the network is that of `hybrid`; the weight is `vlb`, as `check` sees to.
-  """
-  parts = Parts(times, row, input_scale, time_input)
+  def loss(network, schedule, prediction, x0, drawn, draws):
+    t, density = drawn
+    seen, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
+    estimate = prediction.x0(schedule, seen.xt, seen.out, t)
+    return chain_nll(schedule, x0, seen.xt, estimate, var_frac, t) / density
 
-  def objective(apply, schedule, x0, cond, draws):
-    seen, var_frac = _two_outputs(parts.call(apply, schedule, x0, cond, draws))
-    estimate = to_x0_eps(row, schedule, seen.xt, seen.out, seen.t)[0]
-    return chain_nll(schedule, x0, seen.xt, estimate, var_frac, seen.t) / seen.density
+  def refuses(schedule, times, weight):
+    if not weight.decoder:
+      return "which is the bound, but the weight is another; choose 'vlb', or the objective 'hybrid' for other weights"
+    return _between_rows(schedule, times, weight)
 
-  return objective
+  return Objective(loss, outputs=2, refuses=refuses)
+
+
+def _between_rows(schedule: Schedule, times: TimeDistribution, weight: Weight) -> str | None:
+  if schedule.steps is not None and times.rows:
+    return None
+  return (
+    "which learns the variances of a table's rows: it needs a schedule with steps and times on rows ('discrete', "
+    "'stratified', 'antithetic', 'importance')"
+  )
 
 
 def _two_outputs(seen: Pass) -> tuple[Pass, Batch]:
@@ -184,64 +179,72 @@ def chain_nll(
   return jnp.where(at_row_0(schedule, t), decoder, inner)
 
 
-def sliced(
-  times: TimesOf, weight: Weight, row: Row, input_scale: Callable, time_input: Callable
-) -> Objective:
+def sliced(weight: Weight) -> Objective:
   """Sliced score matching of the noised data, equation (3), with its norm taken exactly (their SSM-VR)."""
 
-  def objective(apply, schedule, x0, cond, draws):
-    t, density = times(schedule, draws)
+  def loss(network, schedule, prediction, x0, drawn, draws):
+    t, density = drawn
     xt = diffuse(schedule, x0, keys.normal(draws.keys("eps"), x0.shape[1:], x0.dtype), t)
     alpha, sigma = schedule.alpha_sigma(t)
     dropout = draws.keys("dropout")
 
     def score(xt):
-      out = apply(*network_inputs(schedule, xt, t, input_scale, time_input), cond, dropout)
-      return -to_x0_eps(row, schedule, xt, out, t)[1] / expand(sigma, xt)
+      out = network(*prediction.inputs(schedule, xt, t), dropout)
+      return -prediction.eps(schedule, xt, out, t) / expand(sigma, xt)
 
     v = keys.normal(draws.keys("slice"), x0.shape[1:], x0.dtype)
     value, along = jax.jvp(score, (xt,), (v,))
-    loss = weight.of(schedule, t, row) * sigma**4 / alpha**2 * mean_dims(value**2 / 2 + v * along)
-    return loss / density if weight.importance else loss
+    each = weight.of(schedule, t, prediction.row) * sigma**4 / alpha**2 * mean_dims(value**2 / 2 + v * along)
+    return each / density if weight.importance else each
 
-  return objective
+  def refuses(schedule, times, weight):
+    if schedule.ends_without_signal:
+      return (
+        "which learns the score, but the schedule has no signal left at t = 1 (alpha = 0), where the score does not "
+        "determine the data; choose 'regular' or another schedule"
+      )
+    if schedule.steps is not None and weight.decoder:
+      return (
+        "which has no decoder, but the weight's row 0 is the decoder's term; choose 'likelihood', the same weight "
+        "without it, or the objective 'regular'"
+      )
+    return None
+
+  return Objective(loss, refuses=refuses)
 
 
-def vdm(
-  times: TimesOf,
-  weight: Weight,
-  row: Row,
-  input_scale: Callable,
-  time_input: Callable,
-  levels: Annotated[int, at_least(2)] = 256,
-) -> Objective:
+def vdm(weight: Weight, levels: Annotated[int, at_least(2)] = 256) -> Objective:
   """The variational bound in continuous time, equation (4), in nats per dimension.
 
-  The arguments are those of `regular`; the weight is `vlb`, as `check` sees to. Pixels stand at `levels`
-  evenly spaced values of [-1, 1].
+  The weight is `vlb`, as `check` sees to. Pixels stand at `levels` evenly spaced values of [-1, 1].
   """
+  term = regular(likelihood()).loss
 
-  parts = Parts(times, row, input_scale, time_input)
-
-  def diffusion(apply, schedule, x0, cond, draws):
-    return parts.loss(likelihood(), schedule, x0, parts.call(apply, schedule, x0, cond, draws))
-
-  def objective(apply, schedule, x0, cond, draws):
-    params = parameters(schedule)
-    schedule_of = lambda ends, interior: rebuilt(schedule, {"ends": ends, "interior": interior})
-    extra = 0.0
+  def loss(network, schedule, prediction, x0, drawn, draws):
+    diffusion = lambda schedule: term(network, schedule, prediction, x0, drawn, draws)
+    params, extra = parameters(schedule), 0.0
     if params is not None:
-      ends, interior = params["ends"], params["interior"]
-      fixed, fixed_ends = jax.lax.stop_gradient((interior, ends))
-      each, pull = jax.vjp(lambda i: diffusion(apply, schedule_of(fixed_ends, i), x0, cond, draws), fixed)
+      fixed = jax.lax.stop_gradient(params)
+      of = lambda interior: rebuilt(schedule, fixed | {"interior": interior})
+      each, pull = jax.vjp(lambda interior: diffusion(of(interior)), fixed["interior"])
       grads = jax.lax.stop_gradient(pull(2 * each / len(each))[0])
-      pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(interior), jax.tree.leaves(fixed), strict=True)
-      extra = sum(jnp.sum(g * (live - held)) for g, live, held in pairs)  # 0, with the gradient g
-      schedule = schedule_of(ends, fixed)
+      moved = jax.tree.map(
+        lambda g, live, held: jnp.sum(g * (live - held)), grads, params["interior"], fixed["interior"]
+      )
+      extra = sum(jax.tree.leaves(moved))  # 0, with the gradient g
+      schedule = rebuilt(schedule, params | {"interior": fixed["interior"]})
     bound = level_nll(schedule, x0, draws, levels) + prior_kl(schedule, x0) / x0[0].size
-    return bound + diffusion(apply, schedule, x0, cond, draws) + extra
+    return bound + diffusion(schedule) + extra
 
-  return objective
+  def refuses(schedule, times, weight):
+    if schedule.steps is None and weight.decoder:
+      return None
+    return (
+      "which is the bound in continuous time: it needs a continuous schedule and the weight 'vlb'; on a table the "
+      "objective 'regular' with 'vlb' is the bound"
+    )
+
+  return Objective(loss, learns_schedule=True, refuses=refuses)
 
 
 def level_nll(schedule: Schedule, x0: Batch, draws: keys.Draws, levels: int = 256) -> PerExample:
@@ -255,81 +258,45 @@ def level_nll(schedule: Schedule, x0: Batch, draws: keys.Draws, levels: int = 25
   return -mean_dims(jnp.take_along_axis(jax.nn.log_softmax(logits), pixel[..., None], axis=-1)[..., 0])
 
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
-  "regular": regular,
-  "hybrid": hybrid,
-  "learned_vlb": learned_vlb,
-  "sliced": sliced,
-  "vdm": vdm,
-}
+OBJECTIVES: dict[str, Callable[..., Objective]] = checked(
+  {
+    "regular": regular,
+    "hybrid": hybrid,
+    "learned_vlb": learned_vlb,
+    "sliced": sliced,
+    "vdm": vdm,
+  }
+)
 
-LEARNS_VARIANCE = ("hybrid", "learned_vlb")  # these have two outputs of the network a channel
 
-
-def check(schedule: Schedule, objective: str, times: str, weight: str) -> None:
-  """Refuses the names that do not go together on this schedule.
-
-  Args:
-    schedule: the schedule.
-    objective: a key of OBJECTIVES.
-    times: a key of TIMES or of REMEMBERING.
-    weight: a key of WEIGHTS.
-
-  Raises:
-    ConfigError: the combination is refused, and why.
-  """
-  for section, name, entries in (
-    ("name", objective, tuple(OBJECTIVES)),
-    ("times", times, (*TIMES, *REMEMBERING)),
-    ("weight", weight, tuple(WEIGHTS)),
-  ):
-    if name not in entries:
-      raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
-  table, on_rows = schedule.steps is not None, times in (*ON_ROWS, *REMEMBERING)
-  divides = WEIGHTS[weight]().importance
-  if times in ("discrete", "importance") and not table:
-    raise ConfigError(
-      f"config.objective.times is {times!r}, which draws rows of a table, but the schedule is continuous; choose "
-      "'uniform', 'stratified' or a schedule with steps."
+def check(schedule: Schedule, objective: Objective, times: TimeDistribution, weight: Weight) -> None:
+  """Raises Unsuitable where these do not go together on this schedule."""
+  table = schedule.steps is not None
+  if times.table and not table:
+    raise Unsuitable(
+      "times",
+      "which draws rows of a table, but the schedule is continuous; choose 'uniform', 'stratified' or a schedule "
+      "with steps",
     )
-  if times == "importance" and not divides:
-    asking = ", ".join(name for name, make in WEIGHTS.items() if make().importance)
-    raise ConfigError(
-      f"config.objective.times is 'importance', but the weight {weight!r} does not divide by the density of t, so "
-      f"that the loss would change with what was drawn so far; choose the weight 'vlb' (or one of {asking})."
+  if why := times.refuses(schedule):
+    raise Unsuitable("times", f"whose {why}")
+  if times.divides and not weight.importance:
+    raise Unsuitable(
+      "times",
+      "which changes with the losses, but the weight does not divide by the density of t, so that the loss would "
+      "change with what was drawn so far; choose the weight 'vlb', or another that divides",
     )
-  if objective in LEARNS_VARIANCE and not (table and on_rows):
-    raise ConfigError(
-      f"config.objective.name is {objective!r}, whose variances are those of a table's rows: it needs a schedule "
-      f"with steps and times on rows ({', '.join(ON_ROWS)})."
+  if why := objective.refuses(schedule, times, weight):
+    raise Unsuitable("name", why)
+  if parameters(schedule) is not None and (not objective.learns_schedule or times.follows):
+    raise Unsuitable(
+      "name",
+      "which cannot train the schedule's curve: only the bound does, 'vdm', at times that do not depend on the curve, "
+      "such as 'stratified'",
     )
-  if objective == "learned_vlb" and weight != "vlb":
-    raise ConfigError(
-      f"config.objective.name is 'learned_vlb', which is the bound, but the weight is {weight!r}; choose 'vlb', or "
-      "the objective 'hybrid' for another weight."
-    )
-  if objective == "sliced" and schedule.ends_without_signal:
-    raise ConfigError(
-      "config.objective.name is 'sliced', which learns the score, but the schedule has no signal left at t = 1 "
-      "(alpha = 0), where the score does not determine the data; choose 'regular' or another schedule."
-    )
-  if objective == "sliced" and table and WEIGHTS[weight]().decoder:
-    raise ConfigError(
-      f"config.objective.name is 'sliced', which has no decoder, but the weight is {weight!r}, whose row 0 is the "
-      "decoder's term; choose 'likelihood', the same weight without it, or the objective 'regular'."
-    )
-  if parameters(schedule) is not None and (objective != "vdm" or times == "log_normal"):
-    raise ConfigError(
-      f"config.objective.name is {objective!r} and times {times!r}, but the schedule is learned: only the bound, "
-      "'vdm', says how, at times that do not depend on it, such as 'stratified'."
-    )
-  if objective == "vdm" and (table or weight != "vlb"):
-    raise ConfigError(
-      "config.objective.name is 'vdm', the bound in continuous time: it needs a continuous schedule and the weight "
-      "'vlb'; on a table the objective 'regular' with 'vlb' is the bound."
-    )
-  if table and not on_rows and divides:
-    raise ConfigError(
-      f"config.objective.weight is {weight!r}, on a table a sum over its rows, but objective.times is {times!r}, "
-      f"which draws between them; choose one of {', '.join(ON_ROWS)}."
+  if table and weight.importance and not times.rows:
+    raise Unsuitable(
+      "weight",
+      "which on a table is a sum over its rows, but the times fall between them; choose 'discrete', 'stratified' or "
+      "'antithetic'",
     )

@@ -12,16 +12,20 @@ With x_t = alpha x0 + sigma eps and det = alpha b - sigma a one inverse serves e
 The network's other inputs, its time and the scale of x_t, are explicit choices as well.
 """
 
+import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffjax.gaussian import expand, lost_snr
-from diffjax.ranges import Positive
+from diffjax.ranges import Positive, checked
 from diffjax.schedules import Schedule
-from diffjax.types import Batch, ConfigError, Times
+from diffjax.types import Batch, ConfigError, Times, Unsuitable
 
 Row = Callable[[Schedule, Times], tuple[Times, Times]]
+Network = Callable[..., Batch]  # (scaled x_t [B, ...], time [B], dropout keys [B] or None) -> output [B, ...]
 
 
 def eps(schedule: Schedule, t: Times):
@@ -47,6 +51,10 @@ def score(schedule: Schedule, t: Times):
 
 def flow(schedule: Schedule, t: Times):
   """The velocity dx_t / dt (Lipman et al. 2023, eq. 9); continuous schedules only."""
+  if schedule.steps is not None:
+    raise ConfigError(
+      "which is a derivative in time, but the schedule is a table; choose 'v' or a continuous schedule"
+    )
   return schedule.derivatives(t)
 
 
@@ -59,6 +67,10 @@ def edm(schedule: Schedule, t: Times, sigma_data: Positive = 0.5):
 
 def posterior(schedule: Schedule, t: Times):
   """The mean of q(x_s | x_t, x0), s one row earlier (Ho et al. 2020, eq. 8); x0 in row 0. Tables only."""
+  if schedule.steps is None:
+    raise ConfigError(
+      "which is the mean of one step of a table, but the schedule is continuous; choose 'x0' or a schedule with steps"
+    )
   s = jnp.asarray(t) - 1 / schedule.steps
   (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.alpha_sigma(s), schedule.alpha_sigma(t)
   of_xt = (alpha_t / alpha_s) * (sigma_s / sigma_t) ** 2
@@ -67,15 +79,17 @@ def posterior(schedule: Schedule, t: Times):
   return jnp.where(first, 1, of_x0 + of_xt * alpha_t), jnp.where(first, 0, of_xt * sigma_t)
 
 
-ROWS: dict[str, Callable] = {
-  "eps": eps,
-  "x0": x0,
-  "v": v,
-  "score": score,
-  "flow": flow,
-  "edm": edm,
-  "posterior": posterior,
-}
+ROWS: dict[str, Callable] = checked(
+  {
+    "eps": eps,
+    "x0": x0,
+    "v": v,
+    "score": score,
+    "flow": flow,
+    "edm": edm,
+    "posterior": posterior,
+  }
+)
 
 
 def target(row: Row, schedule: Schedule, x0: Batch, eps: Batch, t: Times) -> Batch:
@@ -102,6 +116,10 @@ def error_scale(row: Row, schedule: Schedule, t: Times) -> Times:
 
 
 def _index(schedule: Schedule, t: Times) -> Times:
+  if schedule.steps is None:
+    raise ConfigError(
+      "which is the row of a table, but the schedule is continuous; choose 't', 'logsnr' or 'log_sigma'"
+    )
   position = t * schedule.steps - 1
   nearest = jnp.round(position)
   return jnp.where(jnp.abs(position - nearest) < 1e-3, nearest, position)
@@ -120,57 +138,67 @@ def _unit(schedule: Schedule, t: Times, sigma_data: Positive = 0.5) -> Times:
   return 1 / jnp.sqrt(sigma**2 + (sigma_data * alpha) ** 2)
 
 
-INPUT_SCALES: dict[str, Callable] = {
-  "none": lambda schedule, t: jnp.ones_like(t),
-  "unit": _unit,  # EDM's c_in: variance 1 for data of standard deviation sigma_data
-}
+INPUT_SCALES: dict[str, Callable] = checked(
+  {
+    "none": lambda schedule, t: jnp.ones_like(t),
+    "unit": _unit,  # EDM's c_in: variance 1 for data of standard deviation sigma_data
+  }
+)
 
 
-def network_inputs(
-  schedule: Schedule, xt: Batch, t: Times, input_scale: Callable, time_input: Callable
-) -> tuple[Batch, Times]:
-  """The scaled x_t [B, ...] and the time [B] that a network is called with."""
-  t = jnp.broadcast_to(jnp.asarray(t, xt.dtype), xt.shape[:1])
-  return expand(input_scale(schedule, t), xt) * xt, time_input(schedule, t)
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What a network is told of x_t, and what it answers.
 
-
-def check(schedule: Schedule, predict: str, time_input: str) -> None:
-  """Refuses a prediction kind or a time input that this schedule does not allow.
-
-  Args:
-    schedule: the schedule.
-    predict: a key of ROWS.
-    time_input: a key of TIME_INPUTS.
-
-  Raises:
-    ConfigError: the combination is refused, and why.
+  Attributes:
+    row: one of ROWS.
+    input_scale: one of INPUT_SCALES.
+    time_input: one of TIME_INPUTS.
   """
-  for section, name, entries in (("predict", predict, ROWS), ("time_input", time_input, TIME_INPUTS)):
-    if name not in entries:
-      raise ConfigError(f"config.objective.{section} is {name!r}; it must be one of {', '.join(entries)}.")
-  table, silent = schedule.steps is not None, schedule.ends_without_signal
-  if predict in ("eps", "score") and silent:
-    raise ConfigError(
-      f"config.objective.predict is {predict!r}, but the schedule has no signal left at t = 1 (alpha = 0), where "
-      "the noise does not determine the data; choose 'v', 'x0', 'flow' or 'edm'."
+
+  row: Row
+  input_scale: Callable
+  time_input: Callable
+
+  def inputs(self, schedule: Schedule, xt: Batch, t: Times) -> tuple[Batch, Times]:
+    """The scaled x_t [B, ...] and the time [B] that a network is called with."""
+    t = jnp.broadcast_to(jnp.asarray(t, xt.dtype), xt.shape[:1])
+    return expand(self.input_scale(schedule, t), xt) * xt, self.time_input(schedule, t)
+
+  def target(self, schedule: Schedule, x0: Batch, eps: Batch, t: Times) -> Batch:
+    """What the network should answer, equation (1)."""
+    return target(self.row, schedule, x0, eps, t)
+
+  def x0(self, schedule: Schedule, xt: Batch, out: Batch, t: Times) -> Batch:
+    """The data that an answer implies, equation (2)."""
+    return to_x0_eps(self.row, schedule, xt, out, t)[0]
+
+  def eps(self, schedule: Schedule, xt: Batch, out: Batch, t: Times) -> Batch:
+    """The noise that an answer implies, equation (2)."""
+    return to_x0_eps(self.row, schedule, xt, out, t)[1]
+
+
+def check(schedule: Schedule, prediction: Prediction) -> None:
+  """Raises Unsuitable if an answer at t = 1 does not determine the data, or the time there is no number."""
+  det = lambda t: (
+    schedule.alpha_sigma(t)[0] * prediction.row(schedule, t)[1]
+    - (schedule.alpha_sigma(t)[1] * prediction.row(schedule, t)[0])
+  )
+  if _at_the_end("predict", det) == 0:
+    raise Unsuitable(
+      "predict",
+      "which does not determine the data at t = 1, where the schedule has no signal left (alpha = 0); choose 'v', "
+      "'x0', 'flow' or 'edm'",
     )
-  if predict == "flow" and table:
-    raise ConfigError(
-      "config.objective.predict is 'flow', a derivative in time, but the schedule is a table; choose 'v' or a "
-      "continuous schedule."
+  if not np.isfinite(_at_the_end("time_input", lambda t: prediction.time_input(schedule, t))):
+    row = "" if schedule.steps is None else " or 'index'"
+    raise Unsuitable(
+      "time_input", f"which is infinite at t = 1, where the schedule has no signal left; choose 't'{row}"
     )
-  if predict == "posterior" and not table:
-    raise ConfigError(
-      "config.objective.predict is 'posterior', the mean of one step of a table, but the schedule is continuous; "
-      "choose 'x0' or a schedule with steps."
-    )
-  if time_input == "index" and not table:
-    raise ConfigError(
-      "config.objective.time_input is 'index', the row of a table, but the schedule is continuous; choose 't', "
-      "'logsnr' or 'log_sigma'."
-    )
-  if time_input in ("logsnr", "log_sigma") and silent:
-    raise ConfigError(
-      f"config.objective.time_input is {time_input!r}, which is infinite at t = 1, where the schedule has no signal "
-      "left; choose 't'" + (" or 'index'." if table else ".")
-    )
+
+
+def _at_the_end(field: str, function: Callable[[Times], Times]) -> float:
+  try:
+    return float(jax.jit(function)(jnp.ones(())))
+  except ConfigError as error:
+    raise Unsuitable(field, str(error)) from None

@@ -4,14 +4,16 @@
     def sigmoid(tau: Annotated[float, above(0)] = 1.0, ...)
     def ancestral(variance: Annotated[str, one_of(VARIANCES)] = "fixed_large")
 
-What a config names is checked so before it is called (config.py). A number whose annotation says nothing must be
-finite. Of a tuple every element counts, with tuple[Count, ...] as its annotation.
+`checked` holds an entry to them wherever it is called. A number whose annotation says nothing must be finite. Of a
+tuple every element counts, with tuple[Count, ...] as its annotation.
 """
 
 import dataclasses
+import functools
+import inspect
 import math
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from diffjax.types import ConfigError
@@ -83,12 +85,30 @@ def of(annotation: Any) -> Range:
   return next((found for found in said if isinstance(found, Range)), FINITE)
 
 
-def check(path: str, value: Any, allowed: Range) -> None:
-  """Raises ConfigError if config.<path>, or an element of it, is outside a range."""
+def check(name: str, value: Any, allowed: Range) -> None:
+  """Raises ConfigError if the value that is called so, or an element of it, is outside a range."""
   for each in value if isinstance(value, tuple) else (value,):
     if isinstance(each, allowed.kinds) and not isinstance(each, bool) and not allowed.holds(each):
       every = "every element" if isinstance(value, tuple) else "it"
-      raise ConfigError(f"config.{path} is {value!r}; {every} must be {allowed.text}.")
+      raise ConfigError(f"{name} is {value!r}; {every} must be {allowed.text}.")
+
+
+def checked(entries: Mapping[str, Any]) -> dict[str, Any]:
+  """The entries of a dict, each refusing arguments outside the ranges that its annotations say."""
+  return {name: _checked(entry) if callable(entry) else entry for name, entry in entries.items()}
+
+
+def _checked(entry: Callable) -> Callable:
+  signature = inspect.signature(entry)
+  allowed = {name: of(p.annotation) for name, p in signature.parameters.items()}
+
+  @functools.wraps(entry)
+  def call(*arguments, **options):
+    for name, value in signature.bind(*arguments, **options).arguments.items():
+      check(name, value, allowed[name])
+    return entry(*arguments, **options)
+
+  return call
 
 
 Positive = Annotated[float, above(0)]
@@ -97,3 +117,23 @@ Rate = Annotated[float, half_open(0, 1)]
 Share = Annotated[float, closed(0, 1)]
 Count = Annotated[int, at_least(1)]
 Whole = Annotated[int, at_least(0)]
+
+
+FREE = object()  # says of a field or an option that a run may change it while it goes on
+
+
+@dataclasses.dataclass(frozen=True)
+class Uses:
+  """Says of an option that it names a workdir, whose trained task must be able to do this."""
+
+  can: str
+
+
+def Run(can: str) -> Any:
+  """The annotation of an option that names a run; the entry is called with what was trained there, a Trained."""
+  return Annotated[str, Uses(can)]
+
+
+def uses(annotation: Any) -> str | None:
+  """What a run that an option names must be able to do; None where the option names no run."""
+  return next((said.can for said in getattr(annotation, "__metadata__", ()) if isinstance(said, Uses)), None)

@@ -66,8 +66,7 @@ class Schedule:
 
   def __post_init__(self):
     """Raises ConfigError for a scale rule that does not exist."""
-    if self.scale not in SCALES:
-      raise ConfigError(f"the schedule's scale is {self.scale!r}; it must be one of {', '.join(SCALES)}.")
+    ranges.check("scale", self.scale, ranges.of(Scale))
 
   def logsnr(self, t: Times) -> Times:
     """log(alpha^2 / sigma^2) at t."""
@@ -114,12 +113,8 @@ class Schedule:
     return float(start), float(end)
 
 
-def check(schedule: Schedule, name: str) -> None:
+def check(schedule: Schedule) -> None:
   """Refuses a schedule that float32 cannot hold.
-
-  Args:
-    schedule: the schedule.
-    name: its key of SCHEDULES.
 
   Raises:
     ConfigError: a log-SNR that does not fall from t_min to 1, or an end where SNR overflows or underflows; but -inf
@@ -129,9 +124,8 @@ def check(schedule: Schedule, name: str) -> None:
   silent = end == -np.inf and schedule.scale != "ve"
   if not (end < start and abs(start) <= LIMIT and (silent or abs(end) <= LIMIT)):
     raise ConfigError(
-      f"config.schedule.{name} and config.schedule.shift make the log-SNR run from {start:.6g} at t = "
-      f"{schedule.t_min:.6g} to {end:.6g} at t = 1; it must fall and lie between {-LIMIT:g} and {LIMIT:g}, beyond "
-      "which float32 has no noise or no signal."
+      f"the log-SNR runs from {start:.6g} at t = {schedule.t_min:.6g} to {end:.6g} at t = 1; it must fall and lie "
+      f"between {-LIMIT:g} and {LIMIT:g}, beyond which float32 has no noise or no signal."
     )
 
 
@@ -163,11 +157,11 @@ def from_betas(betas: np.ndarray, scale: str = "vp") -> Schedule:
   """
   betas = np.asarray(betas, np.float64)
   if len(betas) < 2:
-    raise ConfigError(f"a schedule's table needs at least 2 steps, and there are {len(betas)} betas.")
+    raise ConfigError(f"steps: a schedule's table needs at least 2, and there are {len(betas)} betas.")
   if not (np.all(betas > 0) and np.all(betas < 1)):
     raise ConfigError(
-      f"schedule betas run from {betas.min():.3g} to {betas.max():.3g}, but each must lie strictly "
-      "between 0 and 1; with few steps choose a smaller beta_end."
+      f"beta_end: the betas run from {betas.min():.3g} to {betas.max():.3g}, but each must lie strictly between 0 "
+      "and 1; with few steps choose a smaller one."
     )
   log_alpha_bar = np.cumsum(np.log1p(-betas))
   rows = log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
@@ -202,18 +196,14 @@ def shifted(schedule: Schedule, by: float) -> Schedule:
   """
   if by and _learned(schedule):
     raise ConfigError(
-      f"config.schedule.shift is {by}, but the schedule trains its own ends; set logsnr_min and logsnr_max, where "
-      "training starts."
+      f"shift is {by}, but the schedule trains its own ends; set logsnr_min and logsnr_max, where training starts."
     )
   return dataclasses.replace(schedule, curve=Shifted(schedule.curve, by)) if by else schedule
 
 
-def _table(name: str, betas: np.ndarray, scale: str, zero: bool) -> Schedule:
+def _table(betas: np.ndarray, scale: str, zero: bool) -> Schedule:
   schedule = from_betas(betas, scale)
-  try:
-    return zero_terminal(schedule) if zero else schedule
-  except ConfigError as error:
-    raise ConfigError(f"config.schedule.{name}.{error}") from None
+  return zero_terminal(schedule) if zero else schedule
 
 
 def linear(
@@ -224,7 +214,7 @@ def linear(
   zero_terminal: bool = False,
 ) -> Schedule:
   """DDPM's table: betas evenly spaced (Ho et al. 2020, section 4); not rescaled with `steps`."""
-  return _table("linear", np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
+  return _table(np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
 
 
 def scaled_linear(
@@ -236,7 +226,7 @@ def scaled_linear(
 ) -> Schedule:
   """Stable Diffusion's table: square roots of the betas evenly spaced (Rombach et al. 2022, code)."""
   roots = np.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=np.float64)
-  return _table("scaled_linear", roots**2, scale, zero_terminal)
+  return _table(roots**2, scale, zero_terminal)
 
 
 def cosine(
@@ -250,15 +240,15 @@ def cosine(
   u = np.arange(steps + 1, dtype=np.float64) / max(steps, 1)
   alpha_bar = np.cos((u + s) / (1 + s) * np.pi / 2) ** 2
   betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], beta_clip)
-  return _table("cosine", betas, scale, zero_terminal)
+  return _table(betas, scale, zero_terminal)
 
 
 def continuous_linear(
   beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "vp"
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
-  _betas("continuous_linear", beta_min, beta_max)
-  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy("continuous_linear", t_min))
+  _betas(beta_min, beta_max)
+  return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
 def continuous_cosine(
@@ -271,8 +261,8 @@ def continuous_cosine(
 
   Salimans & Ho 2022, appendix; the cut (rather than a clip) keeps the curve strictly decreasing.
   """
-  _ordered("continuous_cosine", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
-  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=_start("continuous_cosine", t_min))
+  _ordered(logsnr_min=logsnr_min, logsnr_max=logsnr_max)
+  return Schedule(Cosine(logsnr_min, logsnr_max), scale, t_min=t_min)
 
 
 def sigmoid(
@@ -288,16 +278,16 @@ def sigmoid(
 
   Cut as `continuous_cosine` is, where their code clips.
   """
-  _ordered("sigmoid", start=start, end=end)
-  _ordered("sigmoid", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
+  _ordered(start=start, end=end)
+  _ordered(logsnr_min=logsnr_min, logsnr_max=logsnr_max)
   curve = Sigmoid(start / tau, end / tau, logsnr_min, logsnr_max)
-  return Schedule(curve, scale, t_min=_start("sigmoid", t_min))
+  return Schedule(curve, scale, t_min=t_min)
 
 
 def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "subvp"):
   """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
-  _betas("sub_vp", beta_min, beta_max)
-  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy("sub_vp", t_min))
+  _betas(beta_min, beta_max)
+  return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
 def geometric(
@@ -307,14 +297,12 @@ def geometric(
 
   With `steps` the table of NCSN's discrete noise levels (Song & Ermon 2019, 10 of them), else continuous.
   """
-  _ordered("geometric", 0.0, sigma_min=sigma_min, sigma_max=sigma_max)
+  _ordered(0.0, sigma_min=sigma_min, sigma_max=sigma_max)
   ends = -2 * np.log(sigma_max), -2 * np.log(sigma_min)
   if not steps:
     return Schedule(Linear(*ends), scale)
   if steps < 2:
-    raise ConfigError(
-      f"config.schedule.geometric.steps is {steps}: a table needs at least 2 steps, and 0 is continuous."
-    )
+    raise ConfigError(f"steps is {steps}: a table needs at least 2 steps, and 0 is continuous.")
   return Schedule(Table(np.linspace(*ends[::-1], steps)), scale, t_min=1 / steps, steps=steps)
 
 
@@ -323,17 +311,15 @@ def edm(sigma_min: Positive = 0.002, sigma_max: Positive = 80.0, rho: Rho = 7.0,
 
   EDM draws its training noise levels from a log-normal (times.py), which does not depend on this.
   """
-  _ordered("edm", 0.0, sigma_min=sigma_min, sigma_max=sigma_max)
+  _ordered(0.0, sigma_min=sigma_min, sigma_max=sigma_max)
   return Schedule(Power(sigma_min, sigma_max, rho), scale)
 
 
 def flow(t_min: Rate = 1e-3, scale: Scale = "fm") -> Schedule:
   """Rectified flow: alpha = 1 - t and sigma = t (Liu et al. 2023; Lipman et al. 2023), alpha(1) = 0."""
   if scale == "ve":
-    raise ConfigError(
-      "config.schedule.flow.scale is 've', but the schedule 'flow' ends at an infinite sigma / alpha."
-    )
-  return Schedule(Straight(), scale, t_min=_noisy("flow", t_min))
+    raise ConfigError("scale is 've', but this schedule ends at an infinite sigma / alpha; choose another.")
+  return Schedule(Straight(), scale, t_min=_noisy(t_min))
 
 
 def learned(
@@ -344,7 +330,7 @@ def learned(
   `parameters(schedule)` is what is trained and `rebuilt(schedule, params)` the schedule that it makes.
   `width` is the number of logistic steps, their centres spread evenly over [0, 1].
   """
-  _ordered("learned", logsnr_min=logsnr_min, logsnr_max=logsnr_max)
+  _ordered(logsnr_min=logsnr_min, logsnr_max=logsnr_max)
   interior = {
     "slope": np.zeros((), np.float32),
     "weight": np.full(width, -np.log(width), np.float32),
@@ -355,46 +341,39 @@ def learned(
   return Schedule(Monotone(ends, interior), scale)
 
 
-def _betas(name: str, beta_min: float, beta_max: float) -> None:
+def _betas(beta_min: float, beta_max: float) -> None:
   if not 0 < beta_min <= beta_max:
-    raise ConfigError(
-      f"config.schedule.{name}.beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed."
-    )
+    raise ConfigError(f"beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed.")
 
 
-def _ordered(name: str, above: float = -np.inf, **pair: float) -> None:
+def _ordered(above: float = -np.inf, **pair: float) -> None:
   """Raises ConfigError unless the first of two options is the smaller, and larger than `above`."""
   (low_name, low), (high_name, high) = pair.items()
   if not above < low < high:
     floor = f"{above:g} < " if np.isfinite(above) else ""
     raise ConfigError(
-      f"config.schedule.{name}.{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
+      f"{low_name} is {low} and {high_name} {high}; {floor}{low_name} < {high_name} is needed."
     )
 
 
-def _start(name: str, t_min: float) -> float:
-  ranges.check(f"schedule.{name}.t_min", t_min, ranges.of(Rate))
+def _noisy(t_min: float) -> float:
+  if t_min == 0:
+    raise ConfigError("t_min is 0, where this schedule has no noise at all; 0.001 is usual.")
   return t_min
 
 
-def _noisy(name: str, t_min: float) -> float:
-  if t_min == 0:
-    raise ConfigError(
-      f"config.schedule.{name}.t_min is 0, where this schedule has no noise at all; 0.001 is usual."
-    )
-  return _start(name, t_min)
-
-
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-  "linear": linear,
-  "scaled_linear": scaled_linear,
-  "cosine": cosine,
-  "continuous_linear": continuous_linear,
-  "continuous_cosine": continuous_cosine,
-  "sigmoid": sigmoid,
-  "sub_vp": sub_vp,
-  "geometric": geometric,
-  "edm": edm,
-  "flow": flow,
-  "learned": learned,
-}
+SCHEDULES: dict[str, Callable[..., Schedule]] = ranges.checked(
+  {
+    "linear": linear,
+    "scaled_linear": scaled_linear,
+    "cosine": cosine,
+    "continuous_linear": continuous_linear,
+    "continuous_cosine": continuous_cosine,
+    "sigmoid": sigmoid,
+    "sub_vp": sub_vp,
+    "geometric": geometric,
+    "edm": edm,
+    "flow": flow,
+    "learned": learned,
+  }
+)

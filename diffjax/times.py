@@ -1,19 +1,18 @@
-"""How the times of a step are drawn: functions (schedule, draws, **options) -> (t, density), both [B].
+"""How the times of a step are drawn: makers of a TimeDistribution.
 
 The density is that of t on [t_min, 1], or on a table the probability of the row. It divides a loss only where
 a weight asks for it. Draws that spread out fall on the rows of a table and on [t_min, 1] otherwise.
 
 Importance sampling of the bound (Nichol & Dhariwal 2021, section 3.3) has a memory, the last losses of every
-row. A pure step carries it beside its parameters, makes its times with `memory.times(history)`, and from the
-loss [B] that the objective returns, already divided by the density,
+row. A pure step carries it beside its parameters, and from the losses [B] that it divided by the density
 
-    t, density = times(schedule, draws)                        # the same draws, so the same times
-    history = memory.recorded(history, t, loss * density)      # over the global batch
+    t, density = times.draw(schedule, draws, memory)
+    memory = times.record(memory, t, loss * density)           # over the global batch
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -21,76 +20,121 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax import keys
-from diffjax.ranges import Count, Positive, up_to
+from diffjax.ranges import Count, Positive, checked, up_to
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError, PerExample, Times
 
-Drawn = tuple[PerExample, PerExample]
-TimesOf = Callable[[Schedule, keys.Draws], Drawn]
+
+class Drawn(NamedTuple):
+  """Times and their density, both [B]."""
+
+  t: PerExample
+  density: PerExample
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeDistribution:
+  """How the times of a step are drawn.
+
+  Attributes:
+    draw: (schedule, draws, memory) -> Drawn.
+    rows: whether it draws the rows of a table, where there is one.
+    table: whether it needs a table.
+    follows: whether the density depends on the schedule's curve.
+    divides: whether a loss that is not divided by the density would be another with every draw.
+    refuses: schedule -> why it cannot be drawn from there, or None.
+    start: schedule -> what is remembered before the first step; () for nothing.
+    record: (memory, t [B], losses [B]) -> the memory after a step, over the global batch in its order.
+  """
+
+  draw: Callable[[Schedule, keys.Draws, Any], Drawn]
+  rows: bool = False
+  table: bool = False
+  follows: bool = False
+  divides: bool = False
+  refuses: Callable[[Schedule], str | None] = lambda schedule: None
+  start: Callable[[Schedule], Any] = lambda schedule: ()
+  record: Callable[[Any, PerExample, PerExample], Any] = lambda memory, t, losses: memory
+
+
+def at(t: PerExample) -> Drawn:
+  """The times t [B] themselves, which nobody drew."""
+  return Drawn(t, jnp.ones_like(t))
 
 
 def _spread(schedule: Schedule, u: PerExample) -> Drawn:
   """Maps uniform numbers to [t_min, 1]."""
   length = 1 - schedule.t_min
-  return schedule.t_min + length * u, jnp.full_like(u, 1 / length)
+  return Drawn(schedule.t_min + length * u, jnp.full_like(u, 1 / length))
 
 
 def _rows(schedule: Schedule, u: PerExample) -> Drawn:
   """Maps uniform numbers to the rows of a table."""
   row = jnp.minimum(jnp.floor(u * schedule.steps), schedule.steps - 1)
-  return (row + 1) / schedule.steps, jnp.full_like(u, 1 / schedule.steps)
+  return Drawn((row + 1) / schedule.steps, jnp.full_like(u, 1 / schedule.steps))
 
 
 def _either(schedule: Schedule, u: PerExample) -> Drawn:
   return _spread(schedule, u) if schedule.steps is None else _rows(schedule, u)
 
 
-def uniform(schedule: Schedule, draws: keys.Draws) -> Drawn:
+def uniform() -> TimeDistribution:
   """t uniform on [t_min, 1]."""
-  return _spread(schedule, keys.uniform(draws.keys("t")))
+  return TimeDistribution(lambda schedule, draws, memory: _spread(schedule, keys.uniform(draws.keys("t"))))
 
 
-def discrete(schedule: Schedule, draws: keys.Draws) -> Drawn:
+def discrete() -> TimeDistribution:
   """A row of the table, uniformly."""
-  return _rows(schedule, keys.uniform(draws.keys("t")))
+  draw = lambda schedule, draws, memory: _rows(schedule, keys.uniform(draws.keys("t")))
+  return TimeDistribution(draw, rows=True, table=True)
 
 
-def stratified(schedule: Schedule, draws: keys.Draws) -> Drawn:
+def stratified() -> TimeDistribution:
   """One uniform offset a step and an even spread over the global batch (Kingma et al. 2021, I.1).
 
   Of all the draws this one alone depends on the batch size, by its nature.
   """
-  u = jax.random.uniform(draws.shared("t"))
-  return _either(schedule, (u + draws.index / draws.size) % 1)
+
+  def draw(schedule, draws, memory):
+    u = jax.random.uniform(draws.shared("t"))
+    return _either(schedule, (u + draws.index / draws.size) % 1)
+
+  return TimeDistribution(draw, rows=True)
 
 
-def antithetic(schedule: Schedule, draws: keys.Draws) -> Drawn:
+def antithetic() -> TimeDistribution:
   """Examples 2k and 2k + 1 of the global batch draw u and 1 - u (Song et al. 2021a's code, in halves)."""
-  pair = keys.purpose(keys.of_examples(draws.key, draws.index // 2), "t")
-  u = keys.uniform(pair)
-  return _either(schedule, jnp.where(draws.index % 2 == 0, u, 1 - u))
+
+  def draw(schedule, draws, memory):
+    pair = keys.purpose(keys.of_examples(draws.key, draws.index // 2), "t")
+    u = keys.uniform(pair)
+    return _either(schedule, jnp.where(draws.index % 2 == 0, u, 1 - u))
+
+  return TimeDistribution(draw, rows=True)
 
 
-def log_normal(schedule: Schedule, draws: keys.Draws, mean: float = -1.2, std: Positive = 1.2) -> Drawn:
+def log_normal(mean: float = -1.2, std: Positive = 1.2) -> TimeDistribution:
   """log(sigma / alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), cut to the schedule's ends."""
-  log_ratio, density = _cut_normal(draws, mean, std, *_log_ratios(schedule))
-  t = schedule.t_of(-2 * log_ratio)
-  return t, density * -schedule.slope(t) / 2
+  ends = lambda schedule: (-schedule.logsnr(schedule.t_min) / 2, -schedule.logsnr(1.0) / 2)
+
+  def draw(schedule, draws, memory):
+    log_ratio, density = _cut_normal(draws, mean, std, *ends(schedule))
+    t = schedule.t_of(-2 * log_ratio)
+    return Drawn(t, density * -schedule.slope(t) / 2)
+
+  return TimeDistribution(draw, follows=True, refuses=_reaching("log(sigma / alpha)", ends, mean, std))
 
 
-def logit_normal(schedule: Schedule, draws: keys.Draws, mean: float = 0.0, std: Positive = 1.0) -> Drawn:
+def logit_normal(mean: float = 0.0, std: Positive = 1.0) -> TimeDistribution:
   """log(t / (1 - t)) ~ N(mean, std^2) (Esser et al. 2024, eq. 19), cut at t_min."""
-  logit, density = _cut_normal(draws, mean, std, *_logits(schedule))
-  t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
-  return t, density / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit))
+  ends = lambda schedule: (jax.scipy.special.logit(jnp.asarray(schedule.t_min)), jnp.inf)
 
+  def draw(schedule, draws, memory):
+    logit, density = _cut_normal(draws, mean, std, *ends(schedule))
+    t = jnp.maximum(jax.nn.sigmoid(logit), schedule.t_min)
+    return Drawn(t, density / (jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)))
 
-def _log_ratios(schedule: Schedule) -> tuple[Times, Times]:
-  return -schedule.logsnr(schedule.t_min) / 2, -schedule.logsnr(1.0) / 2
-
-
-def _logits(schedule: Schedule) -> tuple[Times, float]:
-  return jax.scipy.special.logit(jnp.asarray(schedule.t_min)), jnp.inf
+  return TimeDistribution(draw, refuses=_reaching("log(t / (1 - t))", ends, mean, std))
 
 
 def _cut_normal(draws: keys.Draws, mean: float, std: float, low: Times, high: Times) -> Drawn:
@@ -98,45 +142,23 @@ def _cut_normal(draws: keys.Draws, mean: float, std: float, low: Times, high: Ti
   low, high = (low - mean) / std, (high - mean) / std
   z = jax.vmap(lambda key: jax.random.truncated_normal(key, low, high))(draws.keys("t"))
   cdf, pdf = jax.scipy.stats.norm.cdf, jax.scipy.stats.norm.pdf
-  return mean + std * z, pdf(z) / (std * (cdf(high) - cdf(low)))
+  return Drawn(mean + std * z, pdf(z) / (std * (cdf(high) - cdf(low))))
 
 
-TIMES: dict[str, Callable[..., Drawn]] = {
-  "uniform": uniform,
-  "discrete": discrete,
-  "stratified": stratified,
-  "antithetic": antithetic,
-  "log_normal": log_normal,
-  "logit_normal": logit_normal,
-}
+def _reaching(what: str, ends: Callable, mean: float, std: float) -> Callable[[Schedule], str | None]:
+  """Refuses a normal distribution that hardly reaches a schedule, where float32 has no digits for its draws."""
 
-NORMAL = {"log_normal": ("log(sigma / alpha)", _log_ratios), "logit_normal": ("log(t / (1 - t))", _logits)}
-
-
-def check(schedule: Schedule, times: str, options: Mapping[str, Any]) -> None:
-  """Refuses a normal distribution that hardly reaches the schedule, where float32 has no digits for its draws.
-
-  Args:
-    schedule: the schedule.
-    times: a key of TIMES or of REMEMBERING.
-    options: its options.
-
-  Raises:
-    ConfigError: less than 1e-5 of the normal distribution lies between the schedule's ends.
-  """
-  if times not in NORMAL:
-    return
-  (what, ends), (mean, std) = NORMAL[times], (options["mean"], options["std"])
-  low, high = map(float, ends(schedule))
-  below = [(1 + math.erf((end - mean) / std / math.sqrt(2))) / 2 for end in (low, high)]
-  if below[1] - below[0] < 1e-5:
-    raise ConfigError(
-      f"config.objective.{times}.mean is {mean} and std {std}, a normal distribution of {what} with hardly any mass "
-      f"between the schedule's ends, {low:.4g} and {high:.4g}; choose a mean between them and a smaller std."
+  def refuses(schedule):
+    low, high = map(float, ends(schedule))
+    below = [(1 + math.erf((end - mean) / std / math.sqrt(2))) / 2 for end in (low, high)]
+    if below[1] - below[0] >= 1e-5:
+      return None
+    return (
+      f"mean is {mean} and std {std}, a normal distribution of {what} with hardly any mass between the schedule's "
+      f"ends, {low:.4g} and {high:.4g}; choose a mean between them and a smaller std"
     )
 
-
-ON_ROWS = ("discrete", "stratified", "antithetic")  # those that draw rows where there is a table
+  return refuses
 
 
 class History(NamedTuple):
@@ -159,23 +181,6 @@ def probabilities(history: History, uniform: float = 0.001) -> Float[Array, "row
   return jnp.where(jnp.all(history.counts >= last), informed, 1 / steps)
 
 
-def by_importance(history: History, uniform: float = 0.001) -> TimesOf:
-  """Rows of the table with `probabilities(history)`; a function (schedule, draws) as those of TIMES."""
-
-  def times(schedule, draws):
-    if schedule.steps != len(history.counts):
-      raise ConfigError(
-        f"config.objective.times is 'importance' with a history of {len(history.counts)} rows, but the schedule has "
-        f"{schedule.steps or 'no'} rows; they must agree."
-      )
-    each = probabilities(history, uniform)
-    row = jnp.searchsorted(jnp.cumsum(each), keys.uniform(draws.keys("t")), side="right")
-    row = jnp.minimum(row, schedule.steps - 1)
-    return (row + 1) / schedule.steps, each[row]
-
-  return times
-
-
 def recorded(history: History, t: PerExample, losses: PerExample) -> History:
   """The history with these losses of the rows at t, the batch's order the order of time; no gradient."""
   steps, last = history.losses.shape
@@ -190,35 +195,42 @@ def recorded(history: History, t: PerExample, losses: PerExample) -> History:
   return History(kept, history.counts + new)
 
 
-@dataclasses.dataclass(frozen=True)
-class Memory:
-  """Times that depend on what training has seen, which is a pytree in its state.
-
-  Attributes:
-    start: schedule -> the pytree before the first step; () where nothing is remembered.
-    times: the pytree -> a function (schedule, draws) as those of TIMES.
-    recorded: (the pytree, t [B], losses [B]) -> the pytree after a step, over the global batch in its order.
-  """
-
-  start: Callable[[Schedule], Any]
-  times: Callable[[Any], TimesOf]
-  recorded: Callable[[Any, PerExample, PerExample], Any]
-
-
-def forgetful(times: TimesOf) -> Memory:
-  """Times that depend on nothing."""
-  return Memory(lambda schedule: (), lambda memory: times, lambda memory, t, losses: memory)
-
-
-def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001) -> Memory:
-  """Rows by the root mean square of their `last` losses (Nichol & Dhariwal 2021, eq. 18).
+def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001) -> TimeDistribution:
+  """Rows of the table by the root mean square of their `last` losses (Nichol & Dhariwal 2021, eq. 18).
 
   Args:
     last: losses that a row keeps; until all rows have so many, rows are drawn uniformly.
     uniform: share of the draws that stays uniform, so that no row is forgotten (their code has 0.001).
   """
-  start = lambda schedule: no_history(schedule.steps, last)
-  return Memory(start, lambda history: by_importance(history, uniform), recorded)
+
+  def draw(schedule, draws, history):
+    if schedule.steps != len(history.counts):
+      raise ConfigError(
+        f"the history has {len(history.counts)} rows and the schedule {schedule.steps or 'none'}; they must agree."
+      )
+    each = probabilities(history, uniform)
+    row = jnp.searchsorted(jnp.cumsum(each), keys.uniform(draws.keys("t")), side="right")
+    row = jnp.minimum(row, schedule.steps - 1)
+    return Drawn((row + 1) / schedule.steps, each[row])
+
+  return TimeDistribution(
+    draw,
+    rows=True,
+    table=True,
+    divides=True,
+    start=lambda schedule: no_history(schedule.steps, last),
+    record=recorded,
+  )
 
 
-REMEMBERING: dict[str, Callable[..., Memory]] = {"importance": importance}
+TIMES: dict[str, Callable[..., TimeDistribution]] = checked(
+  {
+    "uniform": uniform,
+    "discrete": discrete,
+    "stratified": stratified,
+    "antithetic": antithetic,
+    "log_normal": log_normal,
+    "logit_normal": logit_normal,
+    "importance": importance,
+  }
+)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffjax.predictions import Row, error_scale
-from diffjax.ranges import NotNegative, Positive
+from diffjax.ranges import NotNegative, Positive, checked
 from diffjax.schedules import Schedule
 from diffjax.types import Times
 
@@ -114,14 +114,16 @@ def likelihood() -> Weight:
   return Weight(lambda schedule, t, row: lost(schedule, t), importance=True)
 
 
-WEIGHTS: dict[str, Callable[..., Weight]] = {
-  "simple": simple,
-  "snr": snr,
-  "min_snr": min_snr,
-  "soft_min_snr": soft_min_snr,
-  "p2": p2,
-  "edm": edm,
-  "sigmoid": sigmoid,
-  "vlb": vlb,
-  "likelihood": likelihood,
-}
+WEIGHTS: dict[str, Callable[..., Weight]] = checked(
+  {
+    "simple": simple,
+    "snr": snr,
+    "min_snr": min_snr,
+    "soft_min_snr": soft_min_snr,
+    "p2": p2,
+    "edm": edm,
+    "sigmoid": sigmoid,
+    "vlb": vlb,
+    "likelihood": likelihood,
+  }
+)

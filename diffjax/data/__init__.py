@@ -6,9 +6,12 @@ from diffjax.data.digits import digits
 from diffjax.data.folder import image_folder
 from diffjax.data.source import Source
 from diffjax.data.tfds import tfds
+from diffjax.ranges import checked
 
-SOURCES: dict[str, Callable[..., Source]] = {
-  "digits": digits,
-  "tfds": tfds,
-  "image_folder": image_folder,
-}
+SOURCES: dict[str, Callable[..., Source]] = checked(
+  {
+    "digits": digits,
+    "tfds": tfds,
+    "image_folder": image_folder,
+  }
+)

@@ -1,6 +1,7 @@
-"""Augmentation that does not leak: the network is told what was done to an image, and at sampling that nothing was.
+"""Augmentation of training images: mirroring, and changes of which the network is told.
 
-Karras et al. 2022, appendix F.2, after Karras et al. 2020, for images [H, W] about their centre, p a probability:
+`nonleaking` tells the network what was done to an image, and at sampling that nothing was. Karras et al. 2022,
+appendix F.2, after Karras et al. 2020, for images [H, W] about their centre, p a probability:
 
     mirrored      always half of them left to right                      label 1
     upside down   with p, then half of them top to bottom                label 1
@@ -31,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffjax import keys
-from diffjax.ranges import Share
+from diffjax.ranges import Share, checked
 from diffjax.types import Batch, ConfigError, PerExample
 
 LABELS = 9
@@ -169,7 +170,7 @@ def changed(x0: Batch, change: Change) -> Batch:
   """
   height, width = x0.shape[1:3]
   if min(height, width) < 2:
-    raise ConfigError(f"config.data.augment needs images of at least 2x2 pixels; these are {height}x{width}.")
+    raise ConfigError(f"augment needs images of at least 2x2 pixels; these are {height}x{width}.")
   each = lambda flag: flag[:, None, None, None]
   x0 = jnp.where(each(change.mirrored), x0[:, :, ::-1], x0)
   x0 = jnp.where(each(change.upside_down), x0[:, ::-1], x0)
@@ -179,7 +180,7 @@ def changed(x0: Batch, change: Change) -> Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """A random change of the training images, of which the network is told.
+  """A random change of the training images, of which the network may be told.
 
   Attributes:
     labels: numbers that say what was done; 0 where nothing is said.
@@ -188,6 +189,16 @@ class Augmentation:
 
   labels: int
   apply: Callable[[Batch, keys.Draws], tuple[Batch, Array | None]]
+
+
+def flip() -> Augmentation:
+  """Half of the images mirrored left to right, of which the network is not told: the data must not care."""
+
+  def apply(x0, draws):
+    mirrored = keys.uniform(draws.keys("flip")) < 0.5
+    return jnp.where(mirrored.reshape(-1, *[1] * (x0.ndim - 1)), jnp.flip(x0, -2), x0), None
+
+  return Augmentation(0, apply)
 
 
 def none() -> Augmentation:
@@ -205,4 +216,6 @@ def nonleaking(probability: Share = 0.12) -> Augmentation:
   return Augmentation(LABELS, apply)
 
 
-AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"none": none, "nonleaking": nonleaking}
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = checked(
+  {"none": none, "flip": flip, "nonleaking": nonleaking}
+)

@@ -6,7 +6,8 @@ content, and its shape is checked when it is opened.
 
 import os
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,22 @@ def load(path: Path, count: int) -> np.ndarray | None:
   except (OSError, ValueError, EOFError):
     return None
   return array if len(array) == count else None
+
+
+def save_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
+  """Writes arrays by name as an npz; a reader sees the whole file or none."""
+  with atomic.writing(path) as file:
+    np.savez(file, **fields)
+
+
+def load_fields(path: Path, count: int) -> dict[str, np.ndarray] | None:
+  """Cached arrays with `count` rows each, or None where they are not there as a whole."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      fields = {name: file[name] for name in file.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError):
+    return None
+  return fields if all(len(array) == count for array in fields.values()) else None
 
 
 def decoded(

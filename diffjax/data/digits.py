@@ -33,4 +33,5 @@ def digits(split: str) -> ArraySource:
     rank[labels == label] = np.arange(np.sum(labels == label))
   chosen = (rank % 5 == 4) == (split == "test")
   images, labels = images[chosen], labels[chosen]
-  return ArraySource(images, labels, 10, fingerprint("digits", split, images, labels))
+  key = fingerprint("digits", split, images, labels)
+  return ArraySource({"image": images, "label": labels}, key, {"label": 10})

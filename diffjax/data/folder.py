@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from diffjax.data import cache
 from diffjax.data.crop import square, upright
-from diffjax.data.source import ArraySource, Source, fingerprint
-from diffjax.ranges import Count, Whole, inside
+from diffjax.data.source import ArraySource, Field, Source, fingerprint
+from diffjax.ranges import FREE, Count, Whole, inside
 from diffjax.types import ConfigError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -25,8 +26,7 @@ class FolderSource:
 
   files: tuple[Path, ...]
   labels: np.ndarray
-  num_classes: int
-  image_shape: tuple[int, int, int]
+  fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
 
@@ -34,10 +34,14 @@ class FolderSource:
     """Number of images."""
     return len(self.files)
 
-  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Decodes the images of these indices; a file that cannot be read is named."""
-    images = [load(self.files[i], self.image_shape[0], self.image_shape[2]) for i in indices]
-    return {"image": np.stack(images), "label": self.labels[indices]}
+    size, _, channels = self.fields["image"].shape
+    read = {
+      "image": lambda: np.stack([load(self.files[i], size, channels) for i in indices]),
+      "label": lambda: self.labels[indices],
+    }
+    return {name: read[name]() for name in names or self.fields}
 
 
 def load(path: Path, size: int, channels: int) -> np.ndarray:
@@ -78,11 +82,11 @@ def _labels(files: list[Path], names: list[str]) -> np.ndarray:
 
 def image_folder(
   split: str,
-  path: str = "",
+  path: Annotated[str, FREE] = "",
   size: Count = 32,
   channels: int = 3,
   test_fraction: Annotated[float, inside(0, 1)] = 0.05,
-  cache_dir: str | None = None,
+  cache_dir: Annotated[str | None, FREE] = None,
   memory: Whole = MEMORY,
 ) -> Source:
   """The images of a folder, or of its sub-folders, which then are the classes in sorted order.
@@ -114,7 +118,9 @@ def image_folder(
   labels = _labels(files, names)
   sizes = [(str(f.relative_to(root)), f.stat().st_size) for f in files]
   key = fingerprint("image_folder", split, size, channels, sizes)
-  source = FolderSource(tuple(files), labels, len(names), (size, size, channels), key)
+  fields = {"image": Field((size, size, channels), "uint8")}
+  fields |= {"label": Field((), "int32", len(names))} if names else {}
+  source = FolderSource(tuple(files), labels, fields, key)
   if len(files) * size * size * channels > memory:
     return source
   stamp = fingerprint(key, str(root.resolve()), [f.stat().st_mtime_ns for f in files])
@@ -123,7 +129,8 @@ def image_folder(
     return load(files[i], size, channels), labels[i]
 
   images, _ = cache.decoded(f"folder-{split}", stamp, len(files), decode, cache_dir)
-  return ArraySource(images, labels, len(names), fingerprint(key, images))
+  arrays = {"image": images} | ({"label": labels} if names else {})
+  return ArraySource(arrays, fingerprint(key, images), {"label": len(names)})
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:

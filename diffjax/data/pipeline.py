@@ -7,7 +7,7 @@ gathered by a background thread; grain reads what does not, whole batches at a t
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,19 +18,19 @@ WORKERS = 4  # threads that decode, for sets that do not fit in memory
 
 
 def chunk_reader(
-  source: Source, seed: int, batch_size: int, rows: np.ndarray, chunk: int
+  source: Source, names: Sequence[str], seed: int, batch_size: int, rows: np.ndarray, chunk: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
   """A function from a chunk's first step to this process's share of its batches, `rows` of each.
 
   Returns:
-    step -> {"image": uint8 [chunk, B_local, H, W, C], "label": int32 [chunk, B_local], "index": int32 [chunk,
-    B_local]}, `index` being the place in the global batch.
+    step -> the fields, each [chunk, B_local, ...], and "index", int32 [chunk, B_local], the place in the global
+    batch.
   """
   local, index = len(rows), rows.astype(np.int32)
 
   def read(step):
     places = [order.indices(seed, step + k, batch_size, len(source))[rows] for k in range(chunk)]
-    batch = source.read(np.concatenate(places))
+    batch = source.read(np.concatenate(places), names)
     batch = {name: value.reshape(chunk, local, *value.shape[1:]) for name, value in batch.items()}
     return batch | {"index": np.broadcast_to(index, (chunk, local))}
 
@@ -40,6 +40,7 @@ def chunk_reader(
 @contextlib.contextmanager
 def batches(
   source: Source,
+  names: Sequence[str] = (),
   *,
   seed: int,
   start_step: int,
@@ -52,6 +53,7 @@ def batches(
 
   Args:
     source: the data.
+    names: of the fields that are read; () for all.
     seed: of the order.
     start_step: the first step; nothing else is needed to resume.
     batch_size: the global batch.
@@ -60,7 +62,7 @@ def batches(
     prefetch: items read ahead.
   """
   rows = np.arange(batch_size) if rows is None else rows
-  read = chunk_reader(source, seed, batch_size, rows, chunk)
+  read = chunk_reader(source, names, seed, batch_size, rows, chunk)
   ahead = _in_thread if source.in_memory else _by_grain
   with ahead(read, start_step, chunk, prefetch) as iterator:
     yield iterator
@@ -113,8 +115,8 @@ def _by_grain(read, start_step, chunk, prefetch):
       close()
 
 
-def in_order(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def in_order(source: Source, batch_size: int, names: Sequence[str] = ()) -> Iterator[dict[str, np.ndarray]]:
   """The whole set once, in its own order; the last batch may be smaller."""
   for start in range(0, len(source), batch_size):
     rows = np.arange(start, min(start + batch_size, len(source)))
-    yield source.read(rows) | {"index": rows.astype(np.int32)}
+    yield source.read(rows, names) | {"index": rows.astype(np.int32)}

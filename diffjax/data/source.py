@@ -1,32 +1,45 @@
-"""What a data source is: images by index."""
+"""What a data source is: fields by index."""
 
 import dataclasses
 import hashlib
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 
-class Source(Protocol):
-  """Random access to uint8 images of one shape.
+class Field(NamedTuple):
+  """What an example holds under one name.
 
   Attributes:
-    image_shape: (H, W, C).
-    num_classes: 0 if the images carry no labels.
+    shape: of one example's.
+    dtype: "uint8" for pixels, "int32" for labels and tokens, "float32".
+    classes: the values of an int32 field lie below; 0: unbounded.
+  """
+
+  shape: tuple[int, ...]
+  dtype: str
+  classes: int = 0
+
+
+class Source(Protocol):
+  """Random access to examples, all of the same fields.
+
+  Attributes:
+    fields: what an example holds, by name.
     fingerprint: a short hash that changes with the content.
     in_memory: whether reading is a gather.
   """
 
-  image_shape: tuple[int, int, int]
-  num_classes: int
+  fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool
 
   def __len__(self) -> int:
-    """Number of images."""
+    """Number of examples."""
 
-  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """{"image": uint8 [n, H, W, C], "label": int32 [n]}; labels are 0 where there are none."""
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The fields of these examples, each [n, *shape] of its dtype; all of them, or those named and no others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,30 +47,31 @@ class ArraySource:
   """A set that fits in memory.
 
   Attributes:
-    images: uint8 [N, H, W, C].
-    labels: int32 [N].
-    num_classes: 0 for an unlabelled set.
+    arrays: [N, *shape] by field.
     fingerprint: the hash of its content.
+    classes: of the int32 fields that have any.
   """
 
-  images: np.ndarray
-  labels: np.ndarray
-  num_classes: int
+  arrays: Mapping[str, np.ndarray]
   fingerprint: str
+  classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   in_memory: bool = True
 
   @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C)."""
-    return self.images.shape[1:]
+  def fields(self) -> dict[str, Field]:
+    """What an example holds."""
+    return {
+      name: Field(array.shape[1:], str(array.dtype), self.classes.get(name, 0))
+      for name, array in self.arrays.items()
+    }
 
   def __len__(self) -> int:
-    """Number of images."""
-    return len(self.images)
+    """Number of examples."""
+    return len(next(iter(self.arrays.values())))
 
-  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Gathers the rows."""
-    return {"image": self.images[indices], "label": self.labels[indices]}
+    return {name: self.arrays[name][indices] for name in names or self.arrays}
 
 
 def fingerprint(*parts) -> str:

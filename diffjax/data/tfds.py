@@ -5,14 +5,16 @@ Only TFDS's own download-and-prepare step needs TensorFlow; prepared array_recor
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
 from diffjax.data import cache
 from diffjax.data.crop import square
-from diffjax.data.source import ArraySource, Source, fingerprint
-from diffjax.ranges import Whole
+from diffjax.data.source import ArraySource, Field, Source, fingerprint
+from diffjax.ranges import FREE, at_least
 from diffjax.types import ConfigError
 
 MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
@@ -24,8 +26,7 @@ class TfdsSource:
 
   records: object
   decode: object
-  image_shape: tuple[int, int, int]
-  num_classes: int
+  fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
 
@@ -33,20 +34,21 @@ class TfdsSource:
     """Number of images."""
     return len(self.records)
 
-  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Decodes the images of these indices."""
     images, labels = zip(*(self.decode(int(i)) for i in indices), strict=True)
-    return {"image": np.stack(images), "label": np.asarray(labels, np.int32)}
+    read = {"image": np.stack(images), "label": np.asarray(labels, np.int32)}
+    return {name: read[name] for name in names or self.fields}
 
 
 def tfds(
   split: str,
   name: str = "cifar10",
-  data_dir: str | None = None,
+  data_dir: Annotated[str | None, FREE] = None,
   size: int | None = None,
   test_split: str = "test",
-  cache_dir: str | None = None,
-  memory: Whole = MEMORY,
+  cache_dir: Annotated[str | None, FREE] = None,
+  memory: Annotated[int, at_least(0), FREE] = MEMORY,
 ) -> Source:
   """A TFDS set.
 
@@ -99,9 +101,13 @@ def tfds(
   version = str(builder.version)
   key = fingerprint(name, version, wanted, size, len(records))
   if len(records) * int(np.prod(shape)) > memory:
-    return TfdsSource(records, decode, tuple(shape), classes, key)
+    fields = {"image": Field(tuple(shape), "uint8")}
+    return TfdsSource(
+      records, decode, fields | ({"label": Field((), "int32", classes)} if labelled else {}), key
+    )
   safe = name.replace("/", "-")
   images, labels = cache.decoded(
     f"{safe}-{wanted}", fingerprint(key, data_dir), len(records), decode, cache_dir
   )
-  return ArraySource(images, labels, classes, key)
+  arrays = {"image": images} | ({"label": labels} if labelled else {})
+  return ArraySource(arrays, key, {"label": classes})

@@ -34,6 +34,9 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
 flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
+flags.DEFINE_string(
+  "out", None, "With --mode=sample: the folder that samples go to, instead of WORKDIR/samples."
+)
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
 flags.DEFINE_integer(
   "processes", None, "Their number; not needed under srun and on the hosts of a TPU slice."
@@ -120,11 +123,12 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
-  mode, images, arguments = (
-    flags.FLAGS.mode,
-    flags.FLAGS.images,
-    (flags.FLAGS.config, Path(flags.FLAGS.workdir)),
-  )
+  mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
+  arguments = (flags.FLAGS.config, Path(flags.FLAGS.workdir).expanduser())
+  if out and mode != "sample":
+    raise ConfigError(f"--out={out} is where --mode=sample writes, but --mode is {mode}.")
+  if out:
+    arguments = (*arguments, Path(out).expanduser())
   if not images:
     return mode, arguments
   if mode != "eval":

@@ -1,121 +1,141 @@
 """main.py's --mode=eval: samples from checkpoints, or images of any origin, judged by the config's metrics.
 
-Samples are drawn with each of config.eval.seeds seeds, by default as many as the training split has images,
-of the same classes; a value is the median over the seeds. Finished samples are kept beside the result in
-shards, so that a killed evaluation goes on where it was, to the same numbers.
+Samples are drawn with each of config.eval.seeds seeds, by default as many as the training split has examples,
+asking for the same as these; a value is the median over the seeds. Finished samples and their features are kept
+beside the result in shards, so that a killed evaluation goes on where it was, to the same numbers, and what is done
+is written before the next is begun.
 
     <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
 """
 
-import csv
-import hashlib
-import io
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax import keys
-from diffjax.config import chosen
 from diffjax.data import cache
 from diffjax.data.folder import images_of
-from diffjax.jobs import runs, workdir
+from diffjax.experiment import makers
+from diffjax.jobs import report, results, runs, workdir
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import GRID, Sampling, labels_of
+from diffjax.jobs.sampling import Samples, Sampling, image_of
 from diffjax.likelihood import mean_and_error
-from diffjax.machine import atomic, pictures, reporting
+from diffjax.machine import reporting
 from diffjax.machine.state import fingerprint
 from diffjax.metrics.metric import Metric
 from diffjax.types import ConfigError, Params
 
 
 def _metrics(run: Run) -> dict[str, Metric]:
-  names = run.config.eval.metrics
-  if not names and not run.config.eval.likelihood:
+  made = makers(run.config, "eval", "metrics")
+  return {name: make(run.data, run.test, run.parallel.local) for name, make in made.items()}
+
+
+def _require_something(run: Run, likelihood: bool) -> None:
+  if not run.config.eval.metrics and not (likelihood and run.config.eval.likelihood):
     raise ConfigError(
       "config.eval.metrics and config.eval.likelihood are empty; name one, such as --config.eval.metrics=inception."
     )
-  makers = chosen(run.config, "eval", "metrics")
-  return {
-    name: make(run.train, run.test, run.parallel.local) for name, make in zip(names, makers, strict=True)
-  }
 
 
 def evaluate(config: ConfigDict, folder: Path) -> None:
   """Draws and judges samples of the checkpoints that config.eval.checkpoints names; several make a curve.
 
   Raises:
-    ConfigError: see run.start, where nothing is trained yet, or a metric that does not fit the data.
+    ConfigError: see runs.start, where nothing is trained yet, or a metric that does not fit the data.
   """
   run = runs.start(config, folder, "eval")
-  together = min(run.config.eval.shard, run.config.eval.count or len(run.train))
-  metrics, sampling, reports = None, Sampling(run.experiment, run.parallel, together), []
+  _require_something(run, likelihood=True)
+  metrics, sampling, reports = None, None, []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
     for step, weights, params in run.trained(config.eval.checkpoints):
-      metrics = metrics or (_metrics(run) if run.writes else {})
-      reports.append(_judge(run, metrics, sampling, step, weights, params, reporter))
+      if run.config.eval.metrics and sampling is None:
+        together = min(run.config.eval.shard, run.config.eval.count or run.examples)
+        sampling = Sampling(run.experiment, run.parallel, together)
+        metrics = _metrics(run) if run.writes else {}
+      reports.append(_judge(run, metrics or {}, sampling, step, weights, params, reporter))
     if run.writes and len(reports) > 1:
-      _curve(folder / "eval", reports)
+      report.curve(folder / "eval", reports)
       reporter.line(f"curves over {len(reports)} checkpoints: {folder / 'eval'}/curve.csv, curve_*.png")
 
 
 def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
-  """Judges one checkpoint, writes its folder and returns the report."""
+  """Judges one checkpoint, writes its folder after every part, and returns the report."""
   settings, place = run.config.eval, run.folder / "eval" / str(step)
-  index, labels = _asked(run)
-  seeds = [run.config.sample.seed + k for k in range(settings.seeds)]
-  shards = place / f"samples-{_digest(run.config, params)}"
-  total, begun, found, drawing = len(index) * len(seeds), time.monotonic(), [], []
-  for k, seed in enumerate(seeds):
-    show = lambda count, k=k: reporter.progress(k * len(index) + count, total, {})
-    images, drawn, spent = _samples(run, sampling, params, seed, index, labels, shards, show)
-    drawing.append((drawn, spent))
-    asked = labels if run.experiment.num_classes else None
-    found.append({name: metric.score(images, asked) for name, metric in metrics.items()})
-  likelihood = _likelihood(run, params, lambda done, of: reporter.progress(done, of, {}))
-  seconds = time.monotonic() - begun
-  report = {
+  seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
+  said = {
     "step": step,
     "weights": weights,
-    "samples": len(index),
+    "samples": (settings.count or run.examples) if sampling else 0,
     "seeds": seeds,
     "sample": workdir.about(run.config)["config"]["sample"],
-    "evaluations": run.experiment.evaluations,
-    "seconds": round(seconds, 1),
-    "images_per_second": _rate(drawing),
-    "metrics": {name: _summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()},
-    "likelihood": likelihood,
+    "evaluations": run.experiment.task.draw.evaluations if sampling else None,
+    "metrics": {},
+    "likelihood": {},
   }
-  head = (
-    f"step {step}, {weights} weights, {len(index)} samples x {len(seeds)} seeds, "
-    f"{report['sample']['sampler']}, {report['evaluations'] or 'adaptive'} evaluations, "
-    f"guidance {report['sample']['guidance']:g}"
-  )
+  head = f"step {step}, {weights} weights"
+  if sampling:
+    images = _score(run, metrics, sampling, params, place, said, reporter)
+    said["seconds"] = round(time.monotonic() - begun, 1)
+    head = (
+      f"{head}, {said['samples']} samples x {len(seeds)} seeds, {said['sample']['sampler']}, "
+      f"{said['evaluations'] or 'adaptive'} evaluations, guides {', '.join(said['sample']['guides']) or 'none'}"
+    )
+    if run.writes:
+      report.save(place, said, images)
+      reporter.line(report.table(said, head))
+  if settings.likelihood:
+    for name, found in _likelihoods(run, params, lambda done, of: reporter.progress(done, of, {})):
+      said["likelihood"][name] = found
+      said["seconds"] = round(time.monotonic() - begun, 1)
+      if run.writes:
+        report.save(place, said)
+        reporter.line(report.line(name, found))
   if run.writes:
-    _write(place, report, images, head, reporter)
-  return report
+    reporter.line(f"written: {place / 'metrics.json'}")
+  return said
 
 
-def _asked(run: Run) -> tuple[np.ndarray, np.ndarray]:
-  """Numbers and classes of the samples."""
-  count = run.config.eval.count
-  index = np.arange(count or len(run.train))
-  return index, labels_of(run.experiment, index) if count else run.train.read(index)["label"]
-
-
-def _digest(config: ConfigDict, params: Params) -> str:
-  """A hash of all that samples depend on."""
-  settings = {
-    name: value for name, value in workdir.about(config)["config"]["sample"].items() if name != "count"
+def _score(run, metrics, sampling, params, place, said, reporter) -> np.ndarray | None:
+  """Draws and judges the samples of all seeds into the report; returns the last seed's first pictures."""
+  asked, shards = _asked(run), place / f"samples-{_digest(run, params)}"
+  count = len(asked["index"])
+  total, found, drawing, images = count * len(said["seeds"]), [], [], None
+  for k, seed in enumerate(said["seeds"]):
+    show = lambda done, k=k: reporter.progress(k * count + done, total, {})
+    features, images, drawn, spent = _features(run, metrics, sampling, params, seed, asked, shards, show)
+    drawing.append((drawn, spent))
+    found.append({name: metric.score(features[name]) for name, metric in metrics.items()})
+  said["images_per_second"] = _rate(drawing)
+  said["metrics"] = {
+    name: report.summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()
   }
+  return images
+
+
+def _asked(run: Run) -> Samples:
+  """Numbers of the samples and the fields that they ask for: those of the training data, or as at sampling."""
+  count = run.config.eval.count
+  index = np.arange(count or run.examples)
+  asked = run.experiment.task.request(index, run.data if not count else None)
+  theirs = [name for name in asked if name in run.fields]
+  if not count and theirs:
+    asked |= run.data.read(index, theirs)
+  return {"index": index.astype(np.int32)} | asked
+
+
+def _digest(run: Run, params: Params) -> str:
+  """A hash of all that samples depend on."""
+  plain = workdir.about(run.config)["config"]
+  settings = {name: value for name, value in plain["sample"].items() if name != "count"}
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
-  text = json.dumps([settings, sums, config.eval.count, config.eval.shard], sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
+  asked = plain.get("condition", {})
+  return results.digest(settings, asked, sums, run.config.eval.count, run.config.eval.shard)
 
 
 def _rate(drawing: list[tuple[int, float]]) -> float | None:
@@ -124,77 +144,103 @@ def _rate(drawing: list[tuple[int, float]]) -> float | None:
   return round(drawn / spent, 2) if drawn else None
 
 
-def _samples(run, sampling, params, seed, index, labels, shards: Path, show) -> tuple[np.ndarray, int, float]:
-  """The samples of one seed, uint8 [N, H, W, C]: shards that are there are read, others drawn and kept.
+def _features(
+  run, metrics, sampling, params, seed, asked, shards: Path, show
+) -> tuple[dict[str, Samples], np.ndarray | None, int, float]:
+  """The features of one seed's samples, by metric: shards that are there are read, others drawn and kept.
 
   Returns:
-    The samples; how many of them were drawn now; and the seconds that these took.
+    Those; the first pictures; how many samples were drawn now; and the seconds that these took.
   """
-  parts, drawn, spent = [], 0, 0.0
-  for start in range(0, len(index), run.config.eval.shard):
-    rows = index[start : start + run.config.eval.shard]
-    place = shards / f"seed{seed}_{start:07d}.npy"
-    part = cache.load(place, len(rows))
+  parts, images, drawn, spent = {name: [] for name in metrics}, None, 0, 0.0
+  for start in range(0, len(asked["index"]), run.config.eval.shard):
+    rows = slice(start, start + run.config.eval.shard)
+    wanted = {name: values[rows] for name, values in asked.items()}
+    size, place = len(wanted["index"]), shards / f"seed{seed}_{start:07d}.npz"
+    part = cache.load_fields(place, size)
     if not run.parallel.agree(part is not None):
-      done = lambda count, start=start: show(start + count)
       begun = time.monotonic()
-      part = sampling.draw(params, keys.seed(seed), rows, labels[rows], done)
-      drawn, spent = drawn + len(rows), spent + time.monotonic() - begun
+      part = sampling.draw(params, keys.seed(seed), wanted, lambda count, start=start: show(start + count))
+      drawn, spent = drawn + size, spent + time.monotonic() - begun
       if run.writes:
-        cache.save(place, part)
+        cache.save_fields(place, part)
     else:
-      show(start + len(rows))
-    parts.append(part)
-  images = np.concatenate(parts) if run.writes else np.zeros((0, *run.experiment.image_shape), np.uint8)
-  return images, drawn, spent
+      show(start + size)
+    if run.writes:
+      images = image_of(part) if start == 0 else images
+      for name, metric in metrics.items():
+        parts[name].append(_of_shard(metric, name, place, part, wanted, size))
+  joined = {
+    name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
+    for name, each in parts.items()
+  }
+  return joined, images, drawn, spent
 
 
-def _likelihood(run: Run, params: Params, show: Callable[[int, int], None]) -> dict[str, dict]:
-  """Bits/dim of held-out images by every likelihood that the config names, in batches of sample.batch_size."""
-  settings, made = run.config.eval, run.experiment
-  count, found = min(settings.likelihood_images, len(run.test)), {}
+def _of_shard(metric: Metric, name: str, place: Path, part: Samples, asked: Samples, size: int) -> Samples:
+  """A shard's features for a metric, kept beside it."""
+  kept = place.with_suffix(f".{name}-{results.digest(metric.settings)}.npz")
+  found = cache.load_fields(kept, size)
+  if found is None:
+    missing = [field for field in metric.fields if field not in part]
+    if missing:
+      raise ConfigError(
+        f"config.eval.metrics names {name!r}, which needs {missing[0]!r}; samples have {list(part)}."
+      )
+    found = metric.features(part, asked)
+    cache.save_fields(kept, found)
+  return found
+
+
+def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
+  """(name, bits/dim of held-out examples) of every likelihood of the config, in batches of sample.batch_size."""
+  settings, task = run.config.eval, run.experiment.task
+  count = min(settings.likelihood_images, len(run.test))
   size = run.parallel.padded(min(run.config.sample.batch_size, count))
-  for name, measure in zip(settings.likelihood, chosen(run.config, "eval", "likelihood"), strict=True):
+  for name, measure in task.likelihoods.items():
 
-    def bits(params, batch, measure=measure):
-      denoiser = made.sampling_denoiser(params, batch["label"], guided=False)
-      sample_keys = keys.of_examples(keys.seed(0), batch["index"])
-      result = measure(denoiser, made.schedule_of(params), batch["image"], sample_keys)
-      return {"bits": result.total, "nfe": jnp.broadcast_to(result.nfe, result.total.shape)}
+    def bits(shared, batch, measure=measure):
+      return measure(*shared, batch, keys.of_examples(keys.seed(0), batch["index"]))
 
     compiled, parts = run.parallel.batched(bits), []
     for start in range(0, count, size):
       rows = np.minimum(np.arange(start, start + size), count - 1)
-      data = run.test.read(rows) | {"index": rows.astype(np.int32)}
-      parts.append(run.parallel.fetch(compiled(params, data)))
+      data = run.test.read(rows, task.fields) | {"index": rows.astype(np.int32)}
+      parts.append(run.parallel.fetch(compiled((params, run.experiment.frozen), data)))
       show(min(start + size, count), count)
     values = {key: np.concatenate([part[key] for part in parts])[:count] for key in ("bits", "nfe")}
     mean, error = mean_and_error(values["bits"])
-    found[name] = {
-      "bits_per_dim": mean,
-      "standard_error": error,
-      "images": count,
-      "clipped": run.config.sample.clip,
-      "evaluations": float(values["nfe"].mean()),
-      "of_images": values["bits"].tolist(),
-    }
-  return found
+    yield (
+      name,
+      {
+        "bits_per_dim": mean,
+        "standard_error": error,
+        "images": count,
+        "clipped": "clip" in run.config.sample.guides,
+        "evaluations": float(values["nfe"].mean()),
+        "of_images": values["bits"].tolist(),
+      },
+    )
 
 
 def score(config: ConfigDict, folder: Path, images: Path) -> None:
   """Judges the images of a folder against the config's data; writes <workdir>/eval/images-<folder>.
 
   Raises:
-    ConfigError: see run.start; no images, images that are none, or of several sizes.
+    ConfigError: see runs.start; no images, images that are none, or of several sizes.
   """
   found, labels, classes = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
-  asked = labels if classes and classes == run.train.num_classes else None
+  _require_something(run, likelihood=False)
+  label = run.fields.get("label")
+  asked = {"label": labels} if label and classes and classes == label.classes else {}
   begun = time.monotonic()
   metrics = _metrics(run)
-  values = {name: _summary(metric, [metric.score(found, asked)]) for name, metric in metrics.items()}
+  values = {
+    name: report.summary(metric, [metric.judge({"image": found}, asked)]) for name, metric in metrics.items()
+  }
   seconds = time.monotonic() - begun
-  report = {
+  said = {
     "images": str(images),
     "samples": len(found),
     "seconds": round(seconds, 1),
@@ -204,58 +250,6 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   with reporting.create(folder, run.writes) as reporter:
     if run.writes:
       place = folder / "eval" / f"images-{images.resolve().name}"
-      _write(place, report, found, f"{len(found)} images of {images}", reporter)
-
-
-def _summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
-  values = {
-    name: {
-      "value": float(np.median([seed[name] for seed in seeds])),
-      "of_seeds": [seed[name] for seed in seeds],
-      "floor": metric.floor.get(name),
-    }
-    for name in seeds[0]
-  }
-  return {"settings": metric.settings, "values": values}
-
-
-def _values(report: dict) -> dict[str, dict]:
-  """The values of a report by full name, "classifier frechet"."""
-  return {
-    f"{metric} {name}": numbers
-    for metric, summary in report["metrics"].items()
-    for name, numbers in summary["values"].items()
-  }
-
-
-def _write(place: Path, report: dict, images: np.ndarray, head: str, reporter: reporting.Reporter) -> None:
-  with atomic.writing(place / "metrics.json") as file:
-    file.write(json.dumps(report, indent=2).encode() + b"\n")
-  pictures.save_png(place / "grid.png", pictures.grid(images[:GRID]))
-  rows = []
-  for name, numbers in _values(report).items():
-    spread = f"{min(numbers['of_seeds']):.4g} to {max(numbers['of_seeds']):.4g}"
-    floor = "" if numbers["floor"] is None else f"{numbers['floor']:.4g}"
-    rows.append((name, numbers["value"], spread, floor))
-  if rows:
-    reporter.line(f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}")
-  for name, found in report.get("likelihood", {}).items():
-    reporter.line(
-      f"{name}: {found['bits_per_dim']:.4f} +- {found['standard_error']:.4f} bits/dim on {found['images']} held-out "
-      f"images, {found['evaluations']:.0f} evaluations each"
-    )
-  reporter.line(f"written: {place / 'metrics.json'}, {place / 'grid.png'}")
-
-
-def _curve(place: Path, reports: list[dict]) -> None:
-  """Every value over the checkpoints, as CSV and a picture each."""
-  steps, names = [report["step"] for report in reports], list(_values(reports[0]))
-  lines = {name: [_values(report)[name]["value"] for report in reports] for name in names}
-  text = io.StringIO()
-  writer = csv.writer(text)
-  writer.writerow(["step", *names])
-  writer.writerows(zip(steps, *lines.values(), strict=True))
-  with atomic.writing(place / "curve.csv") as file:
-    file.write(text.getvalue().encode())
-  for name, y in lines.items():
-    pictures.curve(place / f"curve_{name.replace(' ', '_')}.png", steps, {name: y}, "step", name)
+      report.save(place, said, found)
+      reporter.line(report.table(said, f"{len(found)} images of {images}"))
+      reporter.line(f"written: {place / 'metrics.json'}")

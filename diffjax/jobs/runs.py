@@ -1,7 +1,8 @@
 """What training, sampling and evaluation share: devices, data, objects and the checkpoints of a workdir."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -9,9 +10,9 @@ from ml_collections import ConfigDict
 
 from diffjax import experiment, keys
 from diffjax.config import check, leaves
-from diffjax.data.source import Source
+from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
-from diffjax.jobs import workdir
+from diffjax.jobs import trained, workdir
 from diffjax.machine import consistency, parallel, state
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
@@ -19,7 +20,7 @@ from diffjax.machine.state import TrainState
 from diffjax.types import ConfigError, Params
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run:
   """A config on these devices in this workdir.
 
@@ -28,15 +29,33 @@ class Run:
     folder: the workdir.
     parallel: the devices.
     experiment: the objects of the config.
-    train, test: the two splits of the data.
+    fields: of the data.
+    examples: number of training examples.
   """
 
   config: ConfigDict
   folder: Path
   parallel: Parallel
   experiment: Experiment
-  train: Source
-  test: Source
+  fields: Mapping[str, Field]
+  examples: int
+
+  @functools.cached_property
+  def data(self) -> Source:
+    """The training data, which are not opened before they are asked for; those that the run was trained on.
+
+    Raises:
+      ConfigError: they are not there, or are others.
+    """
+    source = experiment.source(self.config, "train")
+    if workdir.has_run(self.folder) and workdir.has_checkpoints(self.folder):
+      workdir.require_data(self.folder, source.fingerprint)
+    return source
+
+  @functools.cached_property
+  def test(self) -> Source:
+    """The held-out data."""
+    return experiment.source(self.config, "test")
 
   @property
   def writes(self) -> bool:
@@ -48,22 +67,31 @@ class Run:
     settings = self.config.checkpoint
     return Checkpoints(self.folder / "checkpoints", settings.keep, settings.keep_every)
 
-  def _make(self) -> TrainState:
-    key = keys.seed(self.config.seed)
-    params = self.experiment.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
-    memory = self.experiment.start_memory()
-    return state.create(params, self.experiment.optimizer, self.config.train.ema, key, memory)
+  def _make(self, params: Params | None = None) -> TrainState:
+    key, made = keys.seed(self.config.seed), self.experiment
+    if params is None:
+      params = made.task.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
+    return state.create(params, made.optimizer, made.averages, key, made.task.start())
 
   def new_state(self) -> TrainState:
-    """The state before the first step."""
-    return self.parallel.init(self._make)
+    """The state before the first step: new parameters, or those of config.train.start.
+
+    Raises:
+      ConfigError: that run's parameters have other names or shapes.
+    """
+    place = self.config.train.start
+    if not place:
+      return self.parallel.init(self._make)
+    wanted = jax.eval_shape(self.experiment.task.init, jax.random.key(0))
+    params = trained.parameters(place, wanted, self.parallel)
+    return self.parallel.init(self._make, params)
 
   def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
     """The state of a checkpoint, where this run computes."""
     return checkpoints.restore(self.parallel.abstract(self._make), step)
 
   def trained(self, steps: str = "latest") -> Iterator[tuple[int, str, Params]]:
-    """Checkpoints' steps and the weights that config.sample names, with their name.
+    """Checkpoints' steps and the weights that config.sample names, with their name; nothing else is read.
 
     Args:
       steps: "latest", "all", or steps with commas between them.
@@ -73,22 +101,29 @@ class Run:
     """
     if not workdir.has_checkpoints(self.folder):
       raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
+    name = self.config.sample.weights
+    name = next(iter(self.experiment.averages)) if name == "average" else name
+    wanted = self.parallel.abstract(lambda: self.experiment.task.init(jax.random.key(0)))
     with self.checkpoints() as checkpoints:
-      there = checkpoints.steps()
-      named = {"latest": there[-1:], "all": there}
-      wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
-      if missing := set(wanted) - set(there):
-        raise ConfigError(
-          f"config.eval.checkpoints names step {min(missing)}, of which {self.folder} has no checkpoint; "
-          f"there are {', '.join(map(str, there))}."
-        )
-      for step in wanted:
-        name, params = self.experiment.sampling_weights(self.restore(checkpoints, step))
-        yield step, name, params
+      for step in chosen(checkpoints.steps(), steps, self.folder):
+        yield step, name, checkpoints.restore_weights(wanted, step, name)
+
+
+def chosen(there: list[int], steps: str, folder: Path) -> list[int]:
+  """Those of the steps that are there which are named; ConfigError where one is not."""
+  named = {"latest": there[-1:], "all": there}
+  wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
+  if missing := set(wanted) - set(there):
+    raise ConfigError(
+      f"step {min(missing)} is named, of which {folder} has no checkpoint; there are {', '.join(map(str, there))}."
+    )
+  return wanted
 
 
 def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   """Checks everything that can be checked before a compile.
+
+  Sampling and evaluation of a trained run need its workdir alone, unless something asks for the data.
 
   Args:
     config: the config.
@@ -102,17 +137,29 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   check(config)
   if workdir.has_run(folder):
     workdir.require_same(folder, config)
+  elif workdir.has_checkpoints(folder):
+    raise ConfigError(
+      f"--workdir={folder} holds checkpoints but no config.json, so that nobody knows of what. To train from their "
+      "weights put the config.json back, and name the workdir by --config.train.start in a new one."
+    )
   for place in (folder, *folder.parents):
     if place.exists() and not place.is_dir():
       raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
   settings = config.parallel
   devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
-  train = experiment.source(config, "train")
-  same = workdir.about(config) | {"data": train.fingerprint}
+  known = workdir.data_of(folder) if mode != "train" else None
+  source = None if known else experiment.source(config, "train")
+  fields, examples, fingerprint = known or (source.fields, len(source), source.fingerprint)
+  same = workdir.about(config) | {"data": fingerprint}
   command = {"--workdir": str(folder.absolute()), "--mode": mode}
   consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
   consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(same["config"])})
+  if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
+    workdir.require_data(folder, fingerprint)
+  made = experiment.create(config, fields, functools.partial(trained.trained, devices=devices))
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
-    workdir.require_data(folder, train.fingerprint)
-  made = experiment.create(config, tuple(train.image_shape), train.num_classes)
-  return Run(config, folder, devices, made, train, experiment.source(config, "test"))
+    workdir.require_uses(folder, made.uses)
+  run = Run(config, folder, devices, made, fields, examples)
+  if source:
+    run.__dict__["data"] = source  # where cached_property keeps it
+  return run

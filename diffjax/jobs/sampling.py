@@ -3,7 +3,7 @@
 Sample i draws from fold_in(key, i) and nothing else, so it is the same in every batch, on every device.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from ml_collections import ConfigDict
 
 from diffjax import keys
 from diffjax.experiment import Experiment
-from diffjax.jobs import runs
+from diffjax.jobs import results, runs
 from diffjax.machine import atomic, pictures, reporting
 from diffjax.machine.parallel import Parallel
-from diffjax.samplers import base
-from diffjax.types import Params
+from diffjax.types import ConfigError, Params
 
 COLUMNS = 10  # of the denoising strip, besides x_T
 STRIPS = 8
@@ -28,17 +27,16 @@ GRID = 256  # samples in a grid
 AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
 PROBED = 8  # samples a device in the batch by which the memory of a sample is found
 
+Samples = dict[str, np.ndarray]  # fields [n, ...]
 
-def labels_of(experiment: Experiment, index: np.ndarray) -> np.ndarray:
-  """The classes int32 [n] of samples [n]: config.sample.label, or all in turn; 0 where there are none."""
-  label = experiment.config.sample.label
-  if label is not None:
-    return np.full(len(index), label, np.int32)
-  return (index % max(experiment.num_classes, 1)).astype(np.int32)
+
+def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
+  """The field that is a picture, uint8 [n, H, W, C], or None."""
+  return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
 
 
 class Sampling:
-  """Draws samples with an experiment's sampler; one compile serves every number of steps and key.
+  """Draws samples as an experiment's task does; one compile serves every plan of one length and key.
 
   Attributes:
     batch_size: samples in a batch: config.sample's, or where that is 0 as many as fit the devices' memory.
@@ -52,119 +50,146 @@ class Sampling:
       parallel: the devices.
       most: samples that will be asked for together; a batch need not be larger, nor larger than leaves one for
         each that is walked at the same time.
+
+    Raises:
+      ConfigError: the task makes nothing.
     """
-    self._parallel = parallel
+    drawing = experiment.task.draw
+    if drawing is None:
+      raise ConfigError(f"config.task.name is {experiment.config.task.name!r}, which makes no samples.")
+    self._parallel, self._drawing, self._frozen = parallel, drawing, experiment.frozen
     self._at_once = AT_ONCE if parallel.platform == "cpu" and parallel.device_count == 1 else 1
-    self._grid, length = base.padded(experiment.grid)
-    self._last = int(length) - 1
-    shape, sampler, final = experiment.image_shape, experiment.sampler, experiment.config.sample.final
 
     def begin(shared, batch):
-      params, key = shared
-      sample_keys = keys.of_examples(key, batch["index"])
-      schedule = experiment.schedule_of(params)
-      return sampler.start(base.prior(schedule, sample_keys, shape, experiment.grid[0]))
+      params, frozen, key, plan = shared
+      return drawing.begin(params, frozen, plan, batch, keys.of_examples(key, batch["index"]))
 
     def advance(shared, batch):
-      params, key, grid, start, stop = shared
-      carry, schedule = batch["carry"], experiment.schedule_of(params)
-      denoiser = experiment.sampling_denoiser(params, batch["label"])
-      sample_keys = keys.of_examples(key, batch["index"])
-      carry = base.walk(denoiser, schedule, sampler, carry, grid, start, stop, sample_keys)
-      return carry, base.FINALS[final](denoiser, carry.x, grid[stop])
+      params, frozen, key, plan, start, stop = shared
+      sample_keys = keys.of_examples(key, batch["asked"]["index"])
+      return drawing.advance(params, frozen, plan, batch["asked"], sample_keys, batch["carry"], start, stop)
 
-    self._begin, self._advance = parallel.batched(begin), parallel.batched(advance)
+    def show(frozen, x):
+      finite = jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1)
+      return drawing.show(frozen, x), finite
+
+    self._begin, self._advance, self._show = map(parallel.batched, (begin, advance, show))
     batch_size = experiment.config.sample.batch_size
     if not batch_size:
       count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
-      params = jax.eval_shape(experiment.init, key)
-      batch = {name: jax.ShapeDtypeStruct((count,), jnp.int32) for name in ("index", "label")}
-      batch["carry"] = jax.eval_shape(begin, (params, key), batch)
-      shared = (params, key, self._grid, place, place)
-      batch_size = parallel.fitting(advance, shared, batch, self._at_once)
+      params = jax.eval_shape(experiment.task.init, key)
+      index = np.arange(count, dtype=np.int32)
+      asked = jax.eval_shape(lambda: {"index": index} | experiment.task.request(index, None))
+      shared = (params, self._frozen, key, drawing.plan)
+      batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
+      batch_size = parallel.fitting(advance, (*shared, place, place), batch, self._at_once)
     part = max(-(-most // self._at_once), min(most, STRIPS))
     self.batch_size = parallel.padded(min(batch_size, part))
 
   def walk(
-    self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray, stops: np.ndarray
+    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray], stops: np.ndarray
   ) -> Iterator[tuple[Array, Array]]:
-    """Walks one batch and stops at places of the grid.
+    """Walks one batch and stops at places of the plan.
 
     Args:
       params: the weights.
       key: of the whole draw.
-      index: [B] numbers of the samples.
-      labels: [B] their classes.
-      stops: ascending places in the grid.
+      asked: [B] "index", the numbers of the samples, and the fields that they ask for.
+      stops: ascending places.
 
     Yields:
-      x_t at the stop, and what `final` makes of it, both [B, H, W, C].
+      What is there at the stop, and the sample that it would be, both [B, ...].
     """
-    batch = {"index": jnp.asarray(index), "label": jnp.asarray(labels)}
-    carry, here = self._begin((params, key), batch), 0
+    asked = {name: jnp.asarray(values) for name, values in asked.items()}
+    shared = (params, self._frozen, key, self._drawing.plan)
+    carry, here = self._begin(shared, asked), 0
     for stop in stops:
-      shared = (params, key, self._grid, jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
-      carry, final = self._advance(shared, batch | {"carry": carry})
+      ends = (jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
+      carry, x, sample = self._advance((*shared, *ends), {"asked": asked, "carry": carry})
       here = stop
-      yield carry.x, final
+      yield x, sample
+
+  def _fields(self, x: Array) -> Samples:
+    """The fields of what a walk yields.
+
+    Raises:
+      ConfigError: some of it is not finite.
+    """
+    fields, finite = self._parallel.fetch(self._show(self._frozen, x))
+    if not finite.all():
+      raise ConfigError(
+        f"{np.sum(~finite)} of {len(finite)} samples are not finite; the network or the sampler is broken."
+      )
+    return fields
 
   def draw(
     self,
     params: Params,
     key: Key[Array, ""],
-    index: np.ndarray,
-    labels: np.ndarray,
+    asked: Mapping[str, np.ndarray],
     done: Callable[[int], Any] = lambda count: None,
-  ) -> np.ndarray:
-    """The samples `index` [n] of the classes `labels` [n], uint8 [n, H, W, C]; `done` hears their number."""
-    starts = range(0, len(index), self.batch_size)
+  ) -> Samples:
+    """The samples of `asked`, [n, ...] as in `walk`, by field; `done` hears their number."""
+    count = len(asked["index"])
+    starts = range(0, count, self.batch_size)
 
     def batch(start):
-      rows = np.minimum(np.arange(start, start + self.batch_size), len(index) - 1)
-      ((_, images),) = self.walk(params, key, index[rows], labels[rows], [self._last])
-      return pictures.to_uint8(self._parallel.fetch(images))
+      rows = np.minimum(np.arange(start, start + self.batch_size), count - 1)
+      part = {name: values[rows] for name, values in asked.items()}
+      ((_, samples),) = self.walk(params, key, part, [self._drawing.stops])
+      return self._fields(samples)
 
     parts, pool = [], ThreadPoolExecutor(self._at_once)
     try:
       for part in pool.map(batch, starts):
         parts.append(part)
         if len(parts) % self._at_once == 0 or len(parts) == len(starts):  # those walked together end together
-          done(min(len(parts) * self.batch_size, len(index)))
+          done(min(len(parts) * self.batch_size, count))
     finally:
       pool.shutdown(cancel_futures=True)
-    return np.concatenate(parts)[: len(index)]
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
-  def strip(self, params: Params, key: Key[Array, ""], index: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """x_T ... x_0 of the first samples of `index`: uint8 [S, n, H, W, C], clipped for viewing."""
-    stops = np.unique(np.linspace(0, self._last, COLUMNS).round().astype(int))
-    rows = np.minimum(np.arange(self.batch_size), len(index) - 1)
-    walked = list(self.walk(params, key, index[rows], labels[rows], stops))
-    steps = [x for x, _ in walked] + [walked[-1][1]]
-    return np.stack([pictures.to_uint8(self._parallel.fetch(x))[:STRIPS] for x in steps])[:, : len(index)]
+  def strip(self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """x_T ... x_0 of the first samples: uint8 [S, n, H, W, C], clipped for viewing; None where nothing is a picture."""
+    count = len(asked["index"])
+    stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
+    rows = np.minimum(np.arange(self.batch_size), count - 1)
+    walked = list(self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops))
+    steps = [image_of(self._fields(x)) for x in (*(x for x, _ in walked), walked[-1][1])]
+    return None if steps[0] is None else np.stack(steps)[:, : min(count, STRIPS)]
 
 
-def sample(config: ConfigDict, folder: Path) -> None:
-  """main.py's --mode=sample: images, a grid and a denoising strip in <workdir>/samples.
+def request(run: runs.Run, index: np.ndarray) -> Samples:
+  """What the samples of these numbers ask for, "index" with it."""
+  return {"index": index.astype(np.int32)} | run.experiment.task.request(index, run.data)
+
+
+def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
+  """main.py's --mode=sample: the samples' fields, a grid and a denoising strip.
+
+  Args:
+    config: the config.
+    folder: the workdir.
+    out: where they go; by default <workdir>/samples.
 
   Raises:
-    ConfigError: see run.start, and where nothing is trained yet.
+    ConfigError: see runs.start, and where nothing is trained yet.
   """
   run = runs.start(config, folder, "sample")
-  ((step, weights, params),) = run.trained()
-  settings = config.sample
+  settings = run.config.sample
+  ((step, weights, params),) = run.trained(str(settings.checkpoint or "latest"))
   sampling, key = Sampling(run.experiment, run.parallel, settings.count), keys.seed(settings.seed)
-  index = np.arange(settings.count)
-  labels = labels_of(run.experiment, index)
+  asked = request(run, np.arange(settings.count))
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
-    show = lambda count: reporter.progress(count, settings.count, {})
-    images = sampling.draw(params, key, index, labels, show)
-    strip = sampling.strip(params, key, index, labels)
+    samples = sampling.draw(params, key, asked, lambda count: reporter.progress(count, settings.count, {}))
+    strip = sampling.strip(params, key, asked)
     if not run.writes:
       return
-    place = folder / "samples"
-    name = f"{step:08d}_{settings.sampler}_{len(run.experiment.grid)}_seed{settings.seed}"
+    place = out or folder / "samples"
+    name = results.name_of_samples(run, step, weights)
     with atomic.writing(place / f"{name}.npz") as file:
-      np.savez(file, images=images, labels=labels)
-    pictures.save_png(place / f"{name}_grid.png", pictures.grid(images[:GRID]))
-    pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
-    reporter.line(f"{len(images)} samples of step {step}, {weights} weights: {place / name}*.png, .npz")
+      np.savez(file, **samples, **{f: v for f, v in asked.items() if f not in (*samples, "index")})
+    if strip is not None:
+      pictures.save_png(place / f"{name}_grid.png", pictures.grid(image_of(samples)[:GRID]))
+      pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
+    reporter.line(f"{settings.count} samples of step {step}, {weights} weights: {place / name}*")

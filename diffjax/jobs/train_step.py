@@ -1,11 +1,11 @@
 """The training step, a pure function.
 
-    g = grad of mean over the batch of the objective                                                  (1)
-    params <- params + update(g),   ema <- rate ema + (1 - rate) params                               (2)
+    g = grad of mean over the batch of the task's loss                                                (1)
+    params <- params + update(g),   average <- rate average + (1 - rate) params                       (2)
 
 The step's key is fold_in(state.key, step) and every draw hangs on an example's place in the global batch, so
 that a step can be repeated alone, on any number of devices, in any number of accumulated parts. So does what
-is remembered of the losses (times.py): every part puts its own into their places in the global batch.
+a task remembers of its losses: every part puts its own into their places in the global batch.
 """
 
 from collections.abc import Callable
@@ -18,39 +18,10 @@ import optax
 from diffjax import keys
 from diffjax.experiment import Experiment
 from diffjax.machine.state import TrainState
-from diffjax.times import TimesOf
-from diffjax.types import Batch, Labels, Params, PerExample, Pixels
+from diffjax.types import Params, PerExample
 
 Mean = Callable[[Any], Any]  # averages a pytree over whatever parts the batch is cut into
-
-
-def to_x0(images: Pixels, draws: keys.Draws, flip: bool) -> Batch:
-  """uint8 [B, H, W, C] to float32 in [-1, 1], each flipped left to right with probability 1/2 if asked."""
-  x0 = images.astype(jnp.float32) / 127.5 - 1
-  if not flip:
-    return x0
-  mirrored = keys.uniform(draws.keys("flip")) < 0.5
-  return jnp.where(mirrored[:, None, None, None], x0[:, :, ::-1], x0)
-
-
-def to_cond(labels: Labels, draws: keys.Draws, null: int, dropout: float) -> Labels:
-  """Labels [B], each replaced by the null class with probability `dropout`."""
-  dropped = keys.uniform(draws.keys("label")) < dropout
-  return jnp.where(dropped, null, labels)
-
-
-def losses(
-  experiment: Experiment, params: Params, times: TimesOf, batch: dict, draws: keys.Draws
-) -> PerExample:
-  """The loss of every example, [B]."""
-  config = experiment.config
-  x0 = to_x0(batch["image"], draws, config.data.flip)
-  x0, augment = experiment.augmentation.apply(x0, draws)
-  cond = None
-  if experiment.num_classes:
-    cond = to_cond(batch["label"], draws, experiment.num_classes, config.objective.label_dropout)
-  schedule = experiment.schedule_of(params)
-  return experiment.objective(times)(experiment.apply(params, augment), schedule, x0, cond, draws)
+Gathered = Callable[[Params], Params]  # the parameters to compute with, of those of the state
 
 
 def placed(values: PerExample, draws: keys.Draws) -> PerExample:
@@ -64,26 +35,24 @@ def _in_parts(batch: dict, parts: int) -> dict:
   return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tuple[TrainState, dict]]:
-  """The pure step (state, batch, mean) -> (state, metrics), equations (1) and (2).
+def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
+  """The pure step (state, frozen, batch, mean, gathered) -> (state, metrics), equations (1) and (2).
 
-  `batch` holds image uint8 [B, H, W, C], label int32 [B] and index int32 [B], the places in the global batch.
-  Metrics are float32 scalars: loss, grad_norm (before clipping), update_norm
-  and learning_rate.
+  `frozen` holds the parameters of other runs and `batch` the data's fields [B, ...] with "index" int32 [B], the places
+  in the global batch. Metrics are float32 scalars: loss, grad_norm (before clipping), update_norm, learning_rate, and
+  the means of what the task logs.
   """
-  config, memory = experiment.config.train, experiment.memory
+  config, task = experiment.config.train, experiment.task
 
-  def step(state, batch, mean):
-    key, times = jax.random.fold_in(state.key, state.step), memory.times(state.memory)
+  def step(state, frozen, batch, mean: Mean, gathered: Gathered = lambda params: params):
+    key = jax.random.fold_in(state.key, state.step)
     remembers = bool(jax.tree.leaves(state.memory))
 
     def loss(params, part):
-      draws = keys.Draws(key, part["index"], config.batch_size)
-      each = losses(experiment, params, times, part, draws)
-      if not remembers:
-        return jnp.mean(each), ()
-      t, density = times(experiment.schedule_of(params), draws)
-      return jnp.mean(each), (placed(t, draws), placed(each * density, draws))
+      draws = keys.Draws(key, part["index"], config.batch_size, state.step)
+      found = task.loss(gathered(params), gathered(frozen), part, draws, state.memory)
+      seen = jax.tree.map(lambda values: placed(values, draws), found.seen) if remembers else ()
+      return jnp.mean(found.each), (seen, jax.tree.map(jnp.mean, dict(found.logs)))
 
     evaluate = jax.value_and_grad(loss, has_aux=True)
 
@@ -97,34 +66,36 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
       shapes = jax.eval_shape(evaluate, state.params, jax.tree.map(lambda x: x[0], parts))
       found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
       found = jax.tree.map(lambda x: x / config.accumulate, found)
-    (value, seen), gradient = mean(found)
+    (value, (seen, logs)), gradient = mean(found)
     updates, opt_state = experiment.optimizer.update(gradient, state.opt_state, state.params)
+    for player, rate in task.rates.items():
+      updates |= {player: jax.tree.map(lambda update, rate=rate: rate * update, updates[player])}
     params = optax.apply_updates(state.params, updates)
 
     def averaged(old, rate):
-      rate = experiment.ema_rate(state.step, rate)
       return jax.tree.map(lambda o, p: o + (1 - rate) * (p - o), old, params)
 
-    ema = {name: averaged(old, float(name)) for name, old in state.ema.items()}
+    ema = {name: averaged(state.ema[name], rate(state.step)) for name, rate in experiment.averages.items()}
     metrics = {
       "loss": value,
       "grad_norm": optax.tree.norm(gradient),
       "update_norm": optax.tree.norm(updates),
       "learning_rate": experiment.learning_rate(state.step),
+      **logs,
     }
-    remembered = memory.recorded(state.memory, *seen) if remembers else state.memory
-    return TrainState(state.step + 1, params, ema, opt_state, state.key, remembered), metrics
+    memory = task.record(state.memory, seen) if remembers else state.memory
+    return TrainState(state.step + 1, params, ema, opt_state, state.key, memory), metrics
 
   return step
 
 
-def make_chunk(step: Callable) -> Callable[[TrainState, dict, Mean], tuple[TrainState, dict]]:
+def make_chunk(step: Callable) -> Callable[..., tuple[TrainState, dict]]:
   """Several steps as one: batches [K, B, ...] and metrics [K]."""
 
-  def chunk(state, batches, mean):
+  def chunk(state, frozen, batches, mean: Mean, gathered: Gathered = lambda params: params):
     if jax.tree.leaves(batches)[0].shape[0] == 1:  # no loop: XLA's CPU convolutions are slow inside one
-      state, metrics = step(state, jax.tree.map(lambda x: x[0], batches), mean)
+      state, metrics = step(state, frozen, jax.tree.map(lambda x: x[0], batches), mean, gathered)
       return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(lambda state, batch: step(state, batch, mean), state, batches)
+    return jax.lax.scan(lambda state, batch: step(state, frozen, batch, mean, gathered), state, batches)
 
   return chunk

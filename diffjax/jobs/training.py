@@ -23,7 +23,7 @@ from diffjax.data.pipeline import batches
 from diffjax.jobs import runs, workdir
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Sampling, labels_of
+from diffjax.jobs.sampling import Sampling, image_of, request
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import consistency, parallel, pictures, reporting
 from diffjax.machine.checkpoint import Checkpoints
@@ -108,7 +108,8 @@ class Interval:
     Raises:
       RunError: a loss, a gradient or an update was not finite.
     """
-    steps = {name: np.concatenate([p[name] for p in jax.device_get(self.parts)]) for name in self.parts[0]}
+    fetched = jax.device_get(self.parts)
+    steps = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
     finite = np.all([np.isfinite(steps[name]) for name in ("loss", "grad_norm", "update_norm")], axis=0)
     if not finite.all():
       at = int(np.argmin(finite))
@@ -125,27 +126,31 @@ class Interval:
 
 
 class Pictures:
-  """Grids of samples, denoising strips and held-out losses during training, from the same noise each time."""
+  """Grids of samples, denoising strips and held-out numbers during training, from the same noise each time."""
 
   def __init__(self, run: Run):
     """See Sampling for what is compiled here."""
-    config = run.config
-    self._run, self._sampling = run, Sampling(run.experiment, run.parallel, config.log.samples)
-    self._index = np.arange(config.log.samples)
-    count = min(config.log.held_out, len(run.test))
-    rows = run.test.read(np.arange(count)) if count else None
-    made = rows and HeldOut(run.experiment, run.parallel, rows["image"], rows["label"])
-    self._held_out = made or (lambda state: {})
+    config, task = run.config, run.experiment.task
+    self._run, self._sampling = run, None
+    if task.draw:
+      self._sampling = Sampling(run.experiment, run.parallel, config.log.samples)
+      self._asked = request(run, np.arange(config.log.samples))
+    count = min(config.log.held_out, len(run.test)) if config.log.held_out else 0
+    rows = run.test.read(np.arange(count), task.fields) if count else None
+    self._held_out = HeldOut(run.experiment, run.parallel, rows) if rows else lambda state: {}
 
   def report(self, state: TrainState, step: int, reporter: reporting.Reporter) -> None:
     """Draws, saves and logs them."""
     if held_out := self._held_out(state):
       reporter.metrics(step, held_out)
-    weights, params = self._run.experiment.sampling_weights(state)
-    key, labels = keys.seed(self._run.config.sample.seed), labels_of(self._run.experiment, self._index)
-    samples = pictures.grid(self._sampling.draw(params, key, self._index, labels))
-    strip = pictures.strip(self._sampling.strip(params, key, self._index, labels))
-    if self._run.writes:
+    if self._sampling is None:
+      return
+    weights, params = self._run.experiment.weights(state)
+    key = keys.seed(self._run.config.sample.seed)
+    images = image_of(self._sampling.draw(params, key, self._asked))
+    strip = self._sampling.strip(params, key, self._asked)
+    if self._run.writes and images is not None:
+      samples, strip = pictures.grid(images), pictures.strip(strip)
       folder = self._run.folder / "samples"
       pictures.save_png(folder / f"grid_{step:08d}.png", samples)
       pictures.save_png(folder / f"strip_{step:08d}.png", strip)
@@ -185,7 +190,7 @@ def _train(run: Run) -> None:
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
     if run.writes:
-      workdir.save(folder, config, run.train.fingerprint)
+      workdir.save(folder, config, run.data, run.experiment.uses)
     if start is not None and start >= config.train.steps:
       return reporter.line(f"{folder} is finished: step {start} of {config.train.steps}.")
     state = run.new_state() if start is None else run.restore(checkpoints, start)
@@ -198,7 +203,7 @@ def _headline(run: Run, state: TrainState, start: int | None) -> str:
   count = int(parameter_overview.count_parameters(state.params))  # of scalars alone it is a float
   devices = f"{run.parallel.device_count} x {run.parallel.platform}, {run.parallel.mode}"
   verb = "training" if start is None else f"going on from step {start}"
-  return f"{verb}: {count:,} parameters, {len(run.train):,} images, {devices}, workdir {run.folder}"
+  return f"{verb}: {count:,} parameters, {len(run.data):,} examples, {devices}, workdir {run.folder}"
 
 
 def _loop(
@@ -229,7 +234,8 @@ def _loop(
       reporter.progress(at, total, latest)
 
   reading = batches(
-    run.train,
+    run.data,
+    run.experiment.task.fields,
     seed=config.seed,
     start_step=start,
     batch_size=batch_size,
@@ -238,7 +244,7 @@ def _loop(
   )
   with reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
-      state, metrics = take(state, devices.place(next(ahead), batch_size))
+      state, metrics = take(state, run.experiment.frozen, devices.place(next(ahead), batch_size))
       interval.parts.append(metrics)
       report()
       stop = heard()

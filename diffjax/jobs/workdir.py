@@ -9,23 +9,18 @@ import hashlib
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffjax.config import from_resolved, leaves, resolved
+from diffjax.config import free, from_resolved, leaves, resolved
+from diffjax.data.source import Field, Source
 from diffjax.machine import atomic
 from diffjax.types import ConfigError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
-# What a run may change while it goes on; all else decides its numbers.
-FREE = (
-  *("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache"),
-  *("data.image_folder.path", "data.image_folder.cache_dir"),  # memory decides what is hashed
-  *("data.tfds.data_dir", "data.tfds.memory", "data.tfds.cache_dir"),
-)
 MAY_GROW = "train.steps"
 
 
@@ -58,10 +53,41 @@ def commit(*besides: str) -> str | None:
   return f"{head}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else head
 
 
-def save(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
-  """Writes config.json, with the fingerprint of the training data."""
+def save(workdir: Path, config: ConfigDict, source: Source, uses: Mapping[str, str]) -> None:
+  """Writes config.json, with what the training data are and the fingerprints of the runs that are used."""
+  data = {
+    "data": source.fingerprint,
+    "examples": len(source),
+    "fields": {name: field._asdict() for name, field in source.fields.items()},
+    "uses": dict(uses),
+  }
   with atomic.writing(workdir / "config.json") as file:
-    file.write(json.dumps(about(config) | {"data": fingerprint}, indent=2).encode() + b"\n")
+    file.write(json.dumps(about(config) | data, indent=2).encode() + b"\n")
+
+
+def _saved(workdir: Path) -> dict[str, Any]:
+  return json.loads((workdir / "config.json").read_text())
+
+
+def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
+  """Fields, number and fingerprint of the data that a workdir's run was trained on; None where there is none."""
+  if not has_run(workdir) or "fields" not in (saved := _saved(workdir)):
+    return None
+  fields = {
+    name: Field(tuple(each["shape"]), each["dtype"], each["classes"])
+    for name, each in saved["fields"].items()
+  }
+  return fields, saved["examples"], saved["data"]
+
+
+def require_uses(workdir: Path, uses: Mapping[str, str]) -> None:
+  """Raises ConfigError if a run that a workdir's run was trained with has other weights now."""
+  for place, trained_with in _saved(workdir).get("uses", {}).items():
+    if uses.get(place, trained_with) != trained_with:
+      raise ConfigError(
+        f"--workdir={workdir} holds a run that was trained with the weights {trained_with} of {place!r}, and there "
+        f"are others now ({uses[place]}): it was trained further, or anew. Name the checkpoint by {place}@STEP."
+      )
 
 
 def load(workdir: Path) -> ConfigDict:
@@ -120,7 +146,7 @@ def has_checkpoints(workdir: Path) -> bool:
 
 def require_data(workdir: Path, fingerprint: str) -> None:
   """Raises ConfigError if the run of a workdir was trained on other data."""
-  trained_on = json.loads((workdir / "config.json").read_text()).get("data", fingerprint)
+  trained_on = _saved(workdir).get("data", fingerprint)
   if trained_on != fingerprint:
     raise ConfigError(
       f"--workdir={workdir} holds a run that was trained on other data (fingerprint {trained_on}, and here "
@@ -135,7 +161,8 @@ def require_same(workdir: Path, config: ConfigDict) -> None:
     return
   if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":
     old[MAY_GROW] = new[MAY_GROW]
-  paths = [path for path in sorted({*old, *new}) if not path.startswith(FREE)]
+  may_change = free(config)
+  paths = [path for path in sorted({*old, *new}) if not may_change(path)]
   changes = [path for path in paths if old.get(path) != new.get(path)]
   if changes:
     listed = "; ".join(f"config.{p} is {new.get(p)!r} here and {old.get(p)!r} there" for p in changes[:5])

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from diffjax.machine.state import TrainState, fingerprint
-from diffjax.types import RunError
+from diffjax.types import Params, RunError
 
 LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds pages to them
 
@@ -94,12 +94,41 @@ class Checkpoints:
     except Exception as error:
       said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
       raise RunError(self._damaged(step, f"it cannot be read ({said})")) from error
-    wanted = found.about["checksums"]
-    got = jax.device_get(fingerprint(found.state))
+    self._require_whole(step, found.state, found.about["checksums"])
+    return TrainState(**found.state)
+
+  def restore_weights(self, abstract: Params, step: int, weights: str) -> Params:
+    """The raw parameters of a step's state, or one of its averages; the rest of it is not read.
+
+    Args:
+      abstract: their shapes, types and shardings.
+      step: one of `steps()`.
+      weights: "raw", or the name of an average.
+
+    Raises:
+      RunError: as `restore`.
+    """
+    tree = {"params": abstract} if weights == "raw" else {"ema": {weights: abstract}}
+    where = ocp.checkpoint_utils.construct_restore_args(tree)
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    try:
+      found = reader.restore(
+        self._folder / str(step) / "state",
+        args=ocp.args.PyTreeRestore(item=tree, restore_args=where, partial_restore=True),
+      )
+      about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
+    except Exception as error:
+      said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
+      raise RunError(self._damaged(step, f"its {weights} weights cannot be read ({said})")) from error
+    self._require_whole(step, found, about["checksums"])
+    return found["params"] if weights == "raw" else found["ema"][weights]
+
+  def _require_whole(self, step: int, found: Any, wanted: dict[str, int]) -> None:
+    """Raises RunError if a restored array's checksum is another than when it was saved."""
+    got = jax.device_get(fingerprint(found))
     wrong = [name for name in got if wanted.get(name) != int(got[name])]
     if wrong:
       raise RunError(self._damaged(step, f"the bytes of {wrong[0]} are not those that were saved"))
-    return TrainState(**found.state)
 
   def _damaged(self, step: int, why: str) -> str:
     others = [other for other in self.steps() if other != step]

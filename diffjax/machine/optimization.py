@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffjax.ranges import Count, NotNegative, Positive, Rate, Share
+from diffjax.ranges import Count, NotNegative, Positive, Rate, Share, checked
 
 
 def adam(b1: Rate = 0.9, b2: Rate = 0.999, eps: Positive = 1e-8) -> optax.GradientTransformation:
@@ -40,7 +40,7 @@ def adamw(
   return optax.chain(adam(b1, b2, eps), optax.add_decayed_weights(weight_decay, matrices))
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = checked({"adam": adam, "adamw": adamw})
 
 
 def constant(warmup: int, steps: int) -> optax.Schedule:
@@ -63,7 +63,9 @@ def rsqrt(warmup: int, steps: int, timescale: Count = 10_000) -> optax.Schedule:
   return lambda step: jnp.sqrt(timescale / jnp.maximum(step, timescale))
 
 
-DECAYS: dict[str, Callable[..., optax.Schedule]] = {"constant": constant, "cosine": cosine, "rsqrt": rsqrt}
+DECAYS: dict[str, Callable[..., optax.Schedule]] = checked(
+  {"constant": constant, "cosine": cosine, "rsqrt": rsqrt}
+)
 
 
 def learning_rate(peak: float, warmup: int, decay: optax.Schedule) -> optax.Schedule:

@@ -120,10 +120,10 @@ class Parallel:
       spec.pop()
     return NamedSharding(self.mesh, P(*spec))
 
-  def init(self, make: Callable[[], Any]) -> Any:
-    """The result of a function without arguments, a state, computed where it will live."""
-    where = jax.tree.map(lambda x: self.of_state(x.shape), jax.eval_shape(make))
-    return jax.jit(make, out_shardings=where, compiler_options=self.compiling("once"))()
+  def init(self, make: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function, a state, computed where it will live."""
+    where = jax.tree.map(lambda x: self.of_state(x.shape), jax.eval_shape(make, *arguments))
+    return jax.jit(make, out_shardings=where, compiler_options=self.compiling("once"))(*arguments)
 
   def abstract(self, make: Callable[[], Any]) -> Any:
     """Shapes, types and shardings of what `init` returns."""
@@ -174,7 +174,7 @@ class Parallel:
     return jax.tree.map(put, batch)
 
   def train(self, chunk: Callable) -> Callable:
-    """Compiles (state, batches, mean) -> (state, metrics); the state is donated.
+    """Compiles (state, frozen, batches) -> (state, metrics); the state is donated.
 
     Args:
       chunk: a pure function over [K, B, ...] batches; `mean` averages a pytree over whatever parts the batch
@@ -182,24 +182,24 @@ class Parallel:
     """
     if self.mode == "jit":
 
-      def whole(state, batches):
-        state, metrics = chunk(state, batches, lambda tree: tree)
+      def whole(state, frozen, batches):
+        state, metrics = chunk(state, frozen, batches, lambda tree: tree)
         stay = lambda x: jax.lax.with_sharding_constraint(x, self.of_state(x.shape))
         everywhere = lambda x: jax.lax.with_sharding_constraint(x, self.replicated())
         return jax.tree.map(stay, state), jax.tree.map(everywhere, metrics)
 
       return jax.jit(whole, donate_argnums=0, compiler_options=self.compiling("often"))
 
-    def share(state, batches):
-      return chunk(state, batches, lambda tree: jax.lax.pmean(tree, DATA))
+    def share(state, frozen, batches):
+      return chunk(state, frozen, batches, lambda tree: jax.lax.pmean(tree, DATA))
 
     devices = list(self.mesh.devices.flat)
-    mapped = jax.pmap(share, DATA, in_axes=(None, 1), out_axes=None, devices=devices, donate_argnums=0)
+    mapped = jax.pmap(share, DATA, in_axes=(None, None, 1), out_axes=None, devices=devices, donate_argnums=0)
     local = len([d for d in devices if d.process_index == self.process_index])
 
-    def run(state, batches):
+    def run(state, frozen, batches):
       parts = lambda x: x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])
-      return mapped(state, jax.tree.map(parts, batches))
+      return mapped(state, frozen, jax.tree.map(parts, batches))
 
     return run
 

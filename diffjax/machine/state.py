@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, UInt32
 
-from diffjax.ranges import Positive
 from diffjax.types import Params
 
 
@@ -26,10 +25,10 @@ class TrainState:
   Attributes:
     step: number of steps taken.
     params: the parameters.
-    ema: exponential moving averages of the parameters, one a rate, by the rate's name.
+    ema: moving averages of the parameters, by name.
     opt_state: optax's state.
     key: the seed's key, constant; the key of a step is fold_in(key, step).
-    memory: what the drawing of times remembers (times.py), () for nothing.
+    memory: what the task remembers of its losses, () for nothing.
   """
 
   step: Int[Array, ""]
@@ -43,38 +42,20 @@ class TrainState:
 def create(
   params: Params,
   optimizer: optax.GradientTransformation,
-  ema_rates: tuple[float, ...],
+  averages: Iterable[str],
   key: Key[Array, ""],
   memory: Any = (),
 ) -> TrainState:
-  """The state before the first step; every average starts at the parameters themselves."""
+  """The state before the first step; every average, named here, starts at the parameters themselves."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     # Copies: a donated buffer must not stand twice in one state.
-    ema={str(rate): jax.tree.map(jnp.copy, params) for rate in ema_rates},
+    ema={name: jax.tree.map(jnp.copy, params) for name in averages},
     opt_state=optimizer.init(params),
     key=key,
     memory=memory,
   )
-
-
-def constant_rate(step: Int[Array, ""], rate: float) -> float:
-  """No warm-up: the rate itself from step 0 (Ho et al. 2020)."""
-  return rate
-
-
-def warmed_rate(step: Int[Array, ""], rate: float) -> Array:
-  """min(rate, (1 + step) / (10 + step)): short averages early in training (TensorFlow's num_updates)."""
-  return jnp.minimum(rate, (1 + step) / (10 + step))
-
-
-def half_life_rate(step: Int[Array, ""], rate: float, share: Positive = 0.05) -> Array:
-  """min(rate, 2^(-1 / (share step))): a half-life of at most `share` of the steps so far (EDM's code)."""
-  return jnp.minimum(rate, jnp.exp2(-1 / (share * jnp.maximum(step, 1e-9))))
-
-
-EMA_WARMUPS: dict[str, Callable] = {"none": constant_rate, "ramp": warmed_rate, "half_life": half_life_rate}
 
 
 @jax.jit

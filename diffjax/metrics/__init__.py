@@ -1,8 +1,8 @@
-"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options).
+"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options), with Sources.
 
 The parts serve by themselves too:
 
-    weights = load()                                                    # weights.py
+    weights = load()                                                    # inception_weights.py
     extract = extractor(weights.variables, "pytorch")                   # inception.py
     out = extract(images)                                               # uint8 [N, H, W, C], any N
     moments = Moments.empty(POOL3).add(out.pool3)                       # moments.py; merge() across processes
@@ -14,8 +14,11 @@ from collections.abc import Callable
 
 from diffjax.metrics import agreement, perceptual
 from diffjax.metrics.metric import Metric
+from diffjax.ranges import checked
 
-METRICS: dict[str, Callable[..., Metric]] = {
-  "classifier": agreement.metric,
-  "inception": perceptual.metric,
-}
+METRICS: dict[str, Callable[..., Metric]] = checked(
+  {
+    "classifier": agreement.metric,
+    "inception": perceptual.metric,
+  }
+)

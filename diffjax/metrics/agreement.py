@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
-from diffjax.metrics.classifier import Classifier, train_classifier
+from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
@@ -21,7 +21,7 @@ LARGEST = 100_000
 
 
 def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
-  rows = source.read(np.arange(len(source)))
+  rows = source.read(np.arange(len(source)), ("image", "label"))
   return rows["image"], rows["label"]
 
 
@@ -32,7 +32,8 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     ConfigError: the set carries no labels, is too large for a classifier trained in seconds, or has a split
       that is too small for a Fréchet distance.
   """
-  if not train.num_classes:
+  classes = train.fields["label"].classes if "label" in train.fields else 0
+  if not classes:
     raise ConfigError("config.eval.metrics names 'classifier', but the data carry no labels; leave it out.")
   if len(train) > LARGEST:
     raise ConfigError(
@@ -47,17 +48,23 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
       )
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
-  judge = train_classifier(images, labels, train.num_classes)
-  reference = _moments(judge, held_out)
+  judge = train_classifier(images, labels, classes)
+  reference = _moments(judge.features(held_out))
 
-  def score(samples, asked):
-    if len(samples) < 2:
-      raise ConfigError(f"a Fréchet distance needs at least 2 samples, and there are {len(samples)}.")
-    values = {"frechet": frechet_distance(_moments(judge, samples), reference)}
-    return values if asked is None else values | {"agreement": judge.accuracy(samples, asked)}
+  def features(samples, asked):
+    found, labels = {"features": judge.features(samples["image"])}, asked.get("label")
+    return found if labels is None else found | {"agrees": judge.agrees(samples["image"], labels)}
+
+  def score(found):
+    if len(found["features"]) < 2:
+      raise ConfigError(
+        f"a Fréchet distance needs at least 2 samples, and there are {len(found['features'])}."
+      )
+    values = {"frechet": frechet_distance(_moments(found["features"]), reference)}
+    return values | ({"agreement": float(np.mean(found["agrees"]))} if "agrees" in found else {})
 
   floor = {
-    "frechet": frechet_distance(_moments(judge, images), reference),
+    "frechet": frechet_distance(_moments(judge.features(images)), reference),
     "agreement": judge.accuracy(held_out, held_out_labels),
   }
   settings = {
@@ -65,9 +72,8 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     "reference": f"test split, {test.fingerprint}",
     "trained_on": train.fingerprint,
   }
-  return Metric(score, floor, settings)
+  return Metric(("image",), features, score, floor, settings)
 
 
-def _moments(judge: Classifier, images: np.ndarray) -> Moments:
-  features = judge.features(images)
+def _moments(features: np.ndarray) -> Moments:
   return Moments.empty(features.shape[1]).add(features)

@@ -1,21 +1,34 @@
 """What a metric of samples is."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+
+Fields = Mapping[str, np.ndarray]  # each [n, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
   """A way to judge samples, made once from the data.
 
+  Samples come shard by shard, and only their features are kept: `score(features(...))` of all shards, each array
+  joined along its first axis, so that many samples are never one array.
+
   Attributes:
-    score: (images uint8 [N, H, W, C], the labels int32 [N] that were asked for, or None) -> values by name.
+    fields: of the samples that it needs.
+    features: (samples, what they asked for) -> arrays [n, ...] by name.
+    score: features of all samples -> values by name.
     floor: for some of the names, the value that real held-out data get.
     settings: what the values depend on besides the samples.
   """
 
-  score: Callable[[np.ndarray, np.ndarray | None], dict[str, float]]
+  fields: tuple[str, ...]
+  features: Callable[[Fields, Fields], dict[str, np.ndarray]]
+  score: Callable[[Fields], dict[str, float]]
   floor: dict[str, float]
   settings: dict[str, object]
+
+  def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:
+    """The values of samples that are at hand as a whole."""
+    return self.score(self.features(samples, asked))

@@ -81,20 +81,29 @@ def metric(
     if value in values or (value == "fid" and "fid_infinity" in values)
   }
 
-  def score(images, labels):
-    found = extract(images)
-    out = {}
+  kept = {
+    "pool3": any(name in values for name in ("fid", "fid_infinity", *PAIRED)),
+    "spatial": "sfid" in values,
+    "logits": "inception_score" in values,
+  }
+
+  def features(samples, asked):
+    found = extract(samples["image"])
+    return {name: getattr(found, name) for name, needed in kept.items() if needed}
+
+  def score(found):
+    out, count = {}, len(next(iter(found.values())))
     for value, kind in (("fid", "pool3"), ("sfid", "spatial")):
       if value in values:
-        out |= _frechet(fid_name(len(images), value), getattr(found, kind), gaussians[kind], bootstrap_draws)
+        out |= _frechet(fid_name(count, value), found[kind], gaussians[kind], bootstrap_draws)
     if any(name in values for name in PAIRED):
       settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest)
-      out |= _paired(values, found.pool3, _first(train, len(images), extract, settings))
+      out |= _paired(values, found["pool3"], _first(train, count, extract, settings))
     if "fid_infinity" in values:
-      fit = fid_infinity(found.pool3, gaussians["pool3"].gaussian, smallest=len(images) // 2)
+      fit = fid_infinity(found["pool3"], gaussians["pool3"].gaussian, smallest=count // 2)
       out |= {"fid_infinity": fit.value, "fid_infinity_standard_error": fit.standard_error}
     if "inception_score" in values:
-      out["inception_score"] = inception_score(found.logits).value
+      out["inception_score"] = inception_score(found["logits"]).value
     return out
 
   settings = {
@@ -103,7 +112,7 @@ def metric(
     "published_weights": loaded.published,
     "reference": {kind: about(gaussian) for kind, gaussian in gaussians.items()},
   }
-  return Metric(score, {}, settings)
+  return Metric(("image",), features, score, {}, settings)
 
 
 def about(gaussian: reference.Reference) -> dict[str, object]:
@@ -129,7 +138,7 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
   if (found := reference.load_or_none(place)) is not None:
     return found
   moments = None
-  for batch in in_order(train, 1024):
+  for batch in in_order(train, 1024, ("image",)):
     features = getattr(extract(batch["image"]), kind)
     moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
     print(f"reference features: {moments.count} of {len(train)}", file=sys.stderr, flush=True)
@@ -144,7 +153,7 @@ def _first(train: Source, count: int, extract, settings: reference.Settings) -> 
   place = reference.place(settings).with_suffix(f".{count}.npy")
   found = cache.load(place, count)
   if found is None:
-    found = extract(train.read(np.arange(count))["image"]).pool3
+    found = extract(train.read(np.arange(count), ("image",))["image"]).pool3
     cache.save(place, found)
   return found
 

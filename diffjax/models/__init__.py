@@ -1,9 +1,15 @@
-"""The networks, by the name that a config gives them."""
+"""The networks, by the name that a config gives them.
+
+MODELS answer with x's shape but for its channels, ENCODERS with a vector. Each is called as
+
+    MODELS[name](out_channels=C, conditions=((name, embed), ...), dtype="float32", **options)
+    net.apply({"params": params}, x [B, ..., c], time [B], {name: value}, dropout keys [B] or None)
+"""
 
 from diffjax.models.dit import DiT
+from diffjax.models.encoder import UNetEncoder
 from diffjax.models.unet import UNet
+from diffjax.ranges import checked
 
-MODELS = {
-  "unet": UNet,
-  "dit": DiT,
-}
+MODELS = checked({"unet": UNet, "dit": DiT})
+ENCODERS = checked({"unet_encoder": UNetEncoder})

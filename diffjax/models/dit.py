@@ -7,55 +7,30 @@
           h += gate_2 mlp(norm(h) (1 + scale_2) + shift_2)                                          (2)
   out     norm(h) (1 + scale) + shift, and a dense layer back to patches.
 
-The embedding is that of the time plus that of the class. The dense layers of shift, scale and gate and the
+The embedding is that of the time plus those of the conditions. Their tokens are attended to between (1) and (2),
+h += attention(norm(h), tokens). The dense layers of shift, scale and gate and the
 last one start at zero, so that at first every block is the identity and the output is 0. Norms are layer
 norms without parameters of their own.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float
 
-from diffjax.models.layers import DTYPES, Dense, Dropout, initialiser, sinusoids
+from diffjax.models.attention import MultiHeadAttention
+from diffjax.models.conditioning import Conditioning, Embeds, Widths
+from diffjax.models.layers import DTYPES, Dense, Dropout
 from diffjax.ranges import Count, Positive, Rate
-from diffjax.types import ConfigError, Keys, Labels, PerExample
+from diffjax.types import ConfigError, Keys, PerExample
 
 TIME_CHANNELS = 256  # of the sines and cosines of the time
-
-
-class Embedding(nn.Module):
-  """Time, and the class and the augmentation where there are any, as a vector of `channels`.
-
-  Attributes:
-    channels: of the output.
-    num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
-    time_scale: factor on the time.
-    augment_labels: how many numbers say what was done to an image; 0: none.
-  """
-
-  channels: int
-  num_classes: int
-  time_scale: float
-  augment_labels: int = 0
-
-  @nn.compact
-  def __call__(
-    self, time: PerExample, cond: Labels | None, augment: Float[Array, "b a"] | None = None
-  ) -> Float[Array, "b d"]:
-    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, TIME_CHANNELS)
-    if self.augment_labels:
-      told = jnp.zeros((*time.shape, self.augment_labels)) if augment is None else augment
-      emb += nn.Dense(TIME_CHANNELS, use_bias=False, kernel_init=initialiser(), name="augment")(told)
-    emb = Dense(self.channels, name="dense_0")(emb)
-    emb = Dense(self.channels, name="dense_1")(nn.swish(emb))
-    if self.num_classes:
-      rows = nn.initializers.normal(0.02)
-      emb += nn.Embed(self.num_classes + 1, self.channels, embedding_init=rows, name="classes")(cond)
-    return emb
 
 
 def norm(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
@@ -82,9 +57,13 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "b n c"], emb: Float[Array, "b e"], keys: Keys | None
+    self,
+    x: Float[Array, "b n c"],
+    emb: Float[Array, "b e"],
+    tokens: tuple[Float[Array, "b l d"], Bool[Array, "b l"]] | None,
+    keys: Keys | None,
   ) -> Float[Array, "b n c"]:
-    """x [B, N, C] and emb [B, E], which is swish of the embedding, to [B, N, C]."""
+    """x [B, N, C], emb [B, E], which is swish of the embedding, and tokens with their mask, to [B, N, C]."""
     channels = x.shape[-1]
     parts = jnp.split(Dense(6 * channels, 0.0, name="modulation")(emb)[:, None], 6, axis=-1)
 
@@ -94,6 +73,9 @@ class Block(nn.Module):
       return x + (gate * h).astype(self.dtype)
 
     x = branch(x, *parts[:3], self._attention, "dropout_0")
+    if tokens is not None:
+      cross = MultiHeadAttention(self.heads, init_scale=0.0, dtype=self.dtype, name="cross")
+      x += cross(norm(x).astype(self.dtype), tokens[0].astype(self.dtype), tokens[1])
     return branch(x, *parts[3:], self._mlp, "dropout_1")
 
   def _attention(self, h):
@@ -110,7 +92,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-  """The network; `apply({"params": p}, x, time, cond, keys, augment)`, as the U-Net's.
+  """The network; `apply({"params": p}, x, time, cond, keys)`, as the U-Net's.
 
   The defaults are DiT-S/2. DiT-B is 768 channels and 12 heads, DiT-L 1024, 24 blocks and 16 heads, DiT-XL
   1152, 28 blocks and 16 heads.
@@ -123,9 +105,8 @@ class DiT(nn.Module):
     mlp_ratio: hidden channels of an mlp per channel.
     dropout: rate in [0, 1), in every block; the paper has none.
     out_channels: 3 for RGB; 6 where a variance is learned too.
-    num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
-      num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
-    augment_labels: how many numbers tell of an augmentation, 0 where there is none.
+    conditions: what it is told besides the time, (name, how it is embedded) of each. Their vectors join the time's
+      embedding, their tokens are attended to in every block, and their planes join the patches.
     dtype: one of DTYPES, of dense layers and the tensors between them. Parameters, norms, the embedding,
       the last dense layer and the output are float32.
     remat: whether the inside of a block is computed again in the backward pass rather than kept.
@@ -139,8 +120,7 @@ class DiT(nn.Module):
   mlp_ratio: Positive = 4.0
   dropout: Rate = 0.0
   out_channels: int = 3
-  num_classes: int = 0
-  augment_labels: int = 0
+  conditions: Embeds = ()
   dtype: str = "float32"
   remat: bool = False
   time_scale: Positive = 1.0
@@ -150,36 +130,39 @@ class DiT(nn.Module):
     self,
     x: Float[Array, "b h w c"],
     time: PerExample,
-    cond: Labels | None = None,
+    cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-    augment: Float[Array, "b a"] | None = None,
   ) -> Float[Array, "b h w d"]:
     """The network's output for noisy images.
 
     Args:
       x: [B, H, W, C]; H and W divisible by patch.
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
-      cond: class labels [B], given if and only if num_classes > 0.
+      cond: the value [B, ...] of each condition by its name.
       keys: [B] keys of the examples' dropout masks; None for no dropout.
-      augment: what was done to the images [B, augment_labels]; None for nothing, which is zeros.
 
     Returns:
       float32 [B, H, W, out_channels].
 
     Raises:
-      ConfigError: if an attribute is out of range or does not fit the image, or if cond does not
-        fit num_classes.
+      ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
+        conditions.
     """
-    check(self, x.shape[1], x.shape[2], cond is not None)
+    check(self, x.shape[1], x.shape[2])
     make_block = nn.remat(Block) if self.remat else Block
-    fields = (self.channels, self.num_classes, self.time_scale, self.augment_labels)
-    emb = nn.swish(Embedding(*fields, name="embedding")(time, cond, augment))
+    widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
+    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    emb = nn.swish(seen.vector)
+    if seen.planes is not None:
+      x = jnp.concatenate([x, seen.planes], axis=-1)
     rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
 
     h = Dense(self.channels, dtype=self.dtype, name="patches")(patches(x, self.patch))
     h += jnp.asarray(positions(rows, columns, self.channels), self.dtype)
     for i in range(self.blocks):
-      h = make_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")(h, emb, keys)
+      h = make_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")(
+        h, emb, seen.tokens, keys
+      )
     shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
     h = norm(h) * (1 + scale) + shift
     h = Dense(self.patch**2 * self.out_channels, 0.0, name="out")(h)
@@ -210,8 +193,8 @@ def positions(rows: int, columns: int, channels: int) -> np.ndarray:
   return np.concatenate([wave(a) for a in angles for wave in (np.sin, np.cos)], axis=1).astype(np.float32)
 
 
-def check(net: DiT, height: int, width: int, labelled: bool) -> None:
-  """Raises ConfigError if an attribute is out of range or does not fit the images or the labels."""
+def check(net: DiT, height: int, width: int) -> None:
+  """Raises ConfigError if an attribute is out of range or does not fit the images."""
   if net.patch < 1 or height % net.patch or width % net.patch:
     raise ConfigError(
       f"patch={net.patch} must be positive and divide the image's sides, but it is {height}x{width}; "
@@ -230,12 +213,3 @@ def check(net: DiT, height: int, width: int, labelled: bool) -> None:
     raise ConfigError(f"dropout={net.dropout} must be at least 0 and less than 1.")
   if net.dtype not in DTYPES:
     raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
-  if labelled and not net.num_classes:
-    raise ConfigError(
-      "num_classes=0 makes an unconditional model, but cond was given: leave it out, or set num_classes."
-    )
-  if net.num_classes and not labelled:
-    raise ConfigError(
-      f"num_classes={net.num_classes} makes a conditional model, but cond is missing: give the"
-      f" label of every example ({net.num_classes} for none)."
-    )

@@ -21,13 +21,17 @@ has 1e-10 of the usual variance), so that at first every branch adds nothing and
 For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 parameters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float
 
+from diffjax.models.attention import MultiHeadAttention
+from diffjax.models.conditioning import Conditioning, Embeds, Widths
 from diffjax.models.layers import (
   DTYPES,
   Conv,
@@ -35,47 +39,12 @@ from diffjax.models.layers import (
   Dropout,
   GroupNorm,
   downsample,
-  initialiser,
-  sinusoids,
   upsample,
 )
 from diffjax.ranges import Count, Positive, Rate
-from diffjax.types import ConfigError, Keys, Labels, PerExample
+from diffjax.types import ConfigError, Keys, PerExample
 
 RESAMPLES = ("conv", "block")
-
-
-class Embedding(nn.Module):
-  """Time, and the class and the augmentation where there are any, as a vector of 4 * channels.
-
-  Attributes:
-    channels: of the sinusoids.
-    num_classes: of the table, which has one row more, the last, for the null class; 0: no table.
-    time_scale: factor on the time.
-    augment_labels: how many numbers say what was done to an image; 0: none.
-  """
-
-  channels: int
-  num_classes: int
-  time_scale: float
-  augment_labels: int = 0
-
-  @nn.compact
-  def __call__(
-    self, time: PerExample, cond: Labels | None, augment: Float[Array, "b a"] | None = None
-  ) -> Float[Array, "b d"]:
-    width = 4 * self.channels
-    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, self.channels)
-    if self.augment_labels:
-      told = jnp.zeros((*time.shape, self.augment_labels)) if augment is None else augment
-      emb += nn.Dense(self.channels, use_bias=False, kernel_init=initialiser(), name="augment")(told)
-    emb = Dense(width, name="dense_0")(emb)
-    emb = Dense(width, name="dense_1")(nn.swish(emb))
-    if self.num_classes:
-      # Rows from N(0, 1), as in Dhariwal & Nichol 2021. A label beyond the table gives NaN.
-      rows = nn.initializers.normal(1.0)
-      emb += nn.Embed(self.num_classes + 1, width, embedding_init=rows, name="classes")(cond)
-    return emb
 
 
 class ResBlock(nn.Module):
@@ -139,8 +108,24 @@ class Attention(nn.Module):
     return (x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)) * self.scale
 
 
+class CrossAttention(nn.Module):
+  """Attention from all pixels to the tokens of the conditions, added to the input; attributes as Attention's."""
+
+  heads: int
+  dtype: str
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], tokens: Float[Array, "b l d"], mask: Bool[Array, "b l"]
+  ) -> Float[Array, "b h w c"]:
+    y = GroupNorm(dtype=self.dtype, name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
+    attention = MultiHeadAttention(self.heads, init_scale=0.0, dtype=self.dtype, name="attention")
+    return (x + attention(y, tokens.astype(self.dtype), mask).reshape(x.shape)) * self.scale
+
+
 class UNet(nn.Module):
-  """The network; `apply({"params": p}, x, time, cond, keys, augment)`.
+  """The network; `apply({"params": p}, x, time, cond, keys)`.
 
   Attributes:
     channels: at level 0; even and at least 4.
@@ -151,9 +136,8 @@ class UNet(nn.Module):
     heads: of every attention; a divisor of the channels where attention is.
     dropout: rate in [0, 1), in every residual block.
     out_channels: 3 for RGB; 6 where a variance is learned too.
-    num_classes: 0 for an unconditional model. Otherwise labels are 0..num_classes - 1, and
-      num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
-    augment_labels: how many numbers tell of an augmentation, 0 where there is none.
+    conditions: what it is told besides the time, (name, how it is embedded) of each. Their vectors join the time's
+      embedding, to their tokens every attention is followed by one more, and their planes join the input.
     dtype: one of DTYPES, of convolutions, dense layers and the tensors between them. Parameters,
       the statistics of norms, softmax, the time embedding, the last convolution and the output are
       float32.
@@ -175,8 +159,7 @@ class UNet(nn.Module):
   heads: Count = 1
   dropout: Rate = 0.1
   out_channels: int = 3
-  num_classes: int = 0
-  augment_labels: int = 0
+  conditions: Embeds = ()
   dtype: str = "float32"
   remat: bool = False
   time_scale: Positive = 1.0
@@ -189,31 +172,33 @@ class UNet(nn.Module):
     self,
     x: Float[Array, "b h w c"],
     time: PerExample,
-    cond: Labels | None = None,
+    cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-    augment: Float[Array, "b a"] | None = None,
   ) -> Float[Array, "b h w d"]:
     """The network's output for noisy images.
 
     Args:
       x: [B, H, W, C]; H and W divisible by 2^(levels - 1).
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
-      cond: class labels [B], given if and only if num_classes > 0.
+      cond: the value [B, ...] of each condition by its name.
       keys: [B] keys of the examples' dropout masks; None for no dropout.
-      augment: what was done to the images [B, augment_labels]; None for nothing, which is zeros.
 
     Returns:
       float32 [B, H, W, out_channels].
 
     Raises:
-      ConfigError: if an attribute is out of range or does not fit the image, or if cond does not
-        fit num_classes.
+      ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
+        conditions.
     """
-    check(self, x.shape[1], x.shape[2], cond is not None)
+    check(self, x.shape[1], x.shape[2])
     make_block = nn.remat(ResBlock) if self.remat else ResBlock
     make_attention = nn.remat(Attention) if self.remat else Attention
-    fields = (self.channels, self.num_classes, self.time_scale, self.augment_labels)
-    emb = nn.swish(Embedding(*fields, name="embedding")(time, cond, augment))
+    make_cross = nn.remat(CrossAttention) if self.remat else CrossAttention
+    widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
+    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    emb = nn.swish(seen.vector)
+    if seen.planes is not None:
+      x = jnp.concatenate([x, seen.planes], axis=-1)
 
     def block(h, channels, name, resample=None):
       return make_block(channels, self.dropout, self.dtype, self.skip_scale, resample, name=name)(
@@ -221,7 +206,10 @@ class UNet(nn.Module):
       )
 
     def attend(h, name):
-      return make_attention(self.heads, self.dtype, self.skip_scale, name=name)(h)
+      h = make_attention(self.heads, self.dtype, self.skip_scale, name=name)(h)
+      if seen.tokens is None:
+        return h
+      return make_cross(self.heads, self.dtype, self.skip_scale, name=f"{name}_cross")(h, *seen.tokens)
 
     def stage(h, level, name, attends=True):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
@@ -258,19 +246,10 @@ class UNet(nn.Module):
     return Conv(self.out_channels, init_scale=0.0, name="conv_out")(h)
 
 
-def check(net: UNet, height: int, width: int, labelled: bool) -> None:
-  """Raises ConfigError if an attribute is out of range or does not fit the images or the labels."""
+def check(net: UNet, height: int, width: int) -> None:
+  """Raises ConfigError if an attribute is out of range or does not fit the images."""
   _check_attributes(net)
   _check_image(net, height, width)
-  if labelled and not net.num_classes:
-    raise ConfigError(
-      "num_classes=0 makes an unconditional model, but cond was given: leave it out, or set num_classes."
-    )
-  if net.num_classes and not labelled:
-    raise ConfigError(
-      f"num_classes={net.num_classes} makes a conditional model, but cond is missing: give the"
-      f" label of every example ({net.num_classes} for none)."
-    )
 
 
 def _check_attributes(net: UNet) -> None:
@@ -286,8 +265,6 @@ def _check_attributes(net: UNet) -> None:
     raise ConfigError(f"blocks={net.blocks} must be at least 1.")
   if not 0 <= net.dropout < 1:
     raise ConfigError(f"dropout={net.dropout} must be at least 0 and less than 1.")
-  if net.num_classes < 0:
-    raise ConfigError(f"num_classes={net.num_classes} must be 0 (unconditional) or the number of classes.")
   if net.dtype not in DTYPES:
     raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
   if net.resample not in RESAMPLES:

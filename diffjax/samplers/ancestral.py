@@ -16,7 +16,6 @@ from typing import Annotated
 import jax.numpy as jnp
 
 from diffjax import keys as draws
-from diffjax import ranges
 from diffjax.denoisers import Estimate
 from diffjax.gaussian import expand, learned_variance, posterior_mean, posterior_variance, transition_variance
 from diffjax.ranges import one_of
@@ -32,7 +31,7 @@ def _fixed(variance: Callable) -> Callable:
 def _learned(schedule: Schedule, s: Times, t: Times, estimate: Estimate) -> Batch:
   if estimate.var_frac is None:
     raise ConfigError(
-      "config.sample.ancestral.variance is 'learned', but the model learns no variance; choose 'fixed_small' or "
+      "variance is 'learned', but the model learns no variance; choose 'fixed_small' or "
       "'fixed_large', or train with the objective 'hybrid'."
     )
   return learned_variance(schedule, estimate.var_frac, s, t)
@@ -46,8 +45,7 @@ VARIANCES: dict[str, Callable[[Schedule, Times, Times, Estimate], Batch]] = {
 
 
 def ancestral(variance: Annotated[str, one_of(VARIANCES)] = "fixed_large") -> Sampler:
-  """The ancestral sampler; `variance` is one of VARIANCES, else a ConfigError."""
-  ranges.check("sample.ancestral.variance", variance, one_of(VARIANCES))
+  """The ancestral sampler; `variance` is one of VARIANCES."""
 
   def step(denoiser, schedule, carry, t, s, keys):
     estimate = denoiser(carry.x, t)

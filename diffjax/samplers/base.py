@@ -90,10 +90,19 @@ def leave_last(denoiser: Denoiser, xt: Batch, t: Times) -> Batch:
   return xt
 
 
-FINALS: dict[str, Callable[[Denoiser, Batch, Times], Batch]] = {
-  "denoise": denoise_last,
-  "none": leave_last,
-}
+class Final(NamedTuple):
+  """What ends a sample.
+
+  Attributes:
+    sample: (denoiser, x_t, t at the grid's end) -> the sample.
+    evaluations: calls of the denoiser.
+  """
+
+  sample: Callable[[Denoiser, Batch, Times], Batch]
+  evaluations: int
+
+
+FINALS: dict[str, Final] = {"denoise": Final(denoise_last, 1), "none": Final(leave_last, 0)}
 
 
 def sample(
@@ -126,4 +135,4 @@ def sample(
   sample_keys = keys.of_examples(key, index)
   carry = sampler.start(prior(schedule, sample_keys, shape, grid[0]))
   carry = walk(denoiser, schedule, sampler, carry, grid, 0, length - 1, sample_keys)
-  return FINALS[final](denoiser, carry.x, grid[length - 1])
+  return FINALS[final].sample(denoiser, carry.x, grid[length - 1])

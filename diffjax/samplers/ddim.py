@@ -13,13 +13,10 @@ from diffjax import keys as draws
 from diffjax.gaussian import expand, posterior_variance
 from diffjax.ranges import Share
 from diffjax.samplers.base import Carry, Sampler
-from diffjax.types import ConfigError
 
 
 def ddim(eta: Share = 0.0) -> Sampler:
-  """The DDIM sampler with noise level eta in [0, 1], else a ConfigError."""
-  if not 0 <= eta <= 1:
-    raise ConfigError(f"config.sample.ddim.eta is {eta}; it must be between 0 and 1.")
+  """The DDIM sampler with noise level eta in [0, 1]."""
 
   def step(denoiser, schedule, carry, t, s, keys):
     x = carry.x

@@ -43,10 +43,10 @@ def _heun(denoiser: Denoiser, schedule: Schedule, x: Batch, t: Times, s: Times) 
   return first + expand(jnp.where(interior, span / 2, 0), x) * change
 
 
-def _churned(name, solver, churn, sigma_min, sigma_max, noise_scale):
+def _churned(solver, churn, sigma_min, sigma_max, noise_scale):
   if sigma_min > sigma_max:
     raise ConfigError(
-      f"config.sample.{name}.sigma_min is {sigma_min} and sigma_max {sigma_max}; sigma_min <= sigma_max is needed."
+      f"sigma_min is {sigma_min} and sigma_max {sigma_max}; sigma_min <= sigma_max is needed."
     )
 
   def step(denoiser, schedule, carry, t, s, keys):
@@ -81,7 +81,7 @@ def euler(
   Raises:
     ConfigError: sigma_min above sigma_max.
   """
-  step = _churned("euler", _euler, churn, sigma_min, sigma_max, noise_scale)
+  step = _churned(_euler, churn, sigma_min, sigma_max, noise_scale)
   return Sampler(step, order=None if churn else 1, deterministic=churn == 0)
 
 
@@ -92,5 +92,5 @@ def heun(
   noise_scale: NotNegative = 1.0,
 ) -> Sampler:
   """Heun's method, EDM's sampler; the arguments are those of `euler`."""
-  step = _churned("heun", _heun, churn, sigma_min, sigma_max, noise_scale)
+  step = _churned(_heun, churn, sigma_min, sigma_max, noise_scale)
   return Sampler(step, order=None if churn else 2, deterministic=churn == 0, evaluations=2)

@@ -11,10 +11,12 @@ t = 1, to there.
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 
-from diffjax.ranges import NotNegative, Positive
+from diffjax import ranges
+from diffjax.ranges import NotNegative, Positive, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError
 
@@ -26,12 +28,12 @@ def _of_rows(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
 def _need_table(schedule: Schedule, name: str, steps: int) -> int:
   if schedule.steps is None:
     raise ConfigError(
-      f"config.sample.grid is {name!r}, which walks the rows of a table, but the schedule is continuous; "
+      f"grid is {name!r}, which walks the rows of a table, but the schedule is continuous; "
       "choose 'uniform' or 'logsnr'."
     )
   if not 1 <= steps <= schedule.steps:
     raise ConfigError(
-      f"config.sample.steps is {steps}; with the grid {name!r} it must lie between 1 and the schedule's "
+      f"steps is {steps}; with the grid {name!r} it must lie between 1 and the schedule's "
       f"{schedule.steps} steps."
     )
   return schedule.steps
@@ -39,7 +41,7 @@ def _need_table(schedule: Schedule, name: str, steps: int) -> int:
 
 def _need_two(name: str, steps: int) -> None:
   if steps < 2:
-    raise ConfigError(f"config.sample.steps is {steps}; the grid {name!r} needs at least 2.")
+    raise ConfigError(f"steps is {steps}; the grid {name!r} needs at least 2.")
 
 
 def leading(schedule: Schedule, steps: int) -> np.ndarray:
@@ -51,7 +53,7 @@ def leading(schedule: Schedule, steps: int) -> np.ndarray:
   rows = _need_table(schedule, "leading", steps)
   if steps == 1 or rows < 2 * steps < 2 * rows:
     raise ConfigError(
-      f"config.sample.steps is {steps}; the grid 'leading' would start at row {steps - 1} of the schedule's {rows}. "
+      f"steps is {steps}; the grid 'leading' would start at row {steps - 1} of the schedule's {rows}. "
       f"Give it 2 to {rows // 2} steps or all {rows}, or choose 'trailing'."
     )
   return _of_rows(schedule, np.arange(steps) * (rows // steps))
@@ -88,14 +90,14 @@ def _in_ratio(
   without_signal = schedule.ends_without_signal
   if without_signal and not sigma_max:
     raise ConfigError(
-      f"config.sample.{name}.sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
+      "sigma_max must be given: the schedule has no signal left at t = 1 (alpha = 0), where "
       "sigma / alpha is infinite. 80 is EDM's."
     )
   start = math.log(sigma_max) if sigma_max else first
   stop = math.log(sigma_min) if sigma_min else last
   if not last - 1e-5 <= stop < start <= first + 1e-5:
     raise ConfigError(
-      f"config.sample.{name} runs from sigma / alpha = {math.exp(start):.6g} to {math.exp(stop):.6g}, which must "
+      f"sigma_max: the grid runs from sigma / alpha = {math.exp(start):.6g} to {math.exp(stop):.6g}, which must "
       f"fall and lie within the schedule's {math.exp(first):.6g} to {math.exp(last):.6g}."
     )
   grid = np.array(schedule.t_of(-2 * spacing(start, stop, steps - without_signal)), np.float64)
@@ -126,8 +128,6 @@ def karras(
   sigma_max: NotNegative = 0.0,
 ) -> np.ndarray:
   """r^(1 / rho) evenly spaced (Karras et al. 2022, eq. 5); they may fall between the rows of a table."""
-  if not rho > 0:
-    raise ConfigError(f"config.sample.karras.rho is {rho}; it must be positive, and 7 is usual.")
 
   def spacing(start, stop, count):
     return rho * np.log(np.linspace(math.exp(start / rho), math.exp(stop / rho), count))
@@ -144,15 +144,13 @@ ALIGNED: dict[str, tuple[float, ...]] = {
 }
 
 
-def align_your_steps(schedule: Schedule, steps: int, table: str = "stable_diffusion") -> np.ndarray:
+def align_your_steps(
+  schedule: Schedule, steps: int, table: Annotated[str, one_of(ALIGNED)] = "stable_diffusion"
+) -> np.ndarray:
   """One of ALIGNED, log-linearly interpolated from its 11 values to `steps`.
 
   It starts at the table's first value, not at t = 1, and ends at its last; the schedule's own ends if nearer.
   """
-  if table not in ALIGNED:
-    raise ConfigError(
-      f"config.sample.align_your_steps.table is {table!r}; it must be one of {', '.join(ALIGNED)}."
-    )
   _need_two("align_your_steps", steps)
   log_ratio = np.log(ALIGNED[table])
   place = np.linspace(0, len(log_ratio) - 1, steps)
@@ -165,37 +163,37 @@ def custom(
 ) -> np.ndarray:
   """The times given, or those of the values of sigma / alpha given."""
   if bool(times) == bool(sigmas):
-    raise ConfigError(
-      "config.sample.grid is 'custom': give either sample.custom.times or sample.custom.sigmas."
-    )
+    raise ConfigError("times or sigmas must be given, and not both.")
   if steps != len(times or sigmas):
     raise ConfigError(
-      f"config.sample.steps is {steps}, but the custom grid has {len(times or sigmas)} times; they must agree."
+      f"steps is {steps}, but the custom grid has {len(times or sigmas)} times; they must agree."
     )
   if sigmas:
     return _decreasing("custom", np.array(schedule.t_of(-2 * np.log(np.asarray(sigmas))), np.float64))
   if not schedule.t_min <= min(times) or not max(times) <= 1:
-    raise ConfigError(f"config.sample.custom.times must lie in [{schedule.t_min}, 1], where the schedule is.")
+    raise ConfigError(f"times must lie in [{schedule.t_min}, 1], where the schedule is.")
   return _decreasing("custom", np.asarray(times, np.float64))
 
 
 def _decreasing(name: str, grid: np.ndarray) -> np.ndarray:
   if not np.all(np.diff(grid) < 0):
     raise ConfigError(
-      f"the times of sample.grid {name!r} must fall, but on this schedule they are "
+      f"grid is {name!r}, whose times must fall, but on this schedule they are "
       f"{', '.join(f'{t:.4g}' for t in grid)}."
     )
   return grid
 
 
-GRIDS: dict[str, Callable[..., np.ndarray]] = {
-  "leading": leading,
-  "trailing": trailing,
-  "quadratic": quadratic,
-  "uniform": uniform,
-  "logsnr": logsnr,
-  "karras": karras,
-  "exponential": exponential,
-  "align_your_steps": align_your_steps,
-  "custom": custom,
-}
+GRIDS: dict[str, Callable[..., np.ndarray]] = ranges.checked(
+  {
+    "leading": leading,
+    "trailing": trailing,
+    "quadratic": quadratic,
+    "uniform": uniform,
+    "logsnr": logsnr,
+    "karras": karras,
+    "exponential": exponential,
+    "align_your_steps": align_your_steps,
+    "custom": custom,
+  }
+)

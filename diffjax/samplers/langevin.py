@@ -19,16 +19,16 @@ On Gaussian data whose x_s has variance V it settles at the variance V / (1 - st
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from diffjax import keys as draws
 from diffjax.gaussian import expand, implied_eps, sum_dims
-from diffjax.ranges import Count, Positive, Whole
+from diffjax.ranges import Count, Positive, Whole, one_of
 from diffjax.samplers import ancestral, sde
 from diffjax.samplers.base import Carry, Sampler
-from diffjax.types import ConfigError
 
 
 def _shrink(denoiser, schedule, carry, t, s, keys):
@@ -65,7 +65,9 @@ def _corrected(predict: Callable, corrections: int, size: Callable) -> Callable:
 
 
 def predictor_corrector(
-  predictor: str = "reverse_diffusion", corrections: Whole = 1, snr: Positive = 0.16
+  predictor: Annotated[str, one_of(PREDICTORS)] = "reverse_diffusion",
+  corrections: Whole = 1,
+  snr: Positive = 0.16,
 ) -> Sampler:
   """Predictor-corrector sampling.
 
@@ -74,10 +76,6 @@ def predictor_corrector(
     corrections: Langevin steps after each step of the predictor.
     snr: the signal-to-noise ratio of equation (2): 0.16 for their VE, 0.01 to 0.2 for others.
   """
-  if predictor not in PREDICTORS:
-    raise ConfigError(
-      f"config.sample.predictor_corrector.predictor is {predictor!r}, but it must be one of {', '.join(PREDICTORS)}."
-    )
 
   def size(schedule, t, s, score, noise):
     alpha_t, alpha_s = schedule.alpha_sigma(t)[0], schedule.alpha_sigma(s)[0]

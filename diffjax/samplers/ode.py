@@ -14,45 +14,20 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
-from diffjax.denoisers import Denoiser
+from diffjax.denoisers import per_example
 from diffjax.gaussian import expand
-from diffjax.ranges import Count, above, at_least
+from diffjax.ranges import Count, above, at_least, one_of
 from diffjax.samplers.base import Carry, Sampler
-from diffjax.types import Batch, ConfigError, PerExample
 
 SOLVERS = {"dopri5": "Dopri5", "tsit5": "Tsit5", "bosh3": "Bosh3", "dopri8": "Dopri8"}  # diffrax's names
-
-
-def _per_example(denoiser: Denoiser, x: Batch, t: PerExample):
-  """The denoiser as a function of one example, to be called under vmap only, and the arrays that it needs.
-
-  A denoiser is bound to the conditions of its batch, so that it cannot be mapped over single examples:
-  under vmap the function calls it once, with all of them.
-  """
-  closed = jax.make_jaxpr(lambda x, t: denoiser(x, t).x0)(x, t)
-
-  @custom_vmap
-  def estimate(x, t, arrays):
-    return x  # the shape alone: the rule below is what runs
-
-  @estimate.def_vmap
-  def rule(size, batched, x, t, arrays):
-    x, t = (
-      v if b else jnp.broadcast_to(v, (size, *v.shape)) for v, b in zip((x, t), batched[:2], strict=True)
-    )
-    return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, arrays))(x, t)[0], True
-
-  return estimate, closed.consts
 
 
 def adaptive_ode(
   rtol: Annotated[ArrayLike, at_least(0)] = 1e-5,
   atol: Annotated[ArrayLike, above(0)] = 1e-5,
-  solver: str = "dopri5",
+  solver: Annotated[str, one_of(SOLVERS)] = "dopri5",
   max_steps: Count = 4096,
 ) -> Sampler:
   """The adaptive solver (Song et al. 2021, section 4.3, have RK45 with these tolerances).
@@ -65,21 +40,16 @@ def adaptive_ode(
   """
   import diffrax  # which takes half a second, and no other sampler needs it
 
-  if solver not in SOLVERS:
-    raise ConfigError(
-      f"config.sample.adaptive_ode.solver is {solver!r}, but it must be one of {', '.join(SOLVERS)}."
-    )
-
   def step(denoiser, schedule, carry, t, s, keys):
     x = carry.x
     t, s = (jnp.broadcast_to(jnp.asarray(u, x.dtype), x.shape[:1]) for u in (t, s))
-    estimate, arrays = _per_example(denoiser, x, t)
+    estimate, arrays = per_example(lambda x, t: denoiser(x, t).x0, x, t)
 
     def velocity(phi, y, arrays):
       cos, sin = jnp.maximum(jnp.cos(phi), jnp.finfo(y.dtype).tiny), jnp.sin(phi)
       u = schedule.t_of(2 * (jnp.log(cos) - jnp.log(sin)))
       alpha, sigma = schedule.alpha_sigma(u)
-      return (cos * y - estimate(y * jnp.sqrt(alpha**2 + sigma**2), u, arrays)) / sin
+      return (cos * y - estimate(arrays, y * jnp.sqrt(alpha**2 + sigma**2), u)) / sin
 
     def solve(y, start, end):
       solution = diffrax.diffeqsolve(

@@ -1,0 +1,176 @@
+"""Conditions: what a network is told besides x_t, each from fields of the batch.
+
+    label    a class, one row of a table; its null is the table's last row
+    vector   an embedding, as a vector and as tokens; its null is zeros
+    augment  what was done to a training image; made by the augmentation, at sampling nothing was
+
+All conditions of an example are dropped by one draw, each at its own rate (Ho & Salimans 2022, algorithm 1).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from diffjax import keys
+from diffjax.data.source import Field, Source
+from diffjax.keys import Draws
+from diffjax.models.conditioning import Embed, OnTime, Projected, Table
+from diffjax.ranges import Share, Whole, checked
+from diffjax.spaces import field_of
+from diffjax.types import ConfigError, Data
+
+DROP = "label"  # the name of the draw that drops
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+  """What a network is told.
+
+  Attributes:
+    value: (fields, draws, or None outside training) -> a pytree [B, ...].
+    null: value -> the value that says nothing, of the same shapes; None: it is never left out.
+    embed: a network's widths -> the module from values to Embedded.
+    request: (numbers [n] of the samples, the training data or None) -> the fields that samples ask for.
+    fields: of the data that it needs.
+    dropout: share of the training examples for which it is left out.
+    classes: that its value is one of; 0 where it is no class.
+  """
+
+  value: Callable[[Data, Draws | None], Any]
+  null: Callable[[Any], Any] | None
+  embed: Embed
+  request: Callable[[np.ndarray, Source | None], dict[str, np.ndarray]]
+  fields: tuple[str, ...] = ()
+  dropout: float = 0.0
+  classes: int = 0
+
+
+Conditions = Mapping[str, Condition]
+
+
+def label(
+  fields: Mapping[str, Field], field: str = "label", dropout: Share = 0.0, request: int | None = None
+) -> Condition:
+  """A class.
+
+  Args:
+    fields: of the data.
+    field: an int32 one with classes.
+    dropout: share of the training labels replaced by the null class, for guidance.
+    request: the class of every sample; by default all in turn.
+  """
+  classes = field_of(fields, field, "int32").classes
+  if not classes or fields[field].shape:
+    raise ConfigError(f"field is {field!r}, which holds no classes.")
+  if request is not None and not 0 <= request < classes:
+    raise ConfigError(f"request is {request}; the data's classes are 0 to {classes - 1}.")
+
+  def asked(index, source):
+    each = index % classes if request is None else np.full(len(index), request)
+    return {field: each.astype(np.int32)}
+
+  return Condition(
+    value=lambda data, draws: data[field],
+    null=lambda value: jnp.full_like(value, classes),
+    embed=functools.partial(Table, classes + 1, name="classes"),
+    request=asked,
+    fields=(field,),
+    dropout=dropout,
+    classes=classes,
+  )
+
+
+def vector(
+  fields: Mapping[str, Field],
+  field: str = "embedding",
+  scale: float = 1.0,
+  tokens: Whole = 0,
+  dropout: Share = 0.0,
+) -> Condition:
+  """An embedding.
+
+  Args:
+    fields: of the data.
+    field: a float32 one of shape [n].
+    scale: factor on it.
+    tokens: tokens that it enters as, besides the vector.
+    dropout: share of the training examples that are given zeros in its place.
+  """
+  if len(field_of(fields, field, "float32").shape) != 1:
+    raise ConfigError(f"field is {field!r} of shape {fields[field].shape}; it must be a vector.")
+
+  def asked(index, source):
+    if source is None:
+      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
+    return source.read(index % len(source), (field,))
+
+  return Condition(
+    value=lambda data, draws: data[field] * scale,
+    null=jnp.zeros_like,
+    embed=lambda widths: Projected(widths, tokens, name=field),
+    request=asked,
+    fields=(field,),
+    dropout=dropout,
+  )
+
+
+def augment(labels: int) -> Condition:
+  """What an augmentation did, as this many numbers in the field "augment"; where it is missing zeros, nothing."""
+
+  def value(data, draws):
+    return data["augment"] if "augment" in data else jnp.zeros((len(data["index"]), labels))
+
+  return Condition(
+    value=value,
+    null=jnp.zeros_like,
+    embed=lambda widths: OnTime(widths, name="augment"),
+    request=lambda index, source: {},
+  )
+
+
+CONDITIONS: dict[str, Callable[..., Condition]] = checked({"label": label, "vector": vector})
+
+
+def values(conditions: Conditions, data: Data, draws: Draws | None = None) -> dict[str, Any]:
+  """The value of every condition, in training some of them dropped.
+
+  Args:
+    conditions: the conditions.
+    data: the fields of a batch.
+    draws: of a training step; None for sampling and held-out data, where nothing is dropped.
+  """
+  found = {name: condition.value(data, draws) for name, condition in conditions.items()}
+  rates = {name: condition.dropout for name, condition in conditions.items() if condition.dropout}
+  if draws is None or not rates:
+    return found
+  u = keys.uniform(draws.keys(DROP))
+  for name, rate in rates.items():
+    found[name] = replaced(found[name], conditions[name].null(found[name]), u < rate)
+  return found
+
+
+def replaced(value: Any, null: Any, dropped: Array) -> Any:
+  """The value, and where `dropped` [B] the null."""
+  each = lambda v, n: jnp.where(dropped.reshape(-1, *[1] * (v.ndim - 1)), n, v)
+  return jax.tree.map(each, value, null)
+
+
+def nulls(conditions: Conditions, cond: Mapping[str, Any]) -> dict[str, Any] | None:
+  """The null of every condition, or None where one is never left out."""
+  if any(condition.null is None for condition in conditions.values()):
+    return None
+  return {name: condition.null(cond[name]) for name, condition in conditions.items()}
+
+
+def requests(conditions: Conditions, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
+  """What the samples of these numbers [n] ask for, by field."""
+  found = {}
+  for condition in conditions.values():
+    found |= condition.request(index, source)
+  return found

@@ -1,0 +1,244 @@
+"""Guides: functions of denoisers that change where sampling goes; folded in the order that a config names them.
+
+    clip                 the estimate in the range of the data               Ho et al. 2020, code
+    threshold            each sample in its own range, scaled back           Saharia et al. 2022, section 2.3
+    classifier_free      D_c + w (D_c - D_u)                                 Ho & Salimans 2022, eq. 6
+    autoguidance         D + w (D - D_bad), D_bad a lesser model's           Karras et al. 2024a, eq. 3
+    classifier           D + w sigma^2 / alpha grad log p(y | x_t)           Dhariwal & Nichol 2021, algorithm 2
+
+A maker of GUIDES returns a Guide; what it may look at besides the denoiser is the Scene.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from diffjax.denoisers import Denoiser, Estimate, map_x0
+from diffjax.gaussian import expand
+from diffjax.ranges import NotNegative, Run, Share, checked
+from diffjax.schedules import Schedule
+from diffjax.types import Batch, ConfigError, Params, PerExample, Times
+
+FAR = 1e9  # sigma / alpha
+Cond = Any  # a pytree [B, ...]
+
+
+class Scene(NamedTuple):
+  """What a guide may look at.
+
+  Attributes:
+    schedule: the schedule.
+    conditional: conditions -> the network's Denoiser.
+    cond: the conditions of this batch.
+    null: the null of each; None where one is never left out.
+    frozen: the parameters of other runs, by their place.
+    data: what this batch asked for, by field.
+  """
+
+  schedule: Schedule
+  conditional: Callable[[Cond], Denoiser]
+  cond: Cond
+  null: Cond | None
+  frozen: Mapping[str, Params]
+  data: Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Guide:
+  """A change of a denoiser.
+
+  Attributes:
+    apply: (denoiser, scene) -> denoiser.
+    first: whether it begins from the network itself, so that no guide stands before it.
+    needs_null: whether every condition must have a null that was trained.
+    needs_bounds: whether it speaks of a range of the data.
+    likelihood: whether it belongs to the model whose likelihood is measured.
+  """
+
+  apply: Callable[[Denoiser, Scene], Denoiser]
+  first: bool = False
+  needs_null: bool = False
+  needs_bounds: bool = False
+  likelihood: bool = False
+
+
+def clipped(denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
+  """Clips the estimated data to the range of the pixels (Ho et al. 2020's sampler)."""
+  return map_x0(denoiser, lambda x0: jnp.clip(x0, low, high))
+
+
+def guidance_interval(
+  schedule: Schedule, w: ArrayLike, sigma_min: float = 0.0, sigma_max: float = float("inf")
+) -> Callable[[Times], Times]:
+  """A guidance weight that is w where sigma / alpha is in (sigma_min, sigma_max] and 0 elsewhere.
+
+  Kynkaanniemi et al. 2024, eq. 3: for ImageNet-512, w + 1 = 2 (theirs) in (0.28, 2.9]. Where no signal is left
+  (alpha = 0) the ratio counts as FAR, so that a sigma_max of FAR or more has no end.
+  """
+
+  def weight(t):
+    r = jnp.minimum(jnp.exp(-schedule.logsnr(t) / 2), FAR)
+    return jnp.where((r > sigma_min) & (r <= sigma_max), w, 0)
+
+  return weight
+
+
+def classifier_free(
+  conditional: Callable[[Cond], Denoiser],
+  cond: Cond,
+  null: Cond,
+  w: ArrayLike | Callable[[Times], Times],
+  rescale: float = 0.0,
+) -> Denoiser:
+  """Classifier-free guidance, D_c + w (D_c - D_u) (Ho & Salimans 2022, eq. 6), in one doubled batch.
+
+  Args:
+    conditional: conditions -> Denoiser.
+    cond: the conditions, a pytree [B, ...].
+    null: the null of each, of cond's shapes.
+    w: guidance weight, or a function of t that gives one; 0 is the conditional model, and diffusers'
+      guidance_scale is w + 1.
+    rescale: share phi of the guided estimate that is scaled to D_c's standard deviation, example by example
+      (Lin et al. 2024, eq. 15 and 16, here on x0); an estimate without any contrast stays as it is.
+  """
+  if isinstance(w, int | float) and w == 0:
+    return conditional(cond)
+  both = conditional(jax.tree.map(lambda *pair: jnp.concatenate(pair), cond, null))
+
+  def denoise(xt, t):
+    t = jnp.broadcast_to(t, xt.shape[:1])
+    estimate = both(jnp.concatenate([xt, xt]), jnp.concatenate([t, t]))
+    with_cond, without = jnp.split(estimate.x0, 2)
+    var_frac = estimate.var_frac
+    if var_frac is not None:
+      var_frac = jnp.split(var_frac, 2)[0]
+    weight = expand(w(t) if callable(w) else w, xt)
+    guided = with_cond + weight * (with_cond - without)
+    if rescale:
+      guided *= expand(1 + rescale * (_contrast(with_cond, guided) - 1), xt)
+    return Estimate(guided, var_frac)
+
+  return denoise
+
+
+def _contrast(x: Batch, other: Batch) -> PerExample:
+  """How many times the standard deviation of `other` that of x is; 1 where `other` is constant to rounding."""
+  axes = tuple(range(1, x.ndim))
+  of_x, of_other = jnp.std(x, axis=axes), jnp.std(other, axis=axes)
+  varies = of_other > 1e-6 * jnp.max(jnp.abs(other), axis=axes)
+  return jnp.where(varies, of_x / jnp.where(varies, of_other, 1), 1)
+
+
+def classifier_guided(
+  denoiser: Denoiser,
+  schedule: Schedule,
+  log_prob: Callable[[Batch, Times], Float[Array, "b"]],
+  w: ArrayLike | Callable[[Times], Times] = 1.0,
+) -> Denoiser:
+  """Guidance by the gradient of a classifier of noisy data (Dhariwal & Nichol 2021, algorithm 2):
+
+      score + w grad log p(y | x_t),   that is   D + w sigma^2 / alpha grad log p(y | x_t)            (1)
+
+  Where alpha = 0 nothing is known about y, and the estimate is left as it is.
+
+  Args:
+    denoiser: the denoiser to guide.
+    schedule: its schedule.
+    log_prob: (x_t [B, ...], t [B]) -> log p(y | x_t) of each example's label, [B]; examples do not couple.
+    w: the scale, 1 for the exact conditional score; or a function of t.
+  """
+
+  def denoise(xt, t):
+    estimate = denoiser(xt, t)
+    t = jnp.broadcast_to(t, xt.shape[:1])
+    slope = jax.grad(lambda x: jnp.sum(log_prob(x, t)))(xt)
+    alpha, sigma = schedule.alpha_sigma(t)
+    gain = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1), 0) * (w(t) if callable(w) else w)
+    return estimate._replace(x0=estimate.x0 + expand(gain, xt) * slope)
+
+  return denoise
+
+
+def thresholded(denoiser: Denoiser, percentile: float, low: float = 1.0) -> Denoiser:
+  """Each estimate clipped to its own percentile s of |x0|, if that is above `low`, and divided by s (Imagen)."""
+
+  def change(x0):
+    s = jnp.quantile(jnp.abs(x0.reshape(len(x0), -1)), percentile, axis=1)
+    s = expand(jnp.maximum(s, low), x0)
+    return low * jnp.clip(x0, -s, s) / s
+
+  return map_x0(denoiser, change)
+
+
+def clip() -> Guide:
+  """The estimated data clipped to [-1, 1]."""
+  return Guide(lambda denoiser, scene: clipped(denoiser), needs_bounds=True, likelihood=True)
+
+
+def threshold(percentile: Share = 0.995) -> Guide:
+  """Dynamic thresholding at this quantile of a sample's absolute values."""
+  return Guide(lambda denoiser, scene: thresholded(denoiser, percentile), needs_bounds=True)
+
+
+def classifier_free_guide(
+  w: float = 0.0, sigma_min: NotNegative = 0.0, sigma_max: NotNegative = FAR, rescale: Share = 0.0
+) -> Guide:
+  """Classifier-free guidance of weight w where sigma / alpha lies in (sigma_min, sigma_max]; see `classifier_free`."""
+  if not sigma_min < sigma_max:
+    raise ConfigError(f"sigma_min is {sigma_min} and sigma_max {sigma_max}; the first must be the smaller.")
+
+  def apply(denoiser, scene):
+    if not w:
+      return denoiser
+    weight = guidance_interval(scene.schedule, w, sigma_min, sigma_max)
+    return classifier_free(scene.conditional, scene.cond, scene.null, weight, rescale)
+
+  return Guide(apply, first=True, needs_null=bool(w))
+
+
+def autoguidance(run: Run("denoise") = "", w: float = 1.0) -> Guide:
+  """The difference to a lesser model of the same data, a run, w times more (0 is none)."""
+
+  def apply(denoiser, scene):
+    lesser = run.can["denoise"](scene.frozen[run.place], scene.cond)
+
+    def denoise(xt, t):
+      estimate = denoiser(xt, t)
+      return estimate._replace(x0=estimate.x0 + w * (estimate.x0 - lesser(xt, t, scene.schedule).x0))
+
+    return denoise
+
+  return Guide(apply)
+
+
+def classifier(run: Run("log_prob") = "", w: float = 1.0) -> Guide:
+  """Guidance by a classifier of noisy data, a run of the task "classifier"; see `classifier_guided`."""
+
+  def apply(denoiser, scene):
+    log_prob = run.can["log_prob"](scene.frozen[run.place], scene.data)
+    return classifier_guided(denoiser, scene.schedule, lambda x, t: log_prob(x, t, scene.schedule), w)
+
+  return Guide(apply)
+
+
+GUIDES: dict[str, Callable[..., Guide]] = checked(
+  {
+    "clip": clip,
+    "threshold": threshold,
+    "classifier_free": classifier_free_guide,
+    "autoguidance": autoguidance,
+    "classifier": classifier,
+  }
+)
+
+
+def folded(guides: tuple[Guide, ...], denoiser: Denoiser, scene: Scene) -> Denoiser:
+  """The denoiser under all guides, the first applied first."""
+  for guide in guides:
+    denoiser = guide.apply(denoiser, scene)
+  return denoiser

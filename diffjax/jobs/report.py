@@ -1,0 +1,74 @@
+"""What an evaluation writes: metrics.json, a grid, a table on the terminal, and curves over checkpoints."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from diffjax.jobs.sampling import GRID
+from diffjax.machine import atomic, pictures, reporting
+from diffjax.metrics.metric import Metric
+
+
+def summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
+  values = {
+    name: {
+      "value": float(np.median([seed[name] for seed in seeds])),
+      "of_seeds": [seed[name] for seed in seeds],
+      "floor": metric.floor.get(name),
+    }
+    for name in seeds[0]
+  }
+  return {"settings": metric.settings, "values": values}
+
+
+def values_of(report: dict) -> dict[str, dict]:
+  """The values of a report by full name, "classifier frechet"."""
+  return {
+    f"{metric} {name}": numbers
+    for metric, summary in report["metrics"].items()
+    for name, numbers in summary["values"].items()
+  }
+
+
+def save(place: Path, report: dict, images: np.ndarray | None = None) -> None:
+  """Writes a report and, where there are any, its first pictures."""
+  with atomic.writing(place / "metrics.json") as file:
+    file.write(json.dumps(report, indent=2).encode() + b"\n")
+  if images is not None:
+    pictures.save_png(place / "grid.png", pictures.grid(images[:GRID]))
+
+
+def table(report: dict, head: str) -> str:
+  """The values of a report as text."""
+  rows = []
+  for name, numbers in values_of(report).items():
+    spread = f"{min(numbers['of_seeds']):.4g} to {max(numbers['of_seeds']):.4g}"
+    floor = "" if numbers["floor"] is None else f"{numbers['floor']:.4g}"
+    rows.append((name, numbers["value"], spread, floor))
+  return f"{head}\n{reporting.table(rows, ('metric', 'median', 'over the seeds', 'real data'))}"
+
+
+def line(name: str, likelihood: dict) -> str:
+  """A likelihood as text."""
+  return (
+    f"{name}: {likelihood['bits_per_dim']:.4f} +- {likelihood['standard_error']:.4f} bits/dim on "
+    f"{likelihood['images']} held-out images, {likelihood['evaluations']:.0f} evaluations each"
+  )
+
+
+def curve(place: Path, reports: list[dict]) -> None:
+  """Every value over the checkpoints, as CSV and a picture each."""
+  steps, names = [report["step"] for report in reports], list(values_of(reports[0]))
+  lines = {name: [values_of(report)[name]["value"] for report in reports] for name in names}
+  text = io.StringIO()
+  writer = csv.writer(text)
+  writer.writerow(["step", *names])
+  writer.writerows(zip(steps, *lines.values(), strict=True))
+  with atomic.writing(place / "curve.csv") as file:
+    file.write(text.getvalue().encode())
+  for name, y in lines.items():
+    pictures.curve(place / f"curve_{name.replace(' ', '_')}.png", steps, {name: y}, "step", name)

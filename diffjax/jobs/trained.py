@@ -1,0 +1,170 @@
+"""Runs that other runs use: their weights alone, what they can do, and a fingerprint of both.
+
+A place is a workdir, "runs/vae", with a step after "@" and the weights after ":", "runs/vae@40000:ema_0.999"; by
+default the newest step, and the weights that the run itself samples with.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from diffjax import experiment, keys
+from diffjax.data.source import Source
+from diffjax.experiment import Experiment
+from diffjax.jobs import workdir
+from diffjax.machine import parallel as devices_of
+from diffjax.machine.checkpoint import Checkpoints
+from diffjax.machine.parallel import Parallel
+from diffjax.tasks.task import require
+from diffjax.types import ConfigError, Params, Trained
+
+
+class Place(NamedTuple):
+  """What a place names.
+
+  Attributes:
+    folder: the workdir.
+    step: of the checkpoint, or None for the newest.
+    weights: "raw" or an average, or "" for the run's own choice.
+  """
+
+  folder: Path
+  step: int | None
+  weights: str
+
+
+def parse(place: str) -> Place:
+  """The parts of a place."""
+  found = re.fullmatch(r"(?P<folder>.+?)(@(?P<step>\d+))?(:(?P<weights>[\w.]+))?", place)
+  folder = Path(found["folder"]).expanduser()
+  return Place(folder, int(found["step"]) if found["step"] else None, found["weights"] or "")
+
+
+def _load(place: str, devices: Parallel) -> tuple[Experiment, Params, int, str]:
+  """The objects of a run, its weights, their step and their name."""
+  folder, step, weights = parse(place)
+  if not workdir.has_run(folder):
+    raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
+  config, known = workdir.load(folder), workdir.data_of(folder)
+  made = experiment.create(config, known[0], functools.partial(trained, devices=devices))
+  weights = weights or config.sample.weights
+  weights = next(iter(made.averages)) if weights == "average" else weights
+  wanted = devices.abstract(lambda: made.task.init(jax.random.key(0)))
+  with Checkpoints(folder / "checkpoints") as checkpoints:
+    there = checkpoints.steps()
+    step = there[-1] if step is None and there else step
+    if step not in there:
+      raise ConfigError(
+        f"{place!r} names step {step or 'none'}, and the checkpoints there are {', '.join(map(str, there)) or 'none'}."
+      )
+    return made, checkpoints.restore_weights(wanted, step, weights), step, weights
+
+
+def trained(place: str, wants: str, devices: Parallel) -> Trained:
+  """What was trained at a place.
+
+  Args:
+    place: see the module's docstring.
+    wants: what it must be able to do.
+    devices: where its parameters are put, as those of a state.
+
+  Raises:
+    ConfigError: there is no such run or checkpoint, or its task cannot do what is wanted.
+    RunError: the checkpoint is damaged.
+  """
+  made, params, step, weights = _load(place, devices)
+  require(made.task.can, wants, f"the run {place!r}")
+  return Trained(place, made.task.can, params, fingerprint(made, params))
+
+
+def fingerprint(made: Experiment, params: Params) -> str:
+  """A hash of a run's config and weights."""
+  digest = hashlib.sha256(json.dumps(made.config.to_json_best_effort(), sort_keys=True).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.asarray(jax.device_get(leaf)).tobytes())
+  return digest.hexdigest()[:16]
+
+
+def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
+  """The weights of a place, for a task with parameters of these shapes.
+
+  Raises:
+    ConfigError: they have other names or shapes; the first of them are named.
+  """
+  _, params, _, _ = _load(place, devices)
+  shapes = lambda tree: {
+    jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  there, here = shapes(params), shapes(wanted)
+  differ = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+  if differ:
+    listed = "; ".join(
+      f"{n} is {there.get(n, 'missing')} there and {here.get(n, 'missing')} here" for n in differ[:5]
+    )
+    raise ConfigError(
+      f"config.train.start is {place!r}, whose parameters are not this model's: {listed}"
+      f"{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}."
+    )
+  return params
+
+
+class Loaded:
+  """A trained run in Python; made by `load`.
+
+  Attributes:
+    config: its config.
+    experiment: its objects.
+    params: its weights.
+    step: their step.
+    weights: their name.
+  """
+
+  def __init__(self, place: str, devices: Parallel):
+    """Restores the weights of a place."""
+    self.experiment, self.params, self.step, self.weights = _load(place, devices)
+    self.config, self._devices = self.experiment.config, devices
+
+  def sample(
+    self, count: int, seed: int = 0, source: Source | None = None, **request
+  ) -> dict[str, np.ndarray]:
+    """Samples by field, each [count, ...].
+
+    Args:
+      count: how many.
+      seed: sample i of a seed is the same in every call.
+      source: the training data, where the samples ask for rows of them.
+      request: fields that they ask for, each [count, ...] or one for all, in place of the config's.
+    """
+    from diffjax.jobs.sampling import Sampling
+
+    index = np.arange(count)
+    asked = {"index": index.astype(np.int32)} | self.experiment.task.request(index, source)
+    for name, value in request.items():
+      if name not in asked:
+        known = ", ".join(field for field in asked if field != "index") or "nothing"
+        raise ConfigError(f"samples of this run cannot ask for {name!r}; they ask for {known}.")
+      asked[name] = np.broadcast_to(np.asarray(value, asked[name].dtype), asked[name].shape)
+    drawing = Sampling(self.experiment, self._devices, count)
+    return drawing.draw(self.params, keys.seed(seed), asked)
+
+  def denoiser(self, cond: Mapping[str, Any] = {}):  # noqa: B006 (never changed)
+    """(x_t, t, schedule) -> Estimate under these conditions, of any schedule."""
+    require(self.experiment.task.can, "denoise", "this run")
+    return self.experiment.task.can["denoise"](self.params, dict(cond))
+
+
+def load(place: str) -> Loaded:
+  """The run of a place, on this process's devices; sampled from as --mode=sample does.
+
+  Raises:
+    ConfigError: there is no such run or checkpoint.
+  """
+  return Loaded(place, devices_of.create())

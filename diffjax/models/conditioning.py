@@ -1,0 +1,144 @@
+"""What a network is told besides x: the time and its conditions, each embedded, summed over all of them.
+
+    time    sines and cosines, plus what conditions add to them, through two dense layers with swish between
+    vector  the sum of that and of the conditions' vectors
+    tokens  the conditions' tokens one after the other, which attention may look at
+    planes  the conditions' planes side by side, which join the input
+
+A condition's value passes the module that its `embed` makes for this network; it says itself how it enters.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from diffjax.models.layers import Dense, initialiser, sinusoids
+from diffjax.types import ConfigError, PerExample
+
+
+class Widths(NamedTuple):
+  """What a network takes in.
+
+  Attributes:
+    time: channels of the sines and cosines of the time.
+    vector: channels of the embedding.
+    tokens: channels of its tokens.
+    rows: standard deviation of a new table's rows.
+  """
+
+  time: int
+  vector: int
+  tokens: int
+  rows: float
+
+
+class Embedded(NamedTuple):
+  """What a condition says, in the ways in which it enters a network.
+
+  Attributes:
+    time: [B, time], added to the sines and cosines of the time, before the dense layers (EDM's augmentation labels).
+    vector: [B, vector], added to the embedding.
+    tokens: [B, L, tokens] and a mask [B, L], which is True where there is a token.
+    planes: [B, ..., C], of the input's sizes.
+  """
+
+  time: Array | None = None
+  vector: Array | None = None
+  tokens: tuple[Float[Array, "b l d"], Bool[Array, "b l"]] | None = None
+  planes: Array | None = None
+
+
+Embed = Callable[[Widths], nn.Module]
+Embeds = tuple[tuple[str, Embed], ...]  # of a network's conditions, by their names
+
+
+class Table(nn.Module):
+  """A row of a table for each class; a class beyond the table gives NaN.
+
+  Attributes:
+    classes: rows.
+    widths: of the network.
+  """
+
+  classes: int
+  widths: Widths
+
+  @nn.compact
+  def __call__(self, value: Array) -> Embedded:
+    """Classes [B] to vectors."""
+    shape = (self.classes, self.widths.vector)
+    table = self.param("embedding", nn.initializers.normal(self.widths.rows), shape, jnp.float32)
+    return Embedded(vector=jnp.take(table, value, axis=0))
+
+
+class OnTime(nn.Module):
+  """Numbers [B, n] added to the time through a dense layer without bias (Karras et al. 2022, appendix F.2)."""
+
+  widths: Widths
+
+  @nn.compact
+  def __call__(self, value: Float[Array, "b n"]) -> Embedded:
+    kernel = self.param("kernel", initialiser(), (value.shape[-1], self.widths.time), jnp.float32)
+    return Embedded(time=value @ kernel)
+
+
+class Projected(nn.Module):
+  """Vectors [B, n] through a dense layer to the embedding, and to `tokens` tokens where there are any."""
+
+  widths: Widths
+  tokens: int = 0
+
+  @nn.compact
+  def __call__(self, value: Float[Array, "b n"]) -> Embedded:
+    vector = Dense(self.widths.vector, name="vector")(value)
+    if not self.tokens:
+      return Embedded(vector=vector)
+    several = Dense(self.tokens * self.widths.tokens, name="tokens")(value)
+    several = several.reshape(len(value), self.tokens, self.widths.tokens)
+    return Embedded(vector=vector, tokens=(several, jnp.ones(several.shape[:2], bool)))
+
+
+def check(embeds: Embeds, cond: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless exactly the network's conditions are given."""
+  names = [name for name, _ in embeds]
+  if set(names) != set(cond):
+    raise ConfigError(
+      f"the network was made for the conditions {', '.join(names) or 'none'}, but is given "
+      f"{', '.join(sorted(cond)) or 'none'}."
+    )
+
+
+class Conditioning(nn.Module):
+  """Time and conditions, embedded.
+
+  Attributes:
+    widths: of the network.
+    time_scale: factor on the time.
+    embeds: the conditions.
+  """
+
+  widths: Widths
+  time_scale: float
+  embeds: Embeds = ()
+
+  @nn.compact
+  def __call__(self, time: PerExample, cond: Mapping[str, Any]) -> Embedded:
+    """Times [B] and conditions to the embedding as `vector`, and the conditions' tokens and planes."""
+    check(self.embeds, cond)
+    each = [embed(self.widths)(cond[name]) for name, embed in self.embeds]
+
+    def those(way):
+      return [value for embedded in each if (value := getattr(embedded, way)) is not None]
+
+    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, self.widths.time)
+    emb = Dense(self.widths.vector, name="dense_0")(sum(those("time"), emb))
+    emb = Dense(self.widths.vector, name="dense_1")(nn.swish(emb))
+    tokens, planes = those("tokens"), those("planes")
+    return Embedded(
+      vector=sum(those("vector"), emb),
+      tokens=tuple(jnp.concatenate(part, axis=1) for part in zip(*tokens, strict=True)) if tokens else None,
+      planes=jnp.concatenate(planes, axis=-1) if planes else None,
+    )

@@ -1,0 +1,102 @@
+"""Spaces: where x0 lives, and how fields of a batch come to be there and back.
+
+pixels   a field of uint8 pixels, 0..255 as [-1, 1]; [H, W, C], or [T, H, W, C]
+vector   a field of float32 numbers as they are, or divided by their standard deviation
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from diffjax.data.source import Field
+from diffjax.keys import Draws
+from diffjax.ranges import Positive, checked
+from diffjax.types import Batch, ConfigError, Data, Frozen
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """Where x0 lives.
+
+  Attributes:
+    shape: of an x0.
+    std: standard deviation of the data there: EDM's sigma_data.
+    bounded: whether all of it lies in [-1, 1], so that clipping means anything.
+    fields: of the data that it needs.
+    observed: fields -> what a likelihood is of: uint8 pixels, or continuous numbers.
+    encode: (fields, draws or None) -> x0 [B, *shape].
+    decode: (parameters of other runs, x0) -> fields.
+  """
+
+  shape: tuple[int, ...]
+  std: float
+  bounded: bool
+  fields: tuple[str, ...]
+  observed: Callable[[Data], Array]
+  encode: Callable[[Data, Draws | None], Batch]
+  decode: Callable[[Frozen, Batch], Data]
+
+
+def of_pixels(pixels: Array) -> Batch:
+  """uint8 to float32 in [-1, 1]."""
+  return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def to_pixels(x0: Array) -> Array:
+  """[-1, 1] to the nearest uint8, clipped; of device or NumPy arrays."""
+  numpy = np if isinstance(x0, np.ndarray) else jnp
+  return numpy.clip(numpy.round((x0 + 1) * 127.5), 0, 255).astype(numpy.uint8)
+
+
+def field_of(fields: Mapping[str, Field], name: str, dtype: str) -> Field:
+  """The field of that name; ConfigError where there is none of this dtype."""
+  if name not in fields or fields[name].dtype != dtype:
+    known = [other for other, field in fields.items() if field.dtype == dtype]
+    there = (
+      f"the data's {dtype} fields are {', '.join(known)}" if known else f"the data have no {dtype} field"
+    )
+    raise ConfigError(f"field is {name!r}, but {there}.")
+  return fields[name]
+
+
+def pixels(fields: Mapping[str, Field], field: str = "image", std: Positive = 0.5) -> Space:
+  """The pixels of a field.
+
+  Args:
+    fields: of the data.
+    field: a uint8 one.
+    std: standard deviation of the data in [-1, 1]; 0.5 is EDM's, for CIFAR-10 and most photographs.
+  """
+  shape = field_of(fields, field, "uint8").shape
+  return Space(
+    shape,
+    std,
+    bounded=True,
+    fields=(field,),
+    observed=lambda data: data[field],
+    encode=lambda data, draws: of_pixels(data[field]),
+    decode=lambda frozen, x0: {field: to_pixels(x0)},
+  )
+
+
+def vector(
+  fields: Mapping[str, Field], field: str = "embedding", scale: Positive = 1.0, std: Positive = 1.0
+) -> Space:
+  """The numbers of a field, multiplied by `scale`; `std` is their standard deviation after that."""
+  shape = field_of(fields, field, "float32").shape
+  scaled = lambda data: data[field].astype(jnp.float32) * scale
+  return Space(
+    shape,
+    std,
+    bounded=False,
+    fields=(field,),
+    observed=scaled,
+    encode=lambda data, draws: scaled(data),
+    decode=lambda frozen, x0: {field: x0 / scale},
+  )
+
+
+SPACES: dict[str, Callable[..., Space]] = checked({"pixels": pixels, "vector": vector})

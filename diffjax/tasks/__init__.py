@@ -1,0 +1,10 @@
+"""What can be trained, by name; a file and an entry each."""
+
+from collections.abc import Callable
+
+from diffjax.ranges import checked
+from diffjax.tasks.classifier import classifier
+from diffjax.tasks.diffusion import diffusion
+from diffjax.tasks.task import Task
+
+TASKS: dict[str, Callable[..., Task]] = checked({"diffusion": diffusion, "classifier": classifier})

@@ -1,0 +1,246 @@
+"""The task "diffusion": a denoiser of data in any space, under any conditions.
+
+x0 = space(data),  cond = conditions(data),  (t, density) from times,
+loss = objective(network(., cond), x0, t)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import conditions as told
+from diffjax import keys, objectives, predictions, schedules
+from diffjax import times as when
+from diffjax.conditions import Condition, Conditions
+from diffjax.data.augment import Augmentation
+from diffjax.data.source import Field
+from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_denoiser, rescheduled
+from diffjax.guidance import Guide, Scene, folded
+from diffjax.objectives import Objective
+from diffjax.predictions import Network, Prediction
+from diffjax.samplers import base
+from diffjax.samplers.base import Final, Sampler
+from diffjax.schedules import Schedule
+from diffjax.spaces import Space
+from diffjax.tasks.bands import bands
+from diffjax.tasks.task import Drawing, Loss, Task, given
+from diffjax.types import Data, Frozen, Params, Unsuitable
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Diffusion:
+  """What the task is made of.
+
+  Attributes:
+    space: where x0 lives.
+    conditions: what the network is told.
+    schedule: the noise schedule.
+    times: how the times of a step are drawn.
+    prediction: what the network answers.
+    objective: how it is trained.
+    model: the network.
+    guides: of sampling.
+  """
+
+  space: Space
+  conditions: Conditions
+  schedule: Schedule
+  times: when.TimeDistribution
+  prediction: Prediction
+  objective: Objective
+  model: nn.Module
+  guides: tuple[Guide, ...]
+
+  def schedule_of(self, params: Params) -> Schedule:
+    """The schedule; a learned one is rebuilt from the parameters."""
+    return schedules.rebuilt(self.schedule, params.get("schedule"))
+
+  def network(self, params: Params, cond: Mapping[str, Any]) -> Network:
+    """The network with its parameters and conditions."""
+    return lambda x, time, dropout_keys: self.model.apply(
+      {"params": params["model"]}, x, time, cond, dropout_keys
+    )
+
+  def denoiser(self, params: Params, cond: Mapping[str, Any]) -> Denoiser:
+    """The network's denoiser under these conditions, without guides."""
+    network = self.network(params, cond)
+    return network_denoiser(network, self.schedule_of(params), self.prediction, self.objective.outputs)
+
+  def guided(self, params: Params, frozen: Frozen, data: Data, guides: tuple[Guide, ...]) -> Denoiser:
+    """The denoiser of samples that ask for these fields, under guides."""
+    cond = told.values(self.conditions, data)
+    conditional = functools.partial(self.denoiser, params)
+    scene = Scene(
+      self.schedule_of(params), conditional, cond, told.nulls(self.conditions, cond), frozen, data
+    )
+    return folded(guides, conditional(cond), scene)
+
+
+def diffusion(
+  space: Callable[..., Space],
+  conditions: Mapping[str, Callable[..., Condition]],
+  augmentation: Callable[..., Augmentation],
+  schedule: Callable[..., Schedule],
+  shift: float,
+  objective: Callable[..., Objective],
+  weight: Callable,
+  times: Callable[..., when.TimeDistribution],
+  row: Callable,
+  input_scale: Callable,
+  time_input: Callable,
+  model: Callable[..., nn.Module],
+  dtype: str,
+  sampler: Callable[..., Sampler],
+  grid: Callable[..., np.ndarray],
+  sampling_steps: int,
+  final: Final,
+  guides: Mapping[str, Callable[..., Guide]],
+  likelihoods: Mapping[str, Callable],
+  fields: Mapping[str, Field],
+) -> Task:
+  """The task, of makers of its parts, and of the fields of the data.
+
+  Raises:
+    ConfigError: parts that do not go together.
+  """
+  space, change = space(fields=fields), augmentation()
+  tells = {name: make(fields=fields) for name, make in conditions.items()}
+  if change.labels:
+    tells["augment"] = told.augment(change.labels)
+  schedule = schedules.shifted(schedule(), shift)
+  schedules.check(schedule)
+  times, weight = times(), given(weight, sigma_data=space.std)()
+  objective = objective(weight=weight)
+  objectives.check(schedule, objective, times, weight)
+  of_data = functools.partial(given, sigma_data=space.std)
+  prediction = Prediction(of_data(row), of_data(input_scale), time_input)
+  predictions.check(schedule, prediction)
+  network = model(
+    out_channels=space.shape[-1] * objective.outputs,
+    conditions=tuple((name, condition.embed) for name, condition in tells.items()),
+    dtype=dtype,
+  )
+  made = Diffusion(
+    space, tells, schedule, times, prediction, objective, network, tuple(make() for make in guides.values())
+  )
+  check_guides(made)
+  for measure in likelihoods.values():
+    check_likelihood(measure, made, fields)
+
+  def init(key):
+    data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in fields.items()}
+    cond = told.values(tells, data | {"index": jnp.zeros(1, int)})
+    curve = schedules.parameters(schedule)
+    learned = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
+    return {"model": network.init(key, jnp.zeros((1, *space.shape)), jnp.zeros(1), cond)["params"], **learned}
+
+  def loss(params, frozen, data, draws, memory):
+    x0, labels = change.apply(space.encode(data, draws), draws)
+    cond = told.values(tells, data if labels is None else data | {"augment": labels}, draws)
+    now = made.schedule_of(params)
+    drawn = times.draw(now, draws, memory)
+    each = objective.loss(made.network(params, cond), now, prediction, x0, drawn, draws)
+    return Loss(each, (drawn.t, each * drawn.density))
+
+  def held_out(params, frozen, data, t):
+    draws = keys.Draws(keys.seed(0), data["index"], len(data["index"]))
+    network = made.network(params, told.values(tells, data))
+    quiet = lambda x, time, dropout_keys: network(x, time, None)
+    x0 = space.encode(data, None)
+    return {"": objective.loss(quiet, made.schedule_of(params), prediction, x0, when.at(t), draws)}
+
+  return Task(
+    init=init,
+    loss=loss,
+    held_out=held_out,
+    fields=tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields)))),
+    cases=functools.partial(bands, schedule),
+    request=functools.partial(told.requests, tells),
+    draw=drawing(made, sampler(), grid(schedule, sampling_steps), final),
+    likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
+    can={"denoise": functools.partial(denoise, made)},
+    start=lambda: times.start(schedule),
+    record=lambda memory, seen: times.record(memory, *seen),
+  )
+
+
+def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:
+  """The walk along a grid."""
+  plan, _ = base.padded(grid)
+
+  def begin(params, frozen, plan, data, sample_keys):
+    schedule = made.schedule_of(params)
+    return sampler.start(base.prior(schedule, sample_keys, made.space.shape, grid[0]))
+
+  def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
+    denoiser = made.guided(params, frozen, data, made.guides)
+    schedule = made.schedule_of(params)
+    carry = base.walk(denoiser, schedule, sampler, carry, plan, start, stop, sample_keys)
+    return carry, carry.x, final.sample(denoiser, carry.x, plan[stop])
+
+  evaluations = sampler.evaluations
+  if evaluations is not None:
+    evaluations = evaluations * (len(grid) - 1) + final.evaluations
+  return Drawing(plan, len(grid) - 1, begin, advance, made.space.decode, evaluations)
+
+
+def denoise(made: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callable[..., Estimate]:
+  """(x_t, t, schedule) -> Estimate, for x_t and t of any schedule."""
+
+  def at(xt, t, schedule):
+    return rescheduled(made.denoiser(params, cond), made.schedule_of(params), schedule)(xt, t)
+
+  return at
+
+
+def bits(made: Diffusion, measure: Callable, params: Params, frozen: Frozen, data: Data, sample_keys) -> dict:
+  """Bits per dimension of held-out examples and the evaluations that they took, both [B]."""
+  guides = tuple(guide for guide in made.guides if guide.likelihood)
+  denoiser = made.guided(params, frozen, data, guides)
+  found = measure(denoiser, made.schedule_of(params), made.space.observed(data), sample_keys)
+  return {"bits": found.total, "nfe": jnp.broadcast_to(found.nfe, found.total.shape)}
+
+
+def check_guides(made: Diffusion) -> None:
+  """Raises ConfigError where a guide lacks something, or comes too late."""
+  for place, guide in enumerate(made.guides):
+    if guide.first and place:
+      raise Unsuitable(
+        "guides", "which names one that begins from the network itself after another; put it first"
+      )
+    if guide.needs_bounds and not made.space.bounded:
+      raise Unsuitable("guides", "which names one that speaks of the range of the data, which have none here")
+    if guide.needs_null:
+      _check_null(made.conditions)
+
+
+def _check_null(conditions: Conditions) -> None:
+  if not conditions:
+    raise Unsuitable(
+      "guides", "which needs a condition to leave out; name one by config.condition.names, ('label',) say"
+    )
+  for name, condition in conditions.items():
+    if condition.null is None:
+      raise Unsuitable("guides", f"which needs to leave out every condition, and {name!r} never is")
+  if not any(condition.dropout for condition in conditions.values()):
+    raise Unsuitable(
+      "guides",
+      "which needs a null that was trained, but no condition is ever dropped; set config.condition."
+      f"{next(iter(conditions))}.dropout to 0.1, say",
+    )
+
+
+def check_likelihood(measure: Callable, made: Diffusion, fields: Mapping[str, Field]) -> None:
+  """Raises ConfigError if it is no likelihood of this schedule."""
+  data = {
+    name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in made.space.fields
+  }
+  key = jax.eval_shape(lambda: keys.of_examples(keys.seed(0), jnp.zeros(1, int)))
+  denoiser = gaussian_denoiser(made.schedule, 0.0, 1.0)
+  jax.eval_shape(lambda x, k: measure(denoiser, made.schedule, made.space.observed(x), k).total, data, key)

@@ -1,0 +1,106 @@
+"""What is trained: a Task, made from a config's parts by a maker of TASKS.
+
+A maker's parameters name the parts that it takes (config.py); it is called with a maker of each, its options bound,
+and so decides itself what is made of what.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Key
+
+from diffjax.keys import Draws
+from diffjax.types import ConfigError, Data, Frozen, Keys, Params, PerExample
+
+
+class Loss(NamedTuple):
+  """The losses of a batch.
+
+  Attributes:
+    each: [B].
+    seen: what the task's memory records of them, a pytree of [B].
+    logs: named numbers [B], logged as their means.
+  """
+
+  each: PerExample
+  seen: Any = ()
+  logs: Mapping[str, PerExample] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+  """How samples are made, in pieces, so that what is on the way can be shown.
+
+  Attributes:
+    plan: arrays that the walk follows, an argument of it: one compile serves every plan of these shapes.
+    stops: places at which it can be stopped; the last is its end.
+    begin: (params, frozen, plan, data, sample keys [B]) -> carry.
+    advance: (params, frozen, plan, data, sample keys, carry, start, stop) -> (carry, what is there at `stop`, the
+      sample that it would be); all with examples on axis 0.
+    show: (frozen, samples) -> fields.
+    evaluations: of the network for a sample; None where they depend on a tolerance.
+  """
+
+  plan: Any
+  stops: int
+  begin: Callable[[Params, Frozen, Any, Data, Keys], Any]
+  advance: Callable[..., tuple[Any, Array, Array]]
+  show: Callable[[Frozen, Array], Data]
+  evaluations: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What is trained, and what it can do.
+
+  Attributes:
+    init: key -> parameters: {"model": ...}, or a subtree for each player.
+    loss: (params, frozen, data, draws, memory) -> Loss. Examples do not couple.
+    held_out: (params, frozen, data, case) -> numbers [B] by name, without dropout, drawn from fixed keys.
+    fields: of the data that training needs.
+    cases: number of examples -> named settings under which held-out data are measured, each a pytree [B].
+    request: (numbers [n] of samples, the training data or None) -> the fields that they ask for.
+    draw: how samples are made; None: none are.
+    likelihoods: (params, frozen, data, sample keys [B]) -> {"bits": [B], "nfe": [B]}, by name: bits per dimension of
+      held-out data.
+    can: what others may ask of a trained one, by name; every function takes the parameters first.
+    start: -> what is remembered before the first step.
+    record: (memory, seen) -> the memory after a step, over the global batch in its order.
+    rates: factors on the learning rate, by player.
+  """
+
+  init: Callable[[Key[Array, ""]], Params]
+  loss: Callable[[Params, Frozen, Data, Draws, Any], Loss]
+  held_out: Callable[[Params, Frozen, Data, Any], dict[str, PerExample]]
+  fields: tuple[str, ...]
+  cases: Callable[[int], Mapping[str, Any]] = lambda count: {"": ()}
+  request: Callable[..., dict] = lambda index, source: {}
+  draw: Drawing | None = None
+  likelihoods: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+  can: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+  start: Callable[[], Any] = tuple
+  record: Callable[[Any, Any], Any] = lambda memory, seen: memory
+  rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def given(make: Callable, **values) -> Callable:
+  """The maker, or function, with those of the values bound that it takes."""
+  known = inspect.signature(make).parameters
+  return functools.partial(make, **{name: value for name, value in values.items() if name in known})
+
+
+def one(makers: Mapping[str, Callable]) -> Callable:
+  """The only maker of a part that a config names once."""
+  (make,) = makers.values()
+  return make
+
+
+def require(can: Mapping[str, Callable], wanted: str, place: str) -> None:
+  """Raises ConfigError if what was trained at a place cannot do this."""
+  if wanted not in can:
+    raise ConfigError(
+      f"{place} cannot {wanted}; it can {', '.join(can) or 'nothing that others may ask for'}."
+    )
