@@ -22,6 +22,7 @@ from diffjax.times import TimesOf
 from diffjax.types import Batch, Labels, Params, PerExample, Pixels
 
 Mean = Callable[[Any], Any]  # averages a pytree over whatever parts the batch is cut into
+Gathered = Callable[[Params], Params]  # the parameters to compute with, of those of the state
 
 
 def to_x0(images: Pixels, draws: keys.Draws, flip: bool) -> Batch:
@@ -64,8 +65,8 @@ def _in_parts(batch: dict, parts: int) -> dict:
   return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tuple[TrainState, dict]]:
-  """The pure step (state, batch, mean) -> (state, metrics), equations (1) and (2).
+def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
+  """The pure step (state, batch, mean, gathered) -> (state, metrics), equations (1) and (2).
 
   `batch` holds image uint8 [B, H, W, C], label int32 [B] and index int32 [B], the places in the global batch.
   Metrics are float32 scalars: loss, grad_norm (before clipping), update_norm
@@ -73,11 +74,12 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
   """
   config, memory = experiment.config.train, experiment.memory
 
-  def step(state, batch, mean):
+  def step(state, batch, mean: Mean, gathered: Gathered = lambda params: params):
     key, times = jax.random.fold_in(state.key, state.step), memory.times(state.memory)
     remembers = bool(jax.tree.leaves(state.memory))
 
     def loss(params, part):
+      params = gathered(params)
       draws = keys.Draws(key, part["index"], config.batch_size)
       each = losses(experiment, params, times, part, draws)
       if not remembers:
@@ -118,13 +120,13 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
   return step
 
 
-def make_chunk(step: Callable) -> Callable[[TrainState, dict, Mean], tuple[TrainState, dict]]:
+def make_chunk(step: Callable) -> Callable[..., tuple[TrainState, dict]]:
   """Several steps as one: batches [K, B, ...] and metrics [K]."""
 
-  def chunk(state, batches, mean):
+  def chunk(state, batches, mean: Mean, gathered: Gathered = lambda params: params):
     if jax.tree.leaves(batches)[0].shape[0] == 1:  # no loop: XLA's CPU convolutions are slow inside one
-      state, metrics = step(state, jax.tree.map(lambda x: x[0], batches), mean)
+      state, metrics = step(state, jax.tree.map(lambda x: x[0], batches), mean, gathered)
       return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(lambda state, batch: step(state, batch, mean), state, batches)
+    return jax.lax.scan(lambda state, batch: step(state, batch, mean, gathered), state, batches)
 
   return chunk
