@@ -7,12 +7,16 @@ command line, with a network of one convolution so that little is compiled.
 import errno
 import fcntl
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import flax.linen as nn
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 from absl import flags
 from PIL import Image
@@ -21,6 +25,7 @@ from diffjax import commandline, metrics, reporting, workdir
 from diffjax.data.source import ArraySource
 from diffjax.evaluation import evaluate
 from diffjax.models import MODELS
+from diffjax.parallel import Parallel
 from diffjax.sampling import sample
 from diffjax.training import train
 from diffjax.types import ConfigError
@@ -456,3 +461,63 @@ def test_a_workdir_without_a_checkpoint_takes_another_config(tmp_path):
   arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.steps=2")
   assert main(*arguments, "--config.train.learning_rate=1e30") == 1
   assert main(*arguments, "--config.train.learning_rate=1e-3") == 0
+
+
+@pytest.fixture
+def saving(monkeypatch):
+  """Makes saves take a second longer in the background, and the one of a step fail; returns how."""
+  save = ocp.StandardCheckpointHandler.async_save
+
+  class Late:
+    def __init__(self, before, fails):
+      self._before, self._fails = before, fails
+
+    def result(self, timeout=None):
+      time.sleep(1)
+      for other in self._before:
+        other.result(timeout)
+      if self._fails:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+  def start(failing=None):
+    async def late(self, directory, *arguments, **options):
+      before = await save(self, directory, *arguments, **options) or []
+      return [Late(before, f"/{failing}." in f"{directory}")]
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "async_save", late)
+
+  return start
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_run_says_that_it_is_saved_once_it_is(saving, monkeypatch, tmp_path, signalled):
+  say, place, whole = reporting.Reporter.line, Parallel.place, []
+
+  def line(self, text):
+    if "finished: step 2" in text or "SIGTERM: step 1 is saved" in text:
+      whole.append(sorted(path.name for path in (tmp_path / "checkpoints").iterdir()))
+    say(self, text)
+
+  def placed(self, *batch):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return place(self, *batch)
+
+  monkeypatch.setattr(reporting.Reporter, "line", line)
+  if signalled:
+    monkeypatch.setattr(Parallel, "place", placed)
+  saving()
+  assert main(*TINY, f"--workdir={tmp_path}", "--config.checkpoint.keep=2") == 0
+  assert whole == ([["1"]] if signalled else [["1", "2"]])
+
+
+@pytest.mark.parametrize(
+  "failing, left, then", [(2, ["1"], "goes on from step 1."), (1, [], "starts again.")]
+)
+def test_a_save_that_fails_is_told_and_nothing_is_finished(saving, refused, tmp_path, failing, left, then):
+  saving(failing)
+  said = refused(*TINY, f"--workdir={tmp_path}", status=1)
+  assert "No space left on device" in said and "step 2 " not in said
+  assert said.startswith(f"A checkpoint could not be saved in {tmp_path}/checkpoints")
+  assert said.endswith(f"the same command {then}")
+  assert "finished" not in (tmp_path / "log.txt").read_text()
+  assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == left
