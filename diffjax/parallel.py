@@ -221,9 +221,20 @@ class Parallel:
 
     def run(state, batches):
       parts = lambda x: x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])  # noqa: E731
-      return mapped(state, jax.tree.map(parts, batches))
+      return self._everywhere(mapped(state, jax.tree.map(parts, batches)))
 
     return run
+
+  def _everywhere(self, tree: Any) -> Any:
+    """The copies that pmap leaves on each process's devices, as arrays of the whole mesh; nothing is moved."""
+    if self.process_count == 1:
+      return tree
+
+    def join(x):
+      copies = [shard.data for shard in x.addressable_shards]
+      return jax.make_array_from_single_device_arrays(x.shape, self.replicated(), copies)
+
+    return jax.tree.map(join, tree)
 
   def batched(self, function: Callable) -> Callable:
     """Compiles (shared, batch) -> batch: arrays of a state, or the same everywhere; and cut along axis 0.
