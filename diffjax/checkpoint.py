@@ -7,7 +7,6 @@ An interrupted save leaves no checkpoint. A restored array whose checksum differ
 returns a flipped byte without a word.
 """
 
-import contextlib
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -49,9 +48,12 @@ class Checkpoints:
     return self
 
   def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-    with contextlib.suppress(RunError if error else ()):  # the first error is the one to tell
+    try:
       self.wait()
-    with contextlib.suppress(Exception):  # orbax raises again what `wait` has raised
+    except RunError:
+      if not error:  # else the first error is the one to tell
+        raise
+    else:
       self._manager.close()
 
   def steps(self) -> list[int]:

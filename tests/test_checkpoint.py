@@ -1,12 +1,14 @@
 """Checkpoints on other devices than they were made on, kept and dropped, torn and damaged; checksums."""
 
 import dataclasses
+import errno
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +93,19 @@ def test_a_step_that_is_saved_is_not_saved_again(tmp_path):
     checkpoints.wait()
     checkpoints.save(at(1, seed=5), {})
     assert raw(checkpoints.restore(on(8).abstract(make), 1)) == raw(at(1))
+
+
+def test_a_save_that_failed_is_told_by_the_next_and_at_the_end(tmp_path, monkeypatch):
+  def full(manager):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  told = rf"could not be saved in {tmp_path} \(OSError: .*No space left on device\).* the same command starts again"
+  with pytest.raises(RunError, match=told), Checkpoints(tmp_path) as checkpoints:
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
+    with pytest.raises(RunError, match=told):
+      checkpoints.save(at(2), {})
+  with pytest.raises(KeyError), Checkpoints(tmp_path):  # the first error is the one to tell
+    raise KeyError
 
 
 def test_a_flipped_byte_is_detected_and_the_way_out_is_named(tmp_path):
