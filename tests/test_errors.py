@@ -7,12 +7,16 @@ command line, with a network of one convolution so that little is compiled.
 import errno
 import fcntl
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import flax.linen as nn
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 from absl import flags
 from PIL import Image
@@ -25,6 +29,7 @@ from diffjax.jobs.sampling import sample
 from diffjax.jobs.training import train
 from diffjax.machine import reporting
 from diffjax.models import MODELS
+from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate}
@@ -458,3 +463,58 @@ def test_a_workdir_without_a_checkpoint_takes_another_config(tmp_path):
   arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.steps=2")
   assert main(*arguments, "--config.train.learning_rate=1e30") == 1
   assert main(*arguments, "--config.train.learning_rate=1e-3") == 0
+
+
+@pytest.fixture
+def saving(monkeypatch):
+  """Makes saves take a second longer in the background, and the one of a step fail; returns how."""
+  save = ocp.StandardCheckpointHandler.async_save
+
+  class Late:
+    def __init__(self, before, fails):
+      self._before, self._fails = before, fails
+
+    def result(self, timeout=None):
+      time.sleep(1)
+      for other in self._before:
+        other.result(timeout)
+      if self._fails:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+  def start(failing=None):
+    async def late(self, directory, *arguments, **options):
+      before = await save(self, directory, *arguments, **options) or []
+      return [Late(before, f"/{failing}." in f"{directory}")]
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "async_save", late)
+
+  return start
+
+
+def test_a_run_says_that_a_step_is_saved_once_it_is(saving, monkeypatch, tmp_path):
+  say, place, whole = reporting.Reporter.line, Parallel.place, []
+
+  def line(self, text):
+    if "SIGTERM: step 1 is saved" in text:
+      whole.extend(path.name for path in (tmp_path / "checkpoints").iterdir())
+    say(self, text)
+
+  def placed(self, *batch):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return place(self, *batch)
+
+  monkeypatch.setattr(reporting.Reporter, "line", line)
+  monkeypatch.setattr(Parallel, "place", placed)
+  saving()
+  assert main(*TINY, f"--workdir={tmp_path}") == 0
+  assert whole == ["1"]
+
+
+def test_a_run_whose_last_save_fails_is_not_finished(saving, refused, tmp_path):
+  saving(failing=2)
+  said = refused(*TINY, f"--workdir={tmp_path}", status=1)
+  assert said.startswith(f"A checkpoint could not be saved in {tmp_path}/checkpoints (")
+  assert "No space left on device" in said
+  assert said.endswith("When there is room, the same command goes on from step 1.")
+  assert "finished" not in (tmp_path / "log.txt").read_text()
+  assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["1"]

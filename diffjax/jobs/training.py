@@ -265,5 +265,9 @@ def _loop(
         if shows:
           pictured.report(state, step, reporter)
       if stop:
-        return reporter.line(f"{stop}: step {step} is saved; the same command goes on from there.")
-  reporter.line(f"finished: step {total}")
+        break
+  checkpoints.wait()  # a save that failed must not be called one
+  if stop:
+    reporter.line(f"{stop}: step {step} is saved; the same command goes on from there.")
+  else:
+    reporter.line(f"finished: step {total}")

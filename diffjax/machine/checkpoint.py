@@ -1,7 +1,7 @@
 """Checkpoints: the whole state, its checksums and the config together, by orbax, written in the background.
 
     <folder>/<step>/state     arrays
-    <folder>/<step>/about     JSON: config, commit, packages, and a checksum of every array
+    <folder>/<step>/about     JSON: config, commit, packages, and a checksum of every array with its kind
 
 An interrupted save leaves no checkpoint. A restored array whose checksum differs stops the run: orbax itself
 returns a flipped byte without a word.
@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
-from diffjax.machine.state import TrainState, fingerprint
+from diffjax.machine.state import CHECKSUM, TrainState, fingerprint
 from diffjax.types import Params, RunError
 
 LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds pages to them
@@ -24,6 +24,10 @@ LONGEST = 160  # characters of orbax's own words in a message; TensorStore adds 
 def _as_dict(state: TrainState) -> dict[str, Any]:
   memory = ("memory",) if jax.tree.leaves(state.memory) else ()
   return {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state", "key", *memory)}
+
+
+def _shortened(error: Exception) -> str:
+  return f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
 
 
 class Checkpoints:
@@ -43,9 +47,14 @@ class Checkpoints:
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *error) -> None:
-    self._manager.wait_until_finished()
-    self._manager.close()
+  def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    try:
+      self.wait()
+    except RunError:
+      if not error:  # else the first error is the one to tell
+        raise
+    else:
+      self._manager.close()
 
   def steps(self) -> list[int]:
     """The steps that have a whole checkpoint, ascending."""
@@ -56,23 +65,39 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def save(self, state: TrainState, about: dict[str, Any]) -> None:
-    """Saves the state as its own step's checkpoint; returns once the arrays are copied."""
+    """Saves the state as its own step's checkpoint; returns once the arrays are copied.
+
+    Raises:
+      RunError: the save before failed.
+    """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
     checksums = {name: int(value) for name, value in jax.device_get(fingerprint(_as_dict(state))).items()}
+    self.wait()
     self._manager.save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(_as_dict(state)),
-        about=ocp.args.JsonSave(about | {"checksums": checksums}),
+        about=ocp.args.JsonSave(about | {"checksum": CHECKSUM, "checksums": checksums}),
       ),
       force=True,
     )
 
   def wait(self) -> None:
-    """Waits until every save is on disk."""
-    self._manager.wait_until_finished()
+    """Waits until every save is on disk.
+
+    Raises:
+      RunError: one of them failed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      last = f"goes on from step {self.latest()}" if self.steps() else "starts again"
+      raise RunError(
+        f"A checkpoint could not be saved in {self._folder} ({_shortened(error)}). When there is room, the same "
+        f"command {last}."
+      ) from error
 
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step.
@@ -82,7 +107,7 @@ class Checkpoints:
       step: one of `steps()`.
 
     Raises:
-      RunError: the files are damaged, or hold another model's state.
+      RunError: the files are damaged, hold another model's state, or have checksums of another kind.
     """
     try:
       found = self._manager.restore(
@@ -92,9 +117,8 @@ class Checkpoints:
         ),
       )
     except Exception as error:
-      said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
-      raise RunError(self._damaged(step, f"it cannot be read ({said})")) from error
-    self._require_whole(step, found.state, found.about["checksums"])
+      raise RunError(self._damaged(step, f"it cannot be read ({_shortened(error)})")) from error
+    self._require_whole(step, found.state, found.about)
     return TrainState(**found.state)
 
   def restore_weights(self, abstract: Params, step: int, weights: str) -> Params:
@@ -118,14 +142,20 @@ class Checkpoints:
       )
       about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
     except Exception as error:
-      said = f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST)}"
-      raise RunError(self._damaged(step, f"its {weights} weights cannot be read ({said})")) from error
-    self._require_whole(step, found, about["checksums"])
+      raise RunError(self._damaged(step, f"its {weights} weights cannot be read ({_shortened(error)})")) from error
+    self._require_whole(step, found, about)
     return found["params"] if weights == "raw" else found["ema"][weights]
 
-  def _require_whole(self, step: int, found: Any, wanted: dict[str, int]) -> None:
-    """Raises RunError if a restored array's checksum is another than when it was saved."""
-    got = jax.device_get(fingerprint(found))
+  def _require_whole(self, step: int, found: Any, about: dict[str, Any]) -> None:
+    """Raises RunError if a restored array's checksum is another than when it was saved, or of another kind."""
+    kind, commit = (about.get(name, "not named") for name in ("checksum", "commit"))
+    if kind != CHECKSUM:
+      raise RunError(
+        f"The checkpoint {self._folder / str(step)} has checksums of another kind ({kind}) than this version's "
+        f"({CHECKSUM}), so that it cannot be told whether it is whole. Go on with the version that saved it (commit "
+        f"{commit}), or train anew in another workdir."
+      )
+    wanted, got = about["checksums"], jax.device_get(fingerprint(found))
     wrong = [name for name in got if wanted.get(name) != int(got[name])]
     if wrong:
       raise RunError(self._damaged(step, f"the bytes of {wrong[0]} are not those that were saved"))

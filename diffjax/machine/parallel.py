@@ -14,6 +14,7 @@ mesh of three axes:
 
 An array of the state is cut by its shape alone, so that parameters, averages and moments lie alike: its last
 axis over `model`, its longest other axis over `fsdp`, where these divide; small arrays are copied everywhere.
+What computes with parameters gathers them over `fsdp` first: that axis shares out memory, and no convolution sees it.
 """
 
 import contextlib
@@ -120,6 +121,27 @@ class Parallel:
       spec.pop()
     return NamedSharding(self.mesh, P(*spec))
 
+  def _whole(self, place: NamedSharding) -> NamedSharding:
+    """The same place with nothing cut over fsdp."""
+    return NamedSharding(self.mesh, P(*(None if axis == FSDP else axis for axis in place.spec)))
+
+  def gathered(self, params: Any) -> Any:
+    """Parameters as a compiled function computes with them: whole over `fsdp`, still cut over `model`.
+
+    To be called inside what is differentiated: the gradient is then summed over the batch's axes first and cut to
+    where the state lies afterwards. Left to choose, XLA's partitioner gets the gradients of convolutions wrong on
+    meshes with all three axes (jax 0.10 to 0.12; tests/machine/test_gathering.py says when it no longer does).
+    """
+    if self.mode != "jit" or self.mesh.shape.get(FSDP, 1) == 1:
+      return params
+
+    def gather(x):
+      place = self.of_state(x.shape)
+      # Of two constraints the transpose is the same two in the other order.
+      return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, place), self._whole(place))
+
+    return jax.tree.map(gather, params)
+
   def init(self, make: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function, a state, computed where it will live."""
     where = jax.tree.map(lambda x: self.of_state(x.shape), jax.eval_shape(make, *arguments))
@@ -177,13 +199,13 @@ class Parallel:
     """Compiles (state, frozen, batches) -> (state, metrics); the state is donated.
 
     Args:
-      chunk: a pure function over [K, B, ...] batches; `mean` averages a pytree over whatever parts the batch
-        is cut into.
+      chunk: a pure function (state, frozen, batches, mean, gathered) over [K, B, ...] batches; `mean` averages a pytree over
+        whatever parts the batch is cut into, `gathered` makes of the state's parameters those to compute with.
     """
     if self.mode == "jit":
 
       def whole(state, frozen, batches):
-        state, metrics = chunk(state, frozen, batches, lambda tree: tree)
+        state, metrics = chunk(state, frozen, batches, lambda tree: tree, self.gathered)
         stay = lambda x: jax.lax.with_sharding_constraint(x, self.of_state(x.shape))
         everywhere = lambda x: jax.lax.with_sharding_constraint(x, self.replicated())
         return jax.tree.map(stay, state), jax.tree.map(everywhere, metrics)
@@ -191,7 +213,7 @@ class Parallel:
       return jax.jit(whole, donate_argnums=0, compiler_options=self.compiling("often"))
 
     def share(state, frozen, batches):
-      return chunk(state, frozen, batches, lambda tree: jax.lax.pmean(tree, DATA))
+      return chunk(state, frozen, batches, lambda tree: jax.lax.pmean(tree, DATA), self.gathered)
 
     devices = list(self.mesh.devices.flat)
     mapped = jax.pmap(share, DATA, in_axes=(None, None, 1), out_axes=None, devices=devices, donate_argnums=0)
@@ -199,14 +221,35 @@ class Parallel:
 
     def run(state, frozen, batches):
       parts = lambda x: x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])
-      return mapped(state, frozen, jax.tree.map(parts, batches))
+      return self._everywhere(mapped(state, frozen, jax.tree.map(parts, batches)))
 
     return run
 
+  def _everywhere(self, tree: Any) -> Any:
+    """The copies that pmap leaves on each process's devices, as arrays of the whole mesh; nothing is moved."""
+    if self.process_count == 1:
+      return tree
+
+    def join(x):
+      copies = [shard.data for shard in x.addressable_shards]
+      return jax.make_array_from_single_device_arrays(x.shape, self.replicated(), copies)
+
+    return jax.tree.map(join, tree)
+
   def batched(self, function: Callable) -> Callable:
-    """Compiles (shared, batch) -> batch: arrays of a state, or the same everywhere; and cut along axis 0."""
+    """Compiles (shared, batch) -> batch: arrays of a state, or the same everywhere; and cut along axis 0.
+
+    Arrays of a state that are cut over `fsdp` are gathered at every call (see `gathered`), before the function: a
+    sampler's loop needs them in every step.
+    """
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("often"))
-    return lambda shared, batch: compiled(shared, self.shard(batch))
+
+    def gather(x):
+      place = getattr(x, "sharding", None)
+      cut = FSDP in getattr(place, "spec", ())
+      return jax.device_put(x, self._whole(place)) if cut else x
+
+    return lambda shared, batch: compiled(jax.tree.map(gather, shared), self.shard(batch))
 
   def fitting(self, function: Callable, shared: Any, batch: Any, at_once: int = 1) -> int:
     """The largest batch, a power of two on each device, with which a function of `batched` fits the free memory.
@@ -222,7 +265,7 @@ class Parallel:
       ConfigError: not one example fits.
     """
     put = lambda place: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape))
-    shared = jax.tree.map(put(self.of_state), shared)
+    shared = jax.tree.map(put(lambda shape: self._whole(self.of_state(shape))), shared)
     batch = jax.tree.map(put(lambda shape: self.cut()), batch)
     kept = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shared))
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("once"))

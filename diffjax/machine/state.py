@@ -58,12 +58,24 @@ def create(
   )
 
 
+CHECKSUM = "murmur3 sum"  # what `checksum` computes, saved beside its numbers
+
+
+def mixed(word: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+  """MurmurHash3's last step (Appleby 2011), a bijection in which every bit of a word moves every bit."""
+  for factor, shift in ((1, 16), (0x85EBCA6B, 13), (0xC2B2AE35, 16)):
+    word = word * jnp.uint32(factor)
+    word ^= word >> shift
+  return word
+
+
 @jax.jit
 def checksum(leaf: Array) -> UInt32[Array, ""]:
-  """A uint32 that any flipped bit changes, computed where the array lives.
+  """A uint32 that any change of the numbers changes, computed where the array lives.
 
-  sum of (2 i + 1) * word_i modulo 2^32: odd factors keep every single change visible, and integer sums do
-  not depend on the order, so any sharding of the same numbers gives the same checksum.
+  sum of mixed(word_i ^ mixed(i)) modulo 2^32: a change of one word is seen always, of several but for one case in
+  2^32, sign flips and numbers that change places among them. Integer sums do not depend on the order, so any sharding
+  of the same numbers gives the same checksum.
   """
   if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
@@ -72,7 +84,7 @@ def checksum(leaf: Array) -> UInt32[Array, ""]:
   # A word has at most 32 bits; wider numbers are several.
   words = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{min(8 * leaf.dtype.itemsize, 32)}")).ravel()
   place = jax.lax.iota(jnp.uint32, words.size)
-  return jnp.sum((2 * place + 1) * words.astype(jnp.uint32), dtype=jnp.uint32)
+  return jnp.sum(mixed(words.astype(jnp.uint32) ^ mixed(place)), dtype=jnp.uint32)
 
 
 def fingerprint(tree) -> dict[str, Array]:

@@ -1,12 +1,14 @@
 """Checkpoints on other devices than they were made on, kept and dropped, torn and damaged; checksums."""
 
 import dataclasses
+import errno
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +95,19 @@ def test_a_step_that_is_saved_is_not_saved_again(tmp_path):
     assert raw(checkpoints.restore(on(8).abstract(make), 1)) == raw(at(1))
 
 
+def test_a_save_that_failed_is_told_by_the_next_and_at_the_end(tmp_path, monkeypatch):
+  def full(manager):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  told = rf"could not be saved in {tmp_path} \(OSError: .*No space left on device\).* the same command starts again"
+  with pytest.raises(RunError, match=told), Checkpoints(tmp_path) as checkpoints:
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
+    with pytest.raises(RunError, match=told):
+      checkpoints.save(at(2), {})
+  with pytest.raises(KeyError), Checkpoints(tmp_path):  # the first error is the one to tell
+    raise KeyError
+
+
 def test_a_flipped_byte_is_detected_and_the_way_out_is_named(tmp_path):
   with Checkpoints(tmp_path / "whole", keep=2) as checkpoints:
     for step in (4, 9):
@@ -177,14 +192,66 @@ def test_any_single_flipped_bit_changes_the_checksum_of_its_leaf_alone(dtype, se
   assert int(before["['a']"]) == int(before["['b']"]) == int(after["['b']"]) != int(after["['a']"])
 
 
-def test_the_checksum_is_the_weighted_sum_of_the_words():
+def murmur(word):
+  """MurmurHash3's finaliser in Python's integers."""
+  word = ((word ^ word >> 16) * 0x85EBCA6B) % 2**32
+  word = ((word ^ word >> 13) * 0xC2B2AE35) % 2**32
+  return word ^ word >> 16
+
+
+def test_the_checksum_is_the_sum_of_the_mixed_words():
+  # Its published test vectors: of nothing MurmurHash3 is the finaliser of the seed.
+  vectors = {0: 0, 1: 0x514E28B7, 0xFFFFFFFF: 0x81F16F39}
+  found = state.mixed(jnp.asarray(list(vectors), jnp.uint32))
+  np.testing.assert_array_equal(found, np.asarray(list(vectors.values()), np.uint32))
+
+  of = lambda words: sum(murmur(word ^ murmur(i)) for i, word in enumerate(words)) % 2**32
   values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-  words = values.view(np.uint32).ravel().tolist()
-  expected = sum((2 * i + 1) * word for i, word in enumerate(words)) % 2**32
-  assert int(state.fingerprint({"a": jnp.asarray(values)})["['a']"]) == expected
+  assert checksum(values) == of(values.view(np.uint32).ravel().tolist())
   key = jax.random.key(2**40 + 12345)
-  words = np.asarray(jax.random.key_data(key)).tolist()
-  assert int(state.fingerprint([key])["[0]"]) == (words[0] + 3 * words[1]) % 2**32
+  assert int(state.fingerprint([key])["[0]"]) == of(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def checksum(values):
+  return int(state.checksum(jnp.asarray(values)))
+
+
+def test_every_single_bit_counts():
+  values = np.random.default_rng(0).normal(size=7).astype(np.float32)
+  bits = 1 << np.arange(32, dtype=np.uint32)
+  changed = np.tile(values.view(np.uint32), (7, 32, 1))
+  for place in range(7):
+    changed[place, :, place] ^= bits
+  found = jax.vmap(jax.vmap(state.checksum))(jnp.asarray(changed))
+  assert len({*np.asarray(found).ravel().tolist(), checksum(values)}) == 7 * 32 + 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_pairs_of_flipped_signs_and_changed_places_are_seen(dtype):
+  values = np.random.default_rng(0).normal(size=24).astype(dtype)
+  pairs = [(i, j) for i in range(24) for j in range(i)]
+  signs, swapped = np.tile(values, (2, len(pairs), 1))
+  for row, pair in enumerate(pairs):
+    signs[row, pair] *= -1
+    swapped[row, pair] = swapped[row, pair[::-1]]
+  orders = np.stack([np.random.default_rng(seed).permutation(values) for seed in range(500)])
+  rotated = np.stack([np.roll(values, shift) for shift in range(1, 24)])
+  every = np.stack([values, -values, values[::-1], *signs, *swapped, *orders, *rotated])
+  found = np.asarray(jax.vmap(state.checksum)(jnp.asarray(every)))
+  assert len(np.unique(found)) == len(np.unique(np.ascontiguousarray(every).view(np.uint8), axis=0)) > 1000
+
+
+def test_checksums_of_another_kind_are_not_taken_for_damage(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(2), {"commit": "abc"})
+  about = tmp_path / "2" / "about" / "metadata"
+  before = about.read_text()
+  for kind, named in (('"checksum": "sum", ', "sum"), ("", "not named")):
+    about.write_text(before.replace(f'"checksum": "{state.CHECKSUM}", ', kind))
+    with Checkpoints(tmp_path) as checkpoints:
+      with pytest.raises(RunError, match=rf"of another kind \({named}\).* saved it \(commit abc\)") as error:
+        checkpoints.restore(on(1).abstract(make), 2)
+      assert "damaged" not in str(error.value) and "emove" not in str(error.value)
 
 
 def test_every_bit_of_a_wide_number_counts():

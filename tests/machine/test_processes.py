@@ -2,7 +2,8 @@
 
 One process with eight devices trains eight steps. Two with four each train the same; one of them is killed in
 step 5, and the run goes on from step 3, once with two processes and once with one. It also goes on with three
-steps a call and without end, and hears Ctrl-C before its first step.
+steps a call and without end, and hears Ctrl-C before its first step. With pmap two processes train six steps, and
+once more with a kill in step 5.
 """
 
 import json
@@ -25,22 +26,26 @@ from diffjax.machine import checkpoint, processes
 from diffjax.types import ConfigError
 
 ROOT = Path(__file__).parents[2]
-STEPS = 8
+STEPS, PMAP_STEPS = 8, 6
+HEARTBEAT = 15  # seconds; half of what users wait
 CONFIG = (
-  *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
-  *("--config.model.unet.attention=()", "--config.data.flip=True", "--config.sample.guidance=0.0"),
+  *("--config=configs/digits.py", "--config.model.name=dit", "--config.model.dit.channels=16"),
+  *("--config.model.dit.blocks=1", "--config.model.dit.heads=2", "--config.model.dit.patch=4"),
+  *("--config.data.flip=True", "--config.sample.guidance=0.0"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
   *("--config.train.ema=0.5,", "--config.log.every=1", "--config.log.samples=5", "--config.log.held_out=7"),
   *("--config.checkpoint.every=3", "--config.sample.steps=3", "--config.parallel.check_every=2"),
 )
+PMAP = ("--config.parallel.mode=pmap", f"--config.train.steps={PMAP_STEPS}", "--config.log.held_out=0")
 # The same main.py, which notes the rows that every step reads, and is sent a signal at the end of a step.
 SPIED = """
 import json, os, signal, sys, time
 import main
+from diffjax.machine import processes
 from diffjax.data import pipeline
 from diffjax.machine.parallel import Parallel
 
-number, at, notes = int(sys.argv.pop(1)), int(sys.argv.pop(1)), sys.argv.pop(1)
+number, at, heartbeat, notes = *(int(sys.argv.pop(1)) for _ in range(3)), sys.argv.pop(1)
 reader, place, steps = pipeline.chunk_reader, Parallel.place, []
 
 def spied(source, seed, batch_size, rows, chunk):
@@ -68,7 +73,7 @@ def placed(self, *batch):
     os.kill(os.getpid(), number)
   return place(self, *batch)
 
-pipeline.chunk_reader, Parallel.place = spied, placed
+pipeline.chunk_reader, Parallel.place, processes.HEARTBEAT = spied, placed, heartbeat
 sys.exit(main.main())
 """
 
@@ -85,7 +90,7 @@ def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
   for process in range(count):
     join = (f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={process}")
     who, number, at = signalled or (None, 0, 0)
-    told = (number, at) if process == who else (0, -1)
+    told = (*((number, at) if process == who else (0, -1)), HEARTBEAT)
     command = [sys.executable, "-c", SPIED, *map(str, told), f"{notes}.{process}", *CONFIG]
     command += [*arguments, *own(process), *(join if count > 1 else ())]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -115,6 +120,7 @@ def done(tmp_path_factory):
   """The workdirs, and what every command answered."""
   place = tmp_path_factory.mktemp("processes")
   straight, killed, later, stopped = (place / name for name in ("straight", "killed", "later", "stopped"))
+  pmap, pmap_killed = place / "pmap", place / "pmap_killed"
   steps, said = f"--config.train.steps={STEPS}", {}
 
   def two():
@@ -131,6 +137,10 @@ def done(tmp_path_factory):
     said["straight"] = run(1, steps, f"--workdir={straight}", notes=place / "straight")
     odd = lambda process: [f"--config.train.learning_rate={1e-3 * (1 + process)}"]
     said["odd"] = run(2, steps, f"--workdir={place / 'odd'}", notes=place / "odd", own=odd)
+    said["pmap"] = run(2, *PMAP, f"--workdir={pmap}", notes=place / "pmap-rows")
+    arguments = (2, *PMAP, f"--workdir={pmap_killed}")
+    said["pmap killed"] = run(*arguments, notes=place / "pmap-killed-rows", signalled=(0, signal.SIGKILL, 5))
+    said["pmap two"] = run(*arguments, notes=place / "pmap-two-rows")
 
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(two), pool.submit(one)]:
@@ -157,10 +167,10 @@ def read_rows(notes, count):
   return {step: [batch[i] for i in range(16)] for step, batch in batches.items() if len(batch) == 16}, places
 
 
-def final(folder):
+def final(folder, step=STEPS):
   made = runs.start(workdir.load(folder), folder)
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-    return jax.device_get(made.restore(checkpoints, STEPS))
+    return jax.device_get(made.restore(checkpoints, step))
 
 
 def losses(folder):
@@ -172,7 +182,7 @@ def test_a_killed_process_ends_the_others_within_the_stated_time(done):
   _, said = done
   (status, text, seconds), (other, told, _) = said["killed"]
   assert status == other == 1
-  assert seconds < processes.HEARTBEAT + 15
+  assert seconds < HEARTBEAT + 15
   assert "another process of the run has ended" in text and "go on from the last checkpoint" in text
   assert "this process was ended by SIGKILL" in told
 
@@ -201,6 +211,21 @@ def test_a_run_goes_on_with_any_number_of_processes(done, folder, name):
     np.testing.assert_allclose(x, y, atol=1e-4)
 
 
+def test_pmap_goes_on_with_the_numbers_of_an_undisturbed_run(done):
+  place, said = done
+  assert "training: " in succeeded(said["pmap"])
+  assert [status for status, *_ in said["pmap killed"]] == [1, 1]
+  assert "going on from step 3" in succeeded(said["pmap two"])
+  straight, expected, found = (losses(place / name) for name in ("straight", "pmap", "pmap_killed"))
+  assert found == expected and sorted(found) == list(range(1, PMAP_STEPS + 1))
+  for step, loss in found.items():
+    assert loss == pytest.approx(straight[step], rel=1e-4), step
+  one, other = (final(place / name, PMAP_STEPS) for name in ("pmap", "pmap_killed"))
+  for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    x, y = (jax.random.key_data(z) if z.dtype == one.key.dtype else z for z in (x, y))
+    np.testing.assert_array_equal(x, y)
+
+
 def test_a_process_with_another_config_ends_all(done):
   place, said = done
   for status, text, _ in said["odd"]:
@@ -219,10 +244,10 @@ def test_a_polite_stop_of_one_is_a_stop_of_all(done):
 
 
 def test_a_second_interrupt_ends_a_process_and_its_child():
-  child = "import sys, time, signal; from diffjax import processes; processes.is_child();"
+  child = "import sys, time, signal; from diffjax.machine import processes; processes.is_child();"
   child += "signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True));"
   child += "print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]"
-  parent = f"import sys; from diffjax import processes; processes.watched([sys.executable, '-c', {child!r}])"
+  parent = f"import sys; from diffjax.machine import processes; processes.watched([sys.executable, '-c', {child!r}])"
   output = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
   with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, **output) as started:
     assert started.stdout.readline() == "ready\n"
@@ -235,7 +260,7 @@ def test_a_second_interrupt_ends_a_process_and_its_child():
 
 def joined(**environment):
   """What a process answers that joins with these variables alone: the GPUs it takes, or an error."""
-  code = "import jax; from diffjax import processes; processes.join(None, None, None);"
+  code = "import jax; from diffjax.machine import processes; processes.join(None, None, None);"
   code += "print(jax.config.values['jax_cuda_visible_devices'])"
   environment |= {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu"}
   return subprocess.run(
