@@ -15,8 +15,11 @@ options of what is chosen.
 import dataclasses
 import difflib
 import functools
+import importlib
 import inspect
+import os
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
@@ -409,8 +412,10 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
   """The config that `resolved` was made from, all that did not belong to it at its default.
 
   Raises:
-    ConfigError: a field that no longer exists.
+    ConfigError: a field that no longer exists, or an extension that cannot be imported.
   """
+  for name in plain.get("extensions", ()):
+    _import(name)
   config = base()
   for path, value in leaves(plain):
     require_path(config, path)
@@ -420,6 +425,21 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
       section = section[name]
     section[field] = tuple(value) if isinstance(value, list) else value
   return config
+
+
+def _import(name: str) -> None:
+  """Imports an extension, which may lie in the current folder."""
+  here = os.getcwd()
+  if here not in sys.path:
+    sys.path.append(here)
+  try:
+    importlib.import_module(name)
+  except ModuleNotFoundError as error:
+    if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+      raise
+    raise ConfigError(
+      f"config.extensions names the module {name!r}, which is not found from {here}; start where it can be imported."
+    ) from None
 
 
 # What fields of earlier versions have become.
@@ -464,6 +484,11 @@ def require_field(config: ConfigDict, path: str) -> None:
 def check(config: ConfigDict) -> None:
   """Raises ConfigError at the first field whose value cannot be right, whatever the data are."""
   _check_tuples(config)
+  if late := [name for name in config.extensions if name not in sys.modules]:
+    raise ConfigError(
+      f"config.extensions names the module {late[0]!r}, which must be imported before config.base() is called, by the "
+      "config's file."
+    )
   for choice in CHOICES:
     choice.check(config)
   for section, fields in SECTIONS.items():

@@ -101,6 +101,8 @@ def load(workdir: Path) -> ConfigDict:
     return from_resolved(json.loads(path.read_text())["config"])
   except FileNotFoundError:
     raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
+  except ConfigError as error:
+    raise ConfigError(f"{path}: {error}") from None
   except (ValueError, KeyError, TypeError) as error:
     raise ConfigError(f"{path} is damaged ({error}); it is the JSON that training wrote.") from None
 
