@@ -21,6 +21,7 @@ CHECKED = (
   "gaussian",
   "predictions",
   "denoisers",
+  "guidance",
   "times",
   "weights",
   "objectives",

@@ -7,11 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax import config as configs
+from diffjax import experiment
+from diffjax.data.source import Field
 from diffjax.gaussian import diffuse
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, check, error_scale, target, to_x0_eps
+from diffjax.predictions import (
+  INPUT_SCALES,
+  ROWS,
+  TIME_INPUTS,
+  Prediction,
+  check,
+  error_scale,
+  target,
+  to_x0_eps,
+)
 from diffjax.scales import SCALES
 from diffjax.schedules import SCHEDULES
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Unsuitable
 
 
 def draw(seed):
@@ -100,24 +112,37 @@ def test_posterior_is_ddpms_mean_with_x0_in_row_0():
   np.testing.assert_allclose(back, x0, rtol=1e-6)
 
 
+def prediction(predict, time_input):
+  return Prediction(ROWS[predict], INPUT_SCALES["none"], TIME_INPUTS[time_input])
+
+
 REFUSED = [
-  ("flow", {}, "eps", "t"),
-  ("flow", {}, "score", "t"),
-  ("linear", {"zero_terminal": True}, "eps", "index"),
-  ("linear", {}, "flow", "index"),
-  ("continuous_cosine", {}, "posterior", "t"),
-  ("continuous_cosine", {}, "v", "index"),
-  ("flow", {}, "v", "logsnr"),
-  ("flow", {}, "v", "log_sigma"),
-  ("linear", {}, "epsilon", "index"),
-  ("linear", {}, "eps", "row"),
+  ("flow", {}, "eps", "t", "predict"),
+  ("flow", {}, "score", "t", "predict"),
+  ("linear", {"zero_terminal": True}, "eps", "index", "predict"),
+  ("linear", {}, "flow", "index", "predict"),
+  ("continuous_cosine", {}, "posterior", "t", "predict"),
+  ("continuous_cosine", {}, "v", "index", "time_input"),
+  ("flow", {}, "v", "logsnr", "time_input"),
+  ("flow", {}, "v", "log_sigma", "time_input"),
 ]
 
 
-@pytest.mark.parametrize("name, options, predict, time_input", REFUSED)
-def test_refused_combinations(name, options, predict, time_input):
-  with pytest.raises(ConfigError, match="objective"):
-    check(SCHEDULES[name](**options), predict, time_input)
+@pytest.mark.parametrize("name, options, predict, time_input, field", REFUSED)
+def test_refused_combinations(name, options, predict, time_input, field):
+  with pytest.raises(Unsuitable, match=f"^{field} is one which ") as error:
+    check(SCHEDULES[name](**options), prediction(predict, time_input))
+  assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+  "field, value", [("predict", "epsilon"), ("time_input", "row"), ("input_scale", "unt")]
+)
+def test_names_that_are_none_are_refused(field, value):
+  config = configs.base()
+  config.objective[field] = value
+  with pytest.raises(ConfigError, match=f"config.objective.{field} is '{value}'; it must be one of "):
+    experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
 
 
 def test_allowed_combinations():
@@ -126,5 +151,5 @@ def test_allowed_combinations():
     ("flow", "v", "t"),
     ("linear", "posterior", "index"),
   ):
-    check(SCHEDULES[name](), predict, time_input)
-  check(SCHEDULES["linear"](zero_terminal=True), "v", "index")
+    check(SCHEDULES[name](), prediction(predict, time_input))
+  check(SCHEDULES["linear"](zero_terminal=True), prediction("v", "index"))

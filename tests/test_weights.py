@@ -9,9 +9,9 @@ import pytest
 from variants import UNSHIFTED, VARIANTS
 
 from diffjax import predictions
-from diffjax.predictions import ROWS, error_scale
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, Prediction, error_scale
 from diffjax.schedules import SCHEDULES
-from diffjax.types import ConfigError
+from diffjax.types import Unsuitable
 from diffjax.weights import WEIGHTS
 
 # Of |x0 - x0_hat|^2, from each paper's own form, in r = sigma / alpha and the row's or the moment's share of the
@@ -118,8 +118,8 @@ def kinds(schedule):
   """The prediction kinds that a schedule allows."""
   for name, row in ROWS.items():
     try:
-      predictions.check(schedule, name, "t")
-    except ConfigError:
+      predictions.check(schedule, Prediction(row, INPUT_SCALES["none"], TIME_INPUTS["t"]))
+    except Unsuitable:
       continue
     yield name, row
 
