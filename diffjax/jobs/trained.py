@@ -8,18 +8,15 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from diffjax import experiment, keys
-from diffjax.data.source import Source
+from diffjax import experiment
 from diffjax.experiment import Experiment
 from diffjax.jobs import workdir
-from diffjax.machine import parallel as devices_of
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
 from diffjax.tasks.task import require
@@ -47,8 +44,13 @@ def parse(place: str) -> Place:
   return Place(folder, int(found["step"]) if found["step"] else None, found["weights"] or "")
 
 
-def _load(place: str, devices: Parallel) -> tuple[Experiment, Params, int, str]:
-  """The objects of a run, its weights, their step and their name."""
+def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, str]:
+  """The objects of a run, its weights, their step and their name.
+
+  Raises:
+    ConfigError: there is no such run, checkpoint or average.
+    RunError: the checkpoint is damaged.
+  """
   folder, step, weights = parse(place)
   if not workdir.has_run(folder):
     raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
@@ -79,7 +81,7 @@ def trained(place: str, wants: str, devices: Parallel) -> Trained:
     ConfigError: there is no such run or checkpoint, or its task cannot do what is wanted.
     RunError: the checkpoint is damaged.
   """
-  made, params, step, weights = _load(place, devices)
+  made, params, step, weights = restored(place, devices)
   require(made.task.can, wants, f"the run {place!r}")
   return Trained(place, made.task.can, params, fingerprint(made, params))
 
@@ -99,7 +101,7 @@ def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
   Raises:
     ConfigError: they have other names or shapes; the first of them are named.
   """
-  _, params, _, _ = _load(place, devices)
+  _, params, _, _ = restored(place, devices)
   shapes = lambda tree: {
     jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
@@ -114,57 +116,3 @@ def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
       f"{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}."
     )
   return params
-
-
-class Loaded:
-  """A trained run in Python; made by `load`.
-
-  Attributes:
-    config: its config.
-    experiment: its objects.
-    params: its weights.
-    step: their step.
-    weights: their name.
-  """
-
-  def __init__(self, place: str, devices: Parallel):
-    """Restores the weights of a place."""
-    self.experiment, self.params, self.step, self.weights = _load(place, devices)
-    self.config, self._devices = self.experiment.config, devices
-
-  def sample(
-    self, count: int, seed: int = 0, source: Source | None = None, **request
-  ) -> dict[str, np.ndarray]:
-    """Samples by field, each [count, ...].
-
-    Args:
-      count: how many.
-      seed: sample i of a seed is the same in every call.
-      source: the training data, where the samples ask for rows of them.
-      request: fields that they ask for, each [count, ...] or one for all, in place of the config's.
-    """
-    from diffjax.jobs.sampling import Sampling
-
-    index = np.arange(count)
-    asked = {"index": index.astype(np.int32)} | self.experiment.task.request(index, source)
-    for name, value in request.items():
-      if name not in asked:
-        known = ", ".join(field for field in asked if field != "index") or "nothing"
-        raise ConfigError(f"samples of this run cannot ask for {name!r}; they ask for {known}.")
-      asked[name] = np.broadcast_to(np.asarray(value, asked[name].dtype), asked[name].shape)
-    drawing = Sampling(self.experiment, self._devices, count)
-    return drawing.draw(self.params, keys.seed(seed), asked)
-
-  def denoiser(self, cond: Mapping[str, Any] = {}):  # noqa: B006 (never changed)
-    """(x_t, t, schedule) -> Estimate under these conditions, of any schedule."""
-    require(self.experiment.task.can, "denoise", "this run")
-    return self.experiment.task.can["denoise"](self.params, dict(cond))
-
-
-def load(place: str) -> Loaded:
-  """The run of a place, on this process's devices; sampled from as --mode=sample does.
-
-  Raises:
-    ConfigError: there is no such run or checkpoint.
-  """
-  return Loaded(place, devices_of.create())

@@ -199,8 +199,8 @@ class Parallel:
     """Compiles (state, frozen, batches) -> (state, metrics); the state is donated.
 
     Args:
-      chunk: a pure function (state, frozen, batches, mean, gathered) over [K, B, ...] batches; `mean` averages a pytree over
-        whatever parts the batch is cut into, `gathered` makes of the state's parameters those to compute with.
+      chunk: a pure function (state, frozen, batches, mean, gathered) over [K, B, ...] batches; `mean` averages a pytree
+        over whatever parts the batch is cut into, `gathered` makes of the state's parameters those to compute with.
     """
     if self.mode == "jit":
 
