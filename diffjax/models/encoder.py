@@ -1,19 +1,21 @@
 """The downward half of a U-Net, which answers with a vector: the classifier of Dhariwal & Nichol 2021, section 4.
 
 Levels of residual blocks as the U-Net's, attention where it has it, the middle, and then the mean over the pixels of
-swish(norm(h)) through a dense layer (their code pools by attention).
+swish(norm(h)) through a dense layer (their code pools by attention). Conditions enter as in the U-Net; the middle
+attends to their tokens whatever its size.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from diffjax.models.conditioning import Conditioning, Embeds, Widths
 from diffjax.models.layers import Conv, Dense, GroupNorm
-from diffjax.models.unet import Attention, ResBlock
+from diffjax.models.unet import Attention, CrossAttention, ResBlock
 from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, PerExample
 
@@ -53,14 +55,19 @@ class UNetEncoder(nn.Module):
         f"multipliers={self.multipliers} need sides divisible by {step}; they are {x.shape[1:3]}."
       )
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
-    emb = nn.swish(
-      Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond).vector
-    )
+    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    emb = nn.swish(seen.vector)
+    if seen.planes is not None:
+      x = jnp.concatenate([x, seen.planes], axis=-1)
 
     def stage(h, channels, name):
       h = ResBlock(channels, self.dropout, self.dtype, name=f"{name}_block")(h, emb, keys)
       attends = h.shape[1] in self.attention
-      return Attention(self.heads, self.dtype, name=f"{name}_attention")(h) if attends else h
+      if attends:
+        h = Attention(self.heads, self.dtype, name=f"{name}_attention")(h)
+      if seen.tokens is not None and (attends or name == "middle"):
+        h = CrossAttention(self.heads, self.dtype, name=f"{name}_cross")(h, *seen.tokens)
+      return h
 
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
     for level, multiplier in enumerate(self.multipliers):
