@@ -1,106 +1,101 @@
 """The configs in configs/: each builds and trains; the base holds every option; saved configs come back."""
 
-import functools
 import importlib
 import inspect
 import json
+import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.data import SOURCES, order
-from diffjax.data.augment import AUGMENTATIONS
-from diffjax.data.source import ArraySource
+from diffjax.config import CHOICES
+from diffjax.data.source import Field
 from diffjax.jobs.train_step import make_step
 from diffjax.machine import state
-from diffjax.machine.optimization import DECAYS, OPTIMIZERS
-from diffjax.machine.state import EMA_WARMUPS
-from diffjax.metrics import METRICS
 from diffjax.models import MODELS
-from diffjax.objectives import WEIGHTS
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
-from diffjax.samplers import SAMPLERS
-from diffjax.samplers.base import FINALS
-from diffjax.samplers.grids import GRIDS
-from diffjax.schedules import SCHEDULES
-from diffjax.times import REMEMBERING, TIMES
 from diffjax.types import ConfigError
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
-CHOICES = {
-  "data.source": SOURCES,
-  "data.augment": AUGMENTATIONS,
-  "schedule.name": SCHEDULES,
-  "objective.predict": ROWS,
-  "objective.times": TIMES | REMEMBERING,
-  "objective.weight": WEIGHTS,
-  "objective.input_scale": INPUT_SCALES,
-  "objective.time_input": TIME_INPUTS,
-  "model.name": MODELS,
-  "train.optimizer": OPTIMIZERS,
-  "train.decay": DECAYS,
-  "train.ema_warmup": EMA_WARMUPS,
-  "sample.sampler": SAMPLERS,
-  "sample.grid": GRIDS,
-  "sample.final": FINALS,
-  "eval.metrics": METRICS,
+# What the data of a config's source hold, without the data.
+FIELDS = {
+  "digits": {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)},
+  "tfds": {"image": Field((32, 32, 3), "uint8"), "label": Field((), "int32", 10)},
+  "image_folder": {"image": Field((64, 64, 3), "uint8")},
 }
-# What no config sets: the run knows it from the data or from another field.
-GIVEN = {"parent", "name", "out_channels", "num_classes", "augment_labels", "dtype"}
+DIGITS = FIELDS["digits"]
 
 
 def get(name):
   return importlib.import_module(f"configs.{name}").get_config()
 
 
-@pytest.fixture
-def tiny_data(monkeypatch, tmp_path):
-  """A TFDS that holds sixteen random images, and a folder of as many photographs."""
-  rng = np.random.default_rng(0)
+def places(choices=CHOICES):
+  return pytest.mark.parametrize("choice", choices, ids=lambda c: f"{c.section}.{c.field}")
 
-  @functools.wraps(SOURCES["tfds"])
-  def fake(split, name, **options):
-    assert name == "cifar10"
-    images = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
-    return ArraySource(images, rng.integers(0, 10, 16).astype(np.int32), 10, "fake")
 
-  monkeypatch.setitem(SOURCES, "tfds", fake)
-  for i in range(16):
-    pixels = rng.integers(0, 256, (40, 50 + i, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-  return str(tmp_path)
+class Small(nn.Module):
+  """A network of a few numbers, which uses all that it is given."""
+
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    told = sum(jnp.sum(jnp.reshape(value, (len(x), -1)), 1) for value in (cond or {}).values())
+    told = jnp.broadcast_to(told + time, (len(x),)).reshape(-1, *[1] * (x.ndim - 1))
+    return nn.Dense(self.out_channels)(jnp.concatenate([x, jnp.tanh(told) + 0 * x], axis=-1))
+
+
+def taken(made, batch_size):
+  """A step of an experiment as a function of the parameters and a batch; and shapes of both."""
+  fields = FIELDS[made.config.data.source]
+  like = {name: jax.ShapeDtypeStruct((batch_size, *f.shape), f.dtype) for name, f in fields.items()}
+  like = {name: like[name] for name in made.task.fields} | {
+    "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+  }
+
+  def before(params):
+    return state.create(params, made.optimizer, made.averages, keys.seed(0), made.task.start())
+
+  def run(params, batch):
+    return make_step(made)(before(params), {}, batch, lambda tree: tree)
+
+  return before, run, jax.eval_shape(made.task.init, jax.random.key(0)), like
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_config_builds_and_takes_a_step(name, tiny_data):
+def test_every_config_builds_and_its_whole_step_keeps_the_shape_of_the_state(name):
   config = get(name)
   assert config.is_locked
-  if config.data.source == "image_folder":
-    config.data.image_folder.path = tiny_data
-    config.data.image_folder.size = 32
-  source = experiment.source(config, "train")
-  full = experiment.create(config, tuple(source.image_shape), source.num_classes)
-  assert full.num_classes == (source.num_classes if config.model.conditional else 0)
+  made = experiment.create(config, FIELDS[config.data.source])
+  assert ("label" in made.task.fields) == ("label" in config.condition.names)
+  before, run, params, batch = taken(made, config.train.batch_size)
+  after, metrics = jax.eval_shape(run, params, batch)
+  same = lambda one, other: one.shape == other.shape and one.dtype == other.dtype
+  assert jax.tree.all(jax.tree.map(same, after, jax.eval_shape(before, params)))
+  assert {"loss", "grad_norm", "update_norm", "learning_rate"} <= set(metrics)
+  assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())
 
-  unet = config.model.unet
-  unet.channels, unet.multipliers, unet.blocks, unet.attention = 4, unet.multipliers[:1], 1, ()
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_takes_a_step(name, monkeypatch):
+  monkeypatch.setitem(MODELS, "small", Small)
+  config = get(name)
+  config.model.name = "small"
   config.train.batch_size, config.sample.steps = 2, 2
-  made = experiment.create(config, tuple(source.image_shape), source.num_classes)
-  batch = source.read(order.indices(0, 0, 2, len(source))) | {"index": np.arange(2, dtype=np.int32)}
-
-  def run(params, batch):
-    before = state.create(params, made.optimizer, config.train.ema, keys.seed(0))
-    return make_step(made)(before, batch, lambda tree: tree)
-
-  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  made = experiment.create(config, FIELDS[config.data.source])
+  _, run, shapes, like = taken(made, 2)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), shapes)
+  batch = {k: rng.integers(0, 10 if k == "label" else 256, v.shape).astype(v.dtype) for k, v in like.items()}
+  batch["index"] = np.arange(2, dtype=np.int32)
   after, metrics = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})(params, batch)
   assert all(np.isfinite(value) for value in metrics.values()) and metrics["grad_norm"] > 0
   assert after.step == 1
@@ -108,16 +103,16 @@ def test_every_config_builds_and_takes_a_step(name, tiny_data):
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(moved))
   assert 0 < largest <= 1.01 * float(metrics["learning_rate"]) + 1e-6  # Adam's first step
-  (rate,) = config.train.ema
-  averages = jax.tree.map(lambda new, old: np.asarray(new) - old, after.ema[str(rate)], params)
-  expected = jax.tree.map(lambda leaf: (1 - rate) * leaf, moved)
+  ((average, rate),) = made.averages.items()
+  averages = jax.tree.map(lambda new, old: np.asarray(new) - old, after.ema[average], params)
+  expected = jax.tree.map(lambda leaf: (1 - float(rate(0))) * leaf, moved)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), averages, expected)
 
 
 PAPER = {
   "data.source": "tfds",
   "data.tfds.name": "cifar10",
-  "data.flip": True,
+  "data.augment": "flip",
   "schedule.name": "linear",
   "schedule.linear.steps": 1000,
   "schedule.linear.beta_start": 1e-4,
@@ -128,9 +123,8 @@ PAPER = {
   "objective.weight": "simple",
   "objective.input_scale": "none",
   "objective.time_input": "index",
-  "objective.label_dropout": 0.0,
+  "condition.names": (),
   "model.name": "unet",
-  "model.conditional": False,
   "model.dtype": "float32",
   "model.unet.channels": 128,
   "model.unet.multipliers": (1, 2, 2, 2),
@@ -150,32 +144,46 @@ PAPER = {
   "train.warmup": 5000,
   "train.decay": "constant",
   "train.clip": 1.0,
-  "train.ema": (0.9999,),
-  "train.ema_warmup": "none",
-  "sample.weights": "ema",
+  "train.averages": ("constant",),
+  "train.constant.rates": (0.9999,),
+  "sample.weights": "average",
   "sample.sampler": "ancestral",
   "sample.ancestral.variance": "fixed_large",
   "sample.grid": "leading",
   "sample.steps": 1000,
-  "sample.clip": True,
+  "sample.guides": ("clip",),
   "sample.final": "denoise",  # no noise in the last step
-  "sample.guidance": 0.0,
 }
+
+
+def schedule_of(name):
+  (make,) = experiment.makers(get(name), "schedule", "name").values()
+  return make()
+
+
+def grid(made):
+  """The times that samples walk along, before they are rounded to the plan's float32."""
+  config, drawing = made.config, made.task.draw
+  (make,) = experiment.makers(config, "sample", "grid").values()
+  (schedule,) = experiment.makers(config, "schedule", "name").values()
+  found = make(schedule(), config.sample.steps)
+  np.testing.assert_array_equal(drawing.plan[: drawing.stops + 1], np.float32(found))
+  return found
 
 
 def test_the_cifar10_recipe_is_the_papers():
   found = dict(configs.leaves(configs.resolved(get("cifar10_ddpm"))))
   assert {path: found.get(path) for path in PAPER} == PAPER
-  made = experiment.create(get("cifar10_ddpm"), (32, 32, 3), 10)
-  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  made = experiment.create(get("cifar10_ddpm"), FIELDS["tfds"])
+  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
   assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == 35_746_307
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-  np.testing.assert_allclose(made.grid, np.arange(1000, 0, -1) / 1000, rtol=1e-12)
+  np.testing.assert_allclose(grid(made), np.arange(1000, 0, -1) / 1000, rtol=1e-12)
   rates = [float(made.learning_rate(step)) for step in (0, 2499, 4999, 5000, 799_999)]
   np.testing.assert_allclose(rates, [2e-4 / 5000, 1e-4, 2e-4, 2e-4, 2e-4], rtol=1e-6)
-  assert [float(made.ema_rate(step, 0.9999)) for step in (0, 10)] == [0.9999, 0.9999]
+  assert [float(made.averages["ema_0.9999"](step)) for step in (0, 10)] == [0.9999, 0.9999]
   log_alpha_bar = np.cumsum(np.log1p(-np.linspace(1e-4, 0.02, 1000)))
-  alpha, sigma = made.schedule.alpha_sigma(jnp.float32(1.0))
+  alpha, sigma = schedule_of("cifar10_ddpm").alpha_sigma(jnp.float32(1.0))
   np.testing.assert_allclose([alpha, sigma], np.sqrt([np.exp(log_alpha_bar[-1]), 1]), rtol=1e-4)
 
 
@@ -183,14 +191,13 @@ def test_the_cosine_v_recipe_differs_from_it_as_it_says():
   paper, other = (dict(configs.leaves(configs.resolved(get(f"cifar10_{n}")))) for n in ("ddpm", "cosine_v"))
   changed = {path for path in paper if path in other and paper[path] != other[path]}
   assert changed == {
-    *("schedule.name", "objective.predict", "objective.label_dropout", "model.conditional", "train.steps"),
-    *("sample.sampler", "sample.grid", "sample.steps", "sample.guidance"),
+    *("schedule.name", "objective.predict", "condition.names", "train.steps"),
+    *("sample.sampler", "sample.grid", "sample.steps", "sample.guides"),
   }
 
 
 EDM = {
-  "data.flip": False,  # mirroring is one of the augmentations
-  "data.augment": "nonleaking",
+  "data.augment": "nonleaking",  # mirroring is one of them
   "data.nonleaking.probability": 0.12,
   "schedule.name": "edm",
   "schedule.edm.sigma_min": 0.002,
@@ -198,15 +205,14 @@ EDM = {
   "schedule.edm.rho": 7.0,
   "schedule.edm.scale": "ve",
   "objective.predict": "edm",
-  "objective.edm.sigma_data": 0.5,
+  "space.pixels.std": 0.5,
   "objective.times": "log_normal",
   "objective.log_normal.mean": -1.2,
   "objective.log_normal.std": 1.2,
   "objective.weight": "edm",
   "objective.input_scale": "unit",
-  "objective.unit.sigma_data": 0.5,
   "objective.time_input": "log_sigma",
-  "model.conditional": False,
+  "condition.names": (),
   "model.unet.channels": 128,
   "model.unet.multipliers": (2, 2, 2),
   "model.unet.blocks": 4,
@@ -218,13 +224,13 @@ EDM = {
   "train.decay": "constant",
   "train.clip": 0.0,
   "train.adam.b2": 0.999,
-  "train.ema_warmup": "half_life",
+  "train.averages": ("half_life",),
   "train.half_life.share": 0.05,
   "sample.sampler": "heun",
   "sample.heun.churn": 0.0,
   "sample.grid": "karras",
   "sample.karras.rho": 7.0,
-  "sample.clip": False,
+  "sample.guides": (),
   "sample.final": "denoise",
 }
 
@@ -233,17 +239,19 @@ def test_the_edm_recipe_is_the_papers():
   found = dict(configs.leaves(configs.resolved(get("cifar10_edm"))))
   assert {path: found.get(path) for path in EDM} == EDM
   assert found["train.steps"] * 512 == 200e6 and round(10e6 / 512) == found["train.warmup"]
-  made = experiment.create(get("cifar10_edm"), (32, 32, 3), 10)
-  assert made.evaluations == 35 and made.augmentation.labels == 9
-  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  made = experiment.create(get("cifar10_edm"), FIELDS["tfds"])
+  (augmentation,) = experiment.makers(get("cifar10_edm"), "data", "augment").values()
+  assert made.task.draw.evaluations == 35 and augmentation().labels == 9
+  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
   assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == 55_733_891
-  sigma = np.asarray(made.schedule.alpha_sigma(jnp.asarray(made.grid, jnp.float32))[1])
+  sigma = np.asarray(schedule_of("cifar10_edm").alpha_sigma(jnp.asarray(grid(made), jnp.float32))[1])
   i = np.arange(18) / 17  # Karras et al. 2022, eq. 5
   np.testing.assert_allclose(sigma, (80 ** (1 / 7) + i * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, rtol=1e-4)
-  (rate,) = found["train.ema"]
+  (rate,) = found["train.half_life.rates"]
+  (average,) = made.averages.values()
   assert 512 * np.log(0.5) / np.log(rate) == pytest.approx(0.5e6, rel=1e-3)  # the half-life in images
-  assert float(made.ema_rate(1000, rate)) == pytest.approx(0.5 ** (1 / 50), rel=1e-6)
-  assert float(made.ema_rate(100_000, rate)) == pytest.approx(rate)
+  assert float(average(1000)) == pytest.approx(0.5 ** (1 / 50), rel=1e-6)
+  assert float(average(100_000)) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -252,18 +260,24 @@ def test_a_docstring_gives_the_command(name):
   assert f"python main.py --config=configs/{name}.py --workdir=runs/" in text
 
 
-def test_the_base_holds_every_option_with_its_default():
-  base, seen = configs.base(), 0
-  for place, entries in CHOICES.items():
-    section, field = place.split(".")
-    assert base[section][field] in entries or all(name in entries for name in base[section][field])
-    for name, entry in entries.items():
-      for parameter in inspect.signature(entry).parameters.values():
-        if parameter.default is inspect.Parameter.empty or parameter.name in GIVEN:
-          continue
-        assert base[section][name][parameter.name] == parameter.default, f"{place} {name} {parameter.name}"
-        seen += 1
-  assert seen > 40 and base.is_locked
+@places()
+def test_the_base_holds_every_option_with_its_default(choice):
+  base = configs.base()
+  assert base.is_locked
+  assert set(choice.names(base)) <= set(choice.entries)
+  for name, entry in choice.entries.items():
+    parameters = inspect.signature(entry).parameters.values() if callable(entry) else ()
+    for parameter in parameters:
+      if parameter.default is inspect.Parameter.empty or parameter.name in choice.given:
+        continue
+      assert base[choice.section][name][parameter.name] == parameter.default, f"{name} {parameter.name}"
+
+
+def test_options_are_many_locked_and_typed():
+  base = configs.base()
+  assert len(CHOICES) >= 25
+  assert sum(len(choice.options(name)) for choice in CHOICES for name in choice.entries) > 80
+  assert len({(choice.section, choice.field) for choice in CHOICES}) == len(CHOICES)
   with pytest.raises(AttributeError):
     base.train.adam.b3 = 1.0
   with pytest.raises(TypeError):
@@ -274,8 +288,8 @@ def test_what_can_be_unset_has_a_type_all_the_same():
   config = configs.base()
   config.data.tfds.size = 32
   config.data.tfds.data_dir = "here"
-  config.sample.label = 3
-  for section, field, wrong in ((config.data.tfds, "size", "x"), (config.sample, "label", 2.5)):
+  config.condition.label.request = 3
+  for section, field, wrong in ((config.data.tfds, "size", "x"), (config.condition.label, "request", 2.5)):
     with pytest.raises(TypeError):
       section[field] = wrong
 
@@ -284,14 +298,18 @@ def test_an_option_reaches_what_it_belongs_to():
   config = configs.base()
   config.schedule.linear.steps = 7
   config.objective.predict = "edm"
-  config.objective.edm.sigma_data = 2.0
+  config.space.pixels.std = 2.0
   config.sample.steps = 7
   config.model.unet.attention = ()
-  made = experiment.create(config, (8, 8, 1), 0)
-  assert made.schedule.steps == 7
-  alpha, sigma = (float(x) for x in made.schedule.alpha_sigma(jnp.float32(0.5)))
-  a, _ = made.row(made.schedule, jnp.float32(0.5))
-  assert float(a) == pytest.approx(sigma / (2.0 * np.sqrt(sigma**2 + 4.0 * alpha**2)), rel=1e-5)
+  made = experiment.create(config, DIGITS)
+  (make,) = experiment.makers(config, "schedule", "name").values()
+  schedule = make()
+  assert schedule.steps == len(grid(made)) == 7
+  alpha, sigma = (np.asarray(x) for x in schedule.alpha_sigma(jnp.float32(0.5)))
+  x = jnp.linspace(-1, 1, 64).reshape(1, 8, 8, 1)
+  denoise = made.task.can["denoise"](made.task.init(keys.seed(0)), {})
+  found = denoise(x, jnp.full(1, 0.5), schedule).x0  # a new network answers 0
+  np.testing.assert_allclose(found, 4 * alpha * x / (4 * alpha**2 + sigma**2), rtol=1e-4)  # c_skip of EDM
 
 
 def through_json(config):
@@ -316,26 +334,56 @@ def changed(value):
   return value + 1
 
 
-@pytest.mark.parametrize("place", [place for place in CHOICES if place != "eval.metrics"])
-def test_only_the_options_of_what_is_chosen_are_saved_and_they_come_back(place):
-  section, field = place.split(".")
-  for name, entry in CHOICES[place].items():
+@places()
+def test_only_the_options_of_what_is_chosen_are_saved_and_they_come_back(choice):
+  beside = {field for c in CHOICES if c.section == choice.section for field in (*c.entries, c.field)}
+  for name, entry in choice.entries.items():
     config = configs.base()
-    config[section][field] = name
-    for other in CHOICES[place]:
-      for option, value in config[section].get(other, {}).items():
-        if value is not None:
-          config[section][other][option] = changed(value)
-    saved = configs.resolved(config)[section]
-    assert saved[field] == name and not [o for o in CHOICES[place] if o != name and o in saved]
-    parameters = set(inspect.signature(entry).parameters)
-    assert set(saved.get(name, ())) <= parameters
+    if (choice.section, choice.field) != ("task", "name"):
+      config.task.name = task_with(choice.part)
+    config[choice.section][choice.field] = (name,) if choice.many else name
+    for other in choice.entries:
+      for option in choice.options(other):
+        if (value := config[choice.section][other][option]) is not None:
+          config[choice.section][other][option] = changed(value)
+    saved = configs.resolved(config)[choice.section]
+    assert saved[choice.field] == ((name,) if choice.many else name)
+    chosen = {
+      n for c in CHOICES if c.section == choice.section and c.belongs(config) for n in c.names(config)
+    }
+    assert set(saved) & (beside & set(choice.entries)) <= chosen
+    parameters = set(inspect.signature(entry).parameters) if callable(entry) else set()
     back = through_json(config)
-    for option, value in saved.get(name, {}).items():
-      assert back[section][name][option] == config[section][name][option] == value
-    for other in CHOICES[place]:
-      if other != name and other in config[section]:
-        assert back[section][other].to_dict() == configs.base()[section][other].to_dict()
+    for option, value in saved.get(name, {}).items() if set(saved.get(name, ())) <= parameters else ():
+      assert back[choice.section][name][option] == config[choice.section][name][option] == value
+    assert set(choice.options(name)) <= set(saved.get(name, ()))
+    for other in choice.entries:
+      if other not in chosen and other in config[choice.section]:
+        assert back[choice.section][other].to_dict() == configs.base()[choice.section][other].to_dict()
+
+
+def task_with(part):
+  """A task that takes a part."""
+  (tasks,) = (choice.entries for choice in CHOICES if choice.section == "task")
+  takes = [name for name, make in tasks.items() if part in inspect.signature(make).parameters]
+  return takes[0] if part else next(iter(tasks))
+
+
+def test_what_another_task_takes_is_not_saved():
+  config = configs.base()
+  config.task.name = "classifier"
+  saved = dict(configs.leaves(configs.resolved(config)))
+  assert saved["task.name"] == "classifier" and "model.encoder" in saved and "schedule.name" in saved
+  for path in (
+    "sample.sampler",
+    "sample.steps",
+    "sample.guides",
+    "objective.name",
+    "model.name",
+    "condition.names",
+  ):
+    assert path in dict(configs.leaves(configs.base())) and path not in saved
+  assert configs.resolved(through_json(config)) == configs.resolved(config)
 
 
 @pytest.mark.parametrize(
@@ -371,3 +419,49 @@ def test_a_saved_field_that_is_gone_is_named():
     ConfigError, match="learning_rat does not exist; did you mean config.train.learning_rate"
   ):
     configs.from_resolved(plain)
+
+
+@pytest.mark.parametrize("path", configs.RENAMED)
+def test_a_field_of_earlier_versions_is_told_what_it_became(path):
+  with pytest.raises(ConfigError, match=f"config.{path} is now ") as error:
+    configs.require_path(configs.base(), path)
+  known = [field for field, _ in configs.leaves(configs.base())]
+  named = [word.partition("=")[0] for word in str(error.value).split() if word.startswith("--config.")]
+  assert named and all(name.removeprefix("--config.").strip(".,") in known for name in named)
+
+
+def test_extensions_are_imported_before_a_saved_config_is_read(tmp_path, monkeypatch):
+  (tmp_path / "of_mine.py").write_text(
+    "from diffjax.machine.optimization import DECAYS\n"
+    "def halved(warmup, steps, half: float = 0.5):\n"
+    "  return lambda step: half\n"
+    "DECAYS['halved'] = halved\n"
+  )
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  (decays,) = (choice.entries for choice in CHOICES if choice.field == "decay")
+  plain = configs.resolved(configs.base()) | {"extensions": ["of_mine"]}
+  plain["train"] |= {"decay": "halved", "halved": {"half": 0.25}}
+  try:
+    config = configs.from_resolved(plain)
+    assert config.extensions == ("of_mine",) and config.train.halved.half == 0.25
+    configs.check(config)
+    assert configs.resolved(config)["train"]["halved"] == {"half": 0.25}
+  finally:
+    decays.pop("halved", None)
+    sys.modules.pop("of_mine", None)
+
+
+def test_extensions_that_are_missing_fail_or_come_late_are_told(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  plain = configs.resolved(configs.base())
+  with pytest.raises(ConfigError, match=r"config.extensions names the module 'not_there.at_all'"):
+    configs.from_resolved(plain | {"extensions": ["not_there.at_all"]})
+  (tmp_path / "that_fails.py").write_text("import nothing_of_this_name\n")
+  with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):  # its own mistake is not hidden
+    configs.from_resolved(plain | {"extensions": ["that_fails"]})
+  config = configs.base()
+  config.extensions = ("that_comes_late",)
+  with pytest.raises(ConfigError, match="'that_comes_late', which must be imported before config.base"):
+    configs.check(config)

@@ -11,14 +11,21 @@ from jax.sharding import Mesh
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.jobs.held_out import HeldOut, bands
+from diffjax.data.source import Field
+from diffjax.jobs.held_out import HeldOut
 from diffjax.machine import state
 from diffjax.machine.parallel import Parallel
+from diffjax.models import MODELS
 from diffjax.schedules import SCHEDULES
+from diffjax.tasks.bands import bands
 
 
 class Constant(nn.Module):
   """Answers a constant; with dropout keys, nonsense."""
+
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
@@ -40,21 +47,22 @@ def test_times_lie_in_their_bands(name):
       np.testing.assert_allclose(t * schedule.steps, np.round(t * schedule.steps), atol=1e-3)
 
 
-def test_a_silent_network_loses_the_power_of_its_target():
+def test_a_silent_network_loses_the_power_of_its_target(monkeypatch):
+  monkeypatch.setitem(MODELS, "constant", Constant)
   config = configs.base()
-  config.data.flip, config.train.ema = True, (0.9,)
-  config.model.unet.attention, config.model.unet.multipliers = (), (1,)
-  made = dataclasses.replace(experiment.create(config, (8, 8, 1), 10), model=Constant())
+  config.data.augment, config.train.constant.rates, config.model.name = "flip", (0.9,), "constant"
+  made = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
   parallel = Parallel("jit", Mesh(np.asarray(jax.devices()[:8]), ("data",)))
   images = np.zeros((60, 8, 8, 1), np.uint8)
-  loss = HeldOut(made, parallel, images, np.zeros(60, np.int32))
-  params = made.init(keys.seed(0))
-  now = state.create(params, made.optimizer, (0.9,), keys.seed(0))
+  loss = HeldOut(made, parallel, {"image": images})
+  params = made.task.init(keys.seed(0))
+  now = state.create(params, made.optimizer, made.averages, keys.seed(0))
   now = dataclasses.replace(now, params=jax.tree.map(lambda x: x + 2.0, params))
   values = loss(now)
   assert values == loss(dataclasses.replace(now, step=now.step + 5))
   count = 60 * 64
-  for band in bands(made.schedule, 60):
+  (schedule,) = experiment.makers(config, "schedule", "name").values()
+  for band in bands(schedule(), 60):
     # E (0 - eps)^2 = 1 and E (2 - eps)^2 = 5, with standard errors sqrt(2 / n) and sqrt(18 / n)
     np.testing.assert_allclose(values[f"held_out/ema_0.9/{band}"], 1, atol=4 * np.sqrt(2 / count))
     np.testing.assert_allclose(values[f"held_out/raw/{band}"], 5, atol=4 * np.sqrt(18 / count))

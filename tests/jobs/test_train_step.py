@@ -10,19 +10,28 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from diffjax import conditions as told
 from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax import keys as streams
+from diffjax.conditions import CONDITIONS
 from diffjax.data import SOURCES, augment
-from diffjax.jobs.train_step import make_chunk, make_step, to_cond, to_x0
+from diffjax.data.source import Field
+from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import state
 from diffjax.machine.parallel import Parallel
+from diffjax.models import MODELS
 
 B = 16
+FIELDS = {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)}
 
 
 class Gain(nn.Module):
   """A network of one number: out = w x."""
+
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
@@ -32,10 +41,14 @@ class Gain(nn.Module):
 class Small(nn.Module):
   """A network that uses all its inputs, random ones included."""
 
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
     h = x.reshape(len(x), -1)
-    h = jnp.tanh(nn.Dense(16)(h) + nn.Embed(11, 16)(cond) + nn.Dense(16)(time[:, None] / 1000))
+    h = jnp.tanh(nn.Dense(16)(h) + nn.Embed(11, 16)(cond["label"]) + nn.Dense(16)(time[:, None] / 1000))
     if keys is not None:
       h *= streams.uniform(keys)[:, None]
     return nn.Dense(64)(h).reshape(x.shape)
@@ -46,22 +59,23 @@ def make(model, **changes):
   config.model.unet.attention = ()
   config.train.batch_size = B
   config.train.learning_rate = 0.01
-  config.train.ema = (0.9, 0.5)
-  config.model.conditional = True
-  config.objective.label_dropout = 0.3
-  config.data.flip = True
+  config.train.constant.rates = (0.9, 0.5)
+  config.condition.names, config.condition.label.dropout = ("label",), 0.3
+  config.data.augment, config.model.name = "flip", "mine"
   for path, value in changes.items():
     *sections, field = path.split("__")
     section = config
     for name in sections:
       section = section[name]
     section[field] = value
-  return dataclasses.replace(experiment.create(config, (8, 8, 1), 10), model=model)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", model)
+    return experiment.create(config, FIELDS)
 
 
 def new_state(made):
-  params = made.init(keys.seed(7))
-  return state.create(params, made.optimizer, made.config.train.ema, keys.seed(3))
+  params = made.task.init(keys.seed(7))
+  return state.create(params, made.optimizer, made.averages, keys.seed(3))
 
 
 def batches(count):
@@ -80,7 +94,7 @@ def trained(made, parallel, count, chunk=1):
   take = parallel.train(make_chunk(make_step(made)))
   now, data, losses = parallel.init(lambda: new_state(made)), batches(count), []
   for k in range(0, count, chunk):
-    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
+    now, metrics = take(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     losses.append(metrics["loss"])
   return jax.device_get(now), np.concatenate(losses)
 
@@ -93,9 +107,9 @@ def assert_close(one, other, **tolerance):
 
 
 def test_one_step_is_what_a_hand_computes():
-  made = make(Gain(), train__clip=0.1)
+  made = make(Gain, train__clip=0.1)
   before, data = new_state(made), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
-  after, metrics = make_step(made)(before, data, lambda tree: tree)
+  after, metrics = make_step(made)(before, {}, data, lambda tree: tree)
 
   draws = keys.Draws(jax.random.fold_in(keys.seed(3), 0), jnp.arange(B), B)
   x0 = np.asarray(data["image"]) / 127.5 - 1
@@ -113,14 +127,14 @@ def test_one_step_is_what_a_hand_computes():
   np.testing.assert_allclose(metrics["grad_norm"], abs(gradient), rtol=1e-5)
   np.testing.assert_allclose(after.params["model"]["w"], w, rtol=1e-6)
   for rate in (0.9, 0.5):
-    np.testing.assert_allclose(after.ema[str(rate)]["model"]["w"], rate * 0.5 + (1 - rate) * w, rtol=1e-6)
+    np.testing.assert_allclose(after.ema[f"ema_{rate}"]["model"]["w"], rate * 0.5 + (1 - rate) * w, rtol=1e-6)
   assert after.step == 1
 
 
 @pytest.fixture(scope="module")
 def alone():
   """Six steps on one device, one at a time: the state and the losses."""
-  return trained(make(Small()), devices("jit", 1), 6)
+  return trained(make(Small), devices("jit", 1), 6)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +149,7 @@ def alone():
   ],
 )
 def test_devices_accumulated_parts_and_chunks_change_nothing(alone, mode, count, parts, chunk):
-  made = make(Small(), train__accumulate=parts)
+  made = make(Small, train__accumulate=parts)
   spread, losses = trained(made, devices(mode, count), 6, chunk)
   np.testing.assert_allclose(losses, alone[1], rtol=1e-5)
   assert_close(spread, alone[0], rtol=1e-4, atol=1e-5)
@@ -144,7 +158,7 @@ def test_devices_accumulated_parts_and_chunks_change_nothing(alone, mode, count,
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode):
-  made, parallel = make(Small()), devices(mode, 8)
+  made, parallel = make(Small), devices(mode, 8)
   take, now = parallel.train(make_chunk(make_step(made))), parallel.init(lambda: new_state(made))
   compiles = []
   listen = lambda name, seconds, **_: "backend_compile" in name and compiles.append(name)
@@ -152,7 +166,7 @@ def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode)
   counts = []
   for k in range(4):
     before = now
-    now, metrics = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], batches(4)), B))
+    now, metrics = take(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], batches(4)), B))
     jax.block_until_ready(metrics)
     counts.append(len(compiles))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.ema, before.opt_state)))
@@ -160,8 +174,8 @@ def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode)
 
 
 def test_the_same_step_twice_is_bit_for_bit_the_same():
-  made = make(Small())
-  step = jax.jit(lambda state, batch: make_step(made)(state, batch, lambda tree: tree))
+  made = make(Small)
+  step = jax.jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree))
   before, data = new_state(made), jax.tree.map(lambda x: x[0], batches(1))
   one, other = step(before, data), step(before, data)
   jax.tree.map(
@@ -174,8 +188,8 @@ def test_a_unet_learns_one_batch():
   config.model.unet.channels, config.model.unet.multipliers = 16, (1,)
   config.model.unet.attention, config.model.unet.blocks, config.model.unet.dropout = (), 1, 0.0
   config.train.batch_size, config.train.learning_rate, config.objective.predict = B, 4e-3, "x0"
-  made = experiment.create(config, (8, 8, 1), 10)
-  take = jax.jit(lambda state, batch: make_step(made)(state, batch, lambda tree: tree), donate_argnums=0)
+  made = experiment.create(config, FIELDS)
+  take = jax.jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree), donate_argnums=0)
   now, data, losses = new_state(made), jax.tree.map(lambda x: x[0], batches(1)), []
   for _ in range(60):
     now, metrics = take(now, data)
@@ -183,17 +197,11 @@ def test_a_unet_learns_one_batch():
   assert np.mean(losses[-10:]) < 0.5 * losses[0]
 
 
-def test_pixels_become_the_unit_interval_and_flips_are_fair():
-  draws = keys.Draws(keys.seed(0), jnp.arange(4096), 4096)
-  images = np.tile(np.asarray([0, 255], np.uint8)[None, None, :, None], (4096, 1, 1, 1))
-  np.testing.assert_array_equal(to_x0(images[:1], draws, flip=False)[0, 0, :, 0], [-1, 1])
-  flipped = np.asarray(to_x0(images, draws, flip=True))[:, 0, 0, 0] == 1
-  np.testing.assert_allclose(flipped.mean(), 0.5, atol=4 * 0.5 / 64)
-
-
 def test_labels_are_dropped_at_their_rate():
+  asked = {"label": jnp.arange(4096) % 10}
+  conditions = {"label": CONDITIONS["label"](fields=FIELDS, dropout=0.1)}
   draws = keys.Draws(keys.seed(0), jnp.arange(4096), 4096)
-  cond = np.asarray(to_cond(jnp.arange(4096) % 10, draws, 10, 0.1))
+  cond = np.asarray(told.values(conditions, asked, draws)["label"])
   np.testing.assert_allclose((cond == 10).mean(), 0.1, atol=4 * 0.3 / 64)
   kept = cond != 10
   np.testing.assert_array_equal(cond[kept], (np.arange(4096) % 10)[kept])
@@ -202,18 +210,23 @@ def test_labels_are_dropped_at_their_rate():
 class Told(nn.Module):
   """A network of what it is told: out = w x + the sum of the labels."""
 
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
   @nn.compact
-  def __call__(self, x, time, cond=None, keys=None, augment=None):
-    told = jnp.zeros(len(x)) if augment is None else augment @ jnp.arange(1.0, 10)
+  def __call__(self, x, time, cond=None, keys=None):
+    told = cond["augment"] @ jnp.arange(1.0, 10)
     return self.param("w", nn.initializers.constant(0.5), ()) * x + told[:, None, None, None]
 
 
 def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
-  made = make(Told(), data__augment="nonleaking", data__flip=False, model__conditional=False,
-              objective__label_dropout=0.0)  # fmt: skip
+  made = make(Told, data__augment="nonleaking", condition__names=())
   before, data = new_state(made), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
   fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-  _, metrics = fast_jit(lambda state, batch: make_step(made)(state, batch, lambda tree: tree))(before, data)
+  _, metrics = fast_jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree))(
+    before, data
+  )
 
   draws = keys.Draws(jax.random.fold_in(keys.seed(3), 0), jnp.arange(B), B)
   change = fast_jit(augment.drawn)(draws, 0.12)
@@ -226,5 +239,10 @@ def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
   out = 0.5 * xt + (labels @ np.arange(1.0, 10))[:, None, None, None]
   np.testing.assert_allclose(metrics["loss"], np.mean((out - eps) ** 2), rtol=1e-5)
   assert np.abs(labels[:, 1:]).max() > 0.1  # of 16 images some were more than mirrored
-  quiet = made.apply(before.params)(xt, jnp.zeros(B), None, None)  # as in sampling: nothing was done
-  np.testing.assert_allclose(quiet, 0.5 * xt)
+  # As in sampling nothing was done: the estimate is that of eps = w x.
+  (schedule,) = experiment.makers(made.config, "schedule", "name").values()
+  cond = told.values({"augment": told.augment(9)}, {"index": jnp.arange(B)})
+  t = jnp.asarray((row + 1) / 1000, jnp.float32)
+  quiet = made.task.can["denoise"](before.params, cond)(jnp.asarray(xt, jnp.float32), t, schedule()).x0
+  expected = (xt - np.sqrt(1 - alpha_bar) * 0.5 * xt) / np.sqrt(alpha_bar)
+  np.testing.assert_allclose(quiet, expected, rtol=1e-3, atol=1e-4)

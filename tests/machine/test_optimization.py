@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from diffjax.machine.optimization import DECAYS, OPTIMIZERS, learning_rate, optimizer
-from diffjax.machine.state import EMA_WARMUPS
 
 
 def rates(decay, peak=0.5, warmup=10, steps=100, **options):
@@ -77,16 +76,59 @@ def test_clipping_bounds_the_global_norm_and_zero_switches_it_off():
   np.testing.assert_allclose(steps[1.0], [-0.6, -0.8], rtol=1e-5)
 
 
-def test_the_ramp_of_the_averages_reaches_the_rate():
-  ramp = EMA_WARMUPS["ramp"]
-  np.testing.assert_allclose([ramp(s, 0.99) for s in (0, 8, 10**6)], [0.1, 0.5, 0.99], rtol=1e-6)
-  assert EMA_WARMUPS["none"](0, 0.99) == 0.99
+# Every entry's updates in NumPy's float64, of gradients and parameters at each step, by its papers.
+def adam(g, w, t, memory, b1=0.9, b2=0.999, eps=1e-8):
+  m, v = memory or (0.0, 0.0)
+  m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+  return m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps), (m, v)
 
 
-def test_the_half_life_of_the_averages_grows_with_the_steps():
-  rate = 0.5 ** (1 / 1000)  # a half-life of 1000 steps
-  half_life = EMA_WARMUPS["half_life"]
-  assert half_life(0, rate) == 0  # the first average is the first parameters
-  for step, share, want in ((100, 0.05, 5), (20_000, 0.05, 1000), (10**6, 0.05, 1000), (100, 0.2, 20)):
-    after = float(half_life(step, rate, share=share)) ** want  # what is left of a weight after so many steps
-    assert abs(after - 0.5) < 1e-3
+def adamw(g, w, t, memory):
+  step, memory = adam(g, w, t, memory)
+  return step + 0.01 * w * (w.ndim > 1), memory
+
+
+RECURSIONS = {"adam": adam, "adamw": adamw}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_follows_its_recursion(name):
+  random = np.random.default_rng(0)
+  start = {"kernel": random.normal(size=(3, 2)), "bias": random.normal(size=2)}
+  transform = optimizer(OPTIMIZERS[name](), lambda step: 0.1, clip=0.0)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+  now, memory = transform.init(params), dict.fromkeys(start)
+  update = jax.jit(transform.update)
+  for t in range(1, 6):
+    gradient = jax.tree.map(lambda x: random.normal(size=x.shape) * 10.0**-t, start)  # noqa: B023
+    updates, now = update(jax.tree.map(jnp.float32, gradient), now, params)
+    params = optax.apply_updates(params, updates)
+    for leaf in start:
+      step, memory[leaf] = RECURSIONS[name](gradient[leaf], start[leaf], t, memory[leaf])
+      start[leaf] = start[leaf] - 0.1 * step
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), params, start)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_finds_the_minimum_of_a_bowl(name):
+  target = {"a": jnp.asarray([[1.0, -2.0]]), "b": jnp.asarray([0.5])}
+  transform = optimizer(OPTIMIZERS[name](), lambda step: 0.02, clip=1.0)
+  params = jax.tree.map(jnp.zeros_like, target)
+
+  def step(carry, _):
+    params, now = carry
+    gradient = jax.tree.map(lambda p, t: jnp.asarray([1.0, 3.0])[: p.shape[-1]] * (p - t), params, target)
+    updates, now = transform.update(gradient, now, params)
+    return (optax.apply_updates(params, updates), now), None
+
+  (found, _), _ = jax.lax.scan(step, (params, transform.init(params)), length=600)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), found, target)
+
+
+@pytest.mark.parametrize("name", DECAYS)
+def test_every_decay_is_one_after_the_warm_up_and_never_more(name):
+  decay = jax.jit(DECAYS[name](warmup=10, steps=100))
+  found = np.asarray([decay(step) for step in range(120)])
+  assert found.shape == (120,) and np.all(np.isfinite(found))
+  np.testing.assert_allclose(found[:11], 1, rtol=1e-6)
+  assert np.all((found >= 0) & (found <= 1 + 1e-6)) and np.all(np.diff(found) <= 1e-6)
