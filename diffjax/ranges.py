@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Uses:
 
 def Run(can: str) -> Any:
   """The annotation of an option that names a run; the entry is called with what was trained there, a Trained."""
-  return Annotated[str, Uses(can)]
+  return Annotated[str | Trained, Uses(can)]
 
 
 def uses(annotation: Any) -> str | None:
