@@ -15,8 +15,10 @@ from diffjax.data import SOURCES, cache
 from diffjax.data.folder import images_of
 from diffjax.data.order import indices
 from diffjax.data.pipeline import batches, in_order
-from diffjax.data.source import ArraySource
+from diffjax.data.source import ArraySource, Field
 from diffjax.types import ConfigError
+
+LEAST = 1e-12  # of files that are held out: none
 
 
 @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 30))
@@ -38,11 +40,11 @@ def test_digits_are_scikit_learns_and_split_by_class():
   train, test = SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
   images, labels = load_digits(return_X_y=True)
   assert len(train) + len(test) == len(images) == 1797
-  both = np.concatenate([train.images, test.images]).reshape(-1, 64)
+  both = np.concatenate([train.arrays["image"], test.arrays["image"]]).reshape(-1, 64)
   expected = np.round(images * 255 / 16).astype(np.uint8)
   assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
   for label in range(10):
-    assert np.sum(test.labels == label) == np.sum(labels == label) // 5
+    assert np.sum(test.arrays["label"] == label) == np.sum(labels == label) // 5
 
 
 def test_digits_come_from_scikit_learn_s_loader_where_its_file_lies_elsewhere(monkeypatch):
@@ -53,8 +55,8 @@ def test_digits_come_from_scikit_learn_s_loader_where_its_file_lies_elsewhere(mo
   module._table.cache_clear()
   after = SOURCES["digits"](split="train")
   module._table.cache_clear()
-  np.testing.assert_array_equal(after.images, before.images)
-  np.testing.assert_array_equal(after.labels, before.labels)
+  np.testing.assert_array_equal(after.arrays["image"], before.arrays["image"])
+  np.testing.assert_array_equal(after.arrays["label"], before.arrays["label"])
   assert after.fingerprint == before.fingerprint
 
 
@@ -86,7 +88,7 @@ def test_threads_end_and_errors_arrive():
     def __len__(self):
       return 10
 
-    def read(self, rows):
+    def read(self, rows, names=()):
       raise OSError("disk on fire")
 
   before = threading.active_count()
@@ -99,7 +101,7 @@ def test_threads_end_and_errors_arrive():
 def test_in_order_reads_everything_once():
   source = SOURCES["digits"](split="test")
   parts = list(in_order(source, 100))
-  np.testing.assert_array_equal(np.concatenate([p["image"] for p in parts]), source.images)
+  np.testing.assert_array_equal(np.concatenate([p["image"] for p in parts]), source.arrays["image"])
 
 
 def write(path, value, size=(12, 10)):
@@ -111,11 +113,11 @@ def test_image_folder_with_classes(tmp_path):
   for i in range(3):
     write(tmp_path / "cat" / f"{i}.png", (10, 20, 30))
     write(tmp_path / "dog" / f"{i}.png", (40, 50, 60))
-  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0.0}
+  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": LEAST}
   source = SOURCES["image_folder"](split="train", **kwargs)
-  assert source.num_classes == 2 and source.image_shape == (4, 4, 3)
-  np.testing.assert_array_equal(source.labels, [0, 0, 0, 1, 1, 1])
-  np.testing.assert_array_equal(source.images[5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
+  assert source.fields == {"image": Field((4, 4, 3), "uint8"), "label": Field((), "int32", 2)}
+  np.testing.assert_array_equal(source.arrays["label"], [0, 0, 0, 1, 1, 1])
+  np.testing.assert_array_equal(source.arrays["image"][5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
   lazy = SOURCES["image_folder"](split="train", memory=0, **kwargs)
   assert not lazy.in_memory
   for one, other in zip(take(source, 3, start_step=1), take(lazy, 3, start_step=1), strict=True):
@@ -124,7 +126,7 @@ def test_image_folder_with_classes(tmp_path):
 
 
 def test_other_pixels_in_files_of_the_same_size_are_other_data(tmp_path):
-  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0.0}
+  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": LEAST}
   found = []
   for level in (10, 11):
     for i in range(3):
@@ -139,7 +141,7 @@ def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
   kwargs = {"path": str(tmp_path), "size": 2, "test_fraction": 0.3}
   before = SOURCES["image_folder"](split="test", **kwargs)
   train = SOURCES["image_folder"](split="train", **kwargs)
-  values = lambda source: set(source.images[:, 0, 0, 0].tolist())
+  values = lambda source: set(source.arrays["image"][:, 0, 0, 0].tolist())
   assert values(before) | values(train) == set(range(40)) and not values(before) & values(train)
   for i in range(40, 80):
     write(tmp_path / f"{i}.png", (i, i, i))
@@ -161,7 +163,7 @@ def test_bad_folders_are_named(tmp_path):
   (tmp_path / "2.png").unlink()
   whole = (tmp_path / "a" / "1.png").read_bytes()
   (tmp_path / "a" / "3.png").write_bytes(whole[: len(whole) // 2])
-  refuse("3.png cannot be read", path=str(tmp_path), test_fraction=0.0)
+  refuse("3.png cannot be read", path=str(tmp_path), test_fraction=LEAST)
 
 
 def test_cache_decodes_once_and_rebuilds_what_is_not_whole(tmp_path):
@@ -219,14 +221,14 @@ def test_a_reading_ends_while_its_thread_waits_for_room():
   class Counted(ArraySource):
     reads, ahead = 0, threading.Event()
 
-    def read(self, indices):
+    def read(self, indices, names=()):
       Counted.reads += 1
       if Counted.reads == 4:  # one is taken, two are ready: this one finds no room
         Counted.ahead.set()
-      return super().read(indices)
+      return super().read(indices, names)
 
   opened = contextlib.ExitStack()
-  source = Counted(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32), 0, "zeros")
+  source = Counted({"image": np.zeros((8, 2, 2, 1), np.uint8)}, "zeros")
   next(opened.enter_context(batches(source, seed=0, start_step=0, batch_size=4, prefetch=2)))
   assert Counted.ahead.wait(20)
   closing = threading.Thread(target=opened.close, daemon=True)

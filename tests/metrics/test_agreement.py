@@ -17,21 +17,23 @@ def splits():
 def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
   train, test = splits
   metric = METRICS["classifier"](train, test, None)
-  itself = metric.score(test.images, test.labels)
+  everything = lambda source: source.read(np.arange(len(source)))
+  train, test = everything(train), everything(test)
+  itself = metric.judge(test, test)
   assert itself["frechet"] < 1e-6
   assert itself["agreement"] == metric.floor["agreement"] > 0.97
-  as_samples = metric.score(train.images, train.labels)
+  as_samples = metric.judge(train, train)
   np.testing.assert_allclose(as_samples["frechet"], metric.floor["frechet"], rtol=1e-9)
-  shifted = metric.score(test.images, (test.labels + 1) % 10)
+  shifted = metric.judge(test, {"label": (test["label"] + 1) % 10})
   assert shifted["agreement"] < 0.03 and shifted["frechet"] == itself["frechet"]
-  one_class = train.images[train.labels == 3]
-  assert metric.score(one_class, None).keys() == {"frechet"}
-  assert metric.score(one_class, None)["frechet"] > 5 * metric.floor["frechet"]
+  one_class = {"image": train["image"][train["label"] == 3]}
+  assert metric.judge(one_class, {}).keys() == {"frechet"}
+  assert metric.judge(one_class, {})["frechet"] > 5 * metric.floor["frechet"]
   with pytest.raises(ConfigError, match="at least 2 samples, and there are 1"):
-    metric.score(test.images[:1], None)
+    metric.judge({"image": test["image"][:1]}, {})
 
 
 def test_sets_it_is_not_for_are_refused(splits):
-  unlabelled = ArraySource(splits[1].images, splits[1].labels, 0, "")
+  unlabelled = ArraySource({"image": splits[1].arrays["image"]}, "")
   with pytest.raises(ConfigError, match="the data carry no labels"):
     METRICS["classifier"](unlabelled, unlabelled, None)

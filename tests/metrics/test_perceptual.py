@@ -29,7 +29,7 @@ def project(images):
 def network(monkeypatch, tmp_path):
   monkeypatch.setenv("DIFFJAX_CACHE", str(tmp_path))
   loaded = SimpleNamespace(variables={"params": {}}, digest="0123456789abcdef-more", published=False)
-  monkeypatch.setattr(perceptual.weights, "load", lambda path: loaded)
+  monkeypatch.setattr(perceptual.inception_weights, "load", lambda path: loaded)
   monkeypatch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
   monkeypatch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
   CALLS.clear()
@@ -39,12 +39,16 @@ def sources():
   return SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
 
 
+def images(source, count=None):
+  return source.read(np.arange(len(source) if count is None else count), ("image",))
+
+
 def test_values_are_those_of_the_parts_and_carry_their_settings(network):
   train, test = sources()
   values = ("fid", "sfid", "kid", "precision_recall", "fid_infinity")
   metric = METRICS["inception"](train, test, None, values=values, bootstrap_draws=2)
-  found = metric.score(test.images, None)
-  real, samples = project(train.images), project(test.images)
+  found = metric.judge(images(test), {})
+  real, samples = project(images(train)["image"]), project(images(test)["image"])
   moments = lambda features: Moments.empty(features.shape[1]).add(features)
   expected = frechet_distance(moments(samples.pool3), moments(real.pool3))
   np.testing.assert_allclose(found["fid_355"], expected, rtol=1e-9)
@@ -64,9 +68,9 @@ def test_values_are_those_of_the_parts_and_carry_their_settings(network):
 
 def test_the_reference_is_computed_once(network):
   train, test = sources()
-  METRICS["inception"](train, test, None, bootstrap_draws=0).score(test.images, None)
+  METRICS["inception"](train, test, None, bootstrap_draws=0).judge(images(test), {})
   CALLS.clear()
-  METRICS["inception"](train, test, None, bootstrap_draws=0).score(test.images, None)
+  METRICS["inception"](train, test, None, bootstrap_draws=0).judge(images(test), {})
   assert CALLS == [len(test)]
 
 
@@ -76,8 +80,8 @@ def test_few_samples_are_flagged_and_imported_statistics_are_used(network, tmp_p
   metric = METRICS["inception"](
     train, test, None, ("fid",), reference_file=str(tmp_path / "mine.npz"), bootstrap_draws=0
   )
-  found = metric.score(test.images[:6], None)
-  samples = project(test.images[:6]).pool3
+  found = metric.judge(images(test, 6), {})
+  samples = project(images(test, 6)["image"]).pool3
   expected = frechet_distance(Moments.empty(8).add(samples), (np.zeros(8), np.eye(8)))
   np.testing.assert_allclose(found["fid_6"], expected, rtol=1e-9)
   assert found["fid_6_rank_deficient"] == 1
@@ -88,7 +92,7 @@ def test_what_cannot_be_computed_is_refused(network, tmp_path):
   with pytest.raises(ConfigError, match="values names 'fidd'; it must be of fid, sfid"):
     METRICS["inception"](train, test, None, ("fidd",))
   with pytest.raises(ConfigError, match="no class layer"):
-    METRICS["inception"](train, test, None, ("inception_score",)).score(test.images, None)
+    METRICS["inception"](train, test, None, ("inception_score",)).judge(images(test), {})
   with pytest.raises(ConfigError, match="nowhere.npz is not there"):
     METRICS["inception"](train, test, None, reference_file=str(tmp_path / "nowhere.npz"))
   with pytest.raises(ConfigError, match="values is empty"):
