@@ -1,7 +1,5 @@
 """The sampling job: the same samples in every batch and on every device, and as the library's own walk."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,39 +9,58 @@ from jax.sharding import Mesh
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.jobs.sampling import STRIPS, Sampling, labels_of
-from diffjax.machine import parallel, pictures
+from diffjax.data.source import Field
+from diffjax.jobs.sampling import STRIPS, Sampling
+from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
+from diffjax.models import MODELS
 from diffjax.samplers import base
+from diffjax.spaces import to_pixels
 from diffjax.types import ConfigError
 
 SHAPE = (4, 4, 1)
+FIELDS = {"image": Field(SHAPE, "uint8"), "label": Field((), "int32", 10)}
 
 
 class Affine(nn.Module):
   """A network whose answer depends on the image, the time and the class."""
 
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
     gain = self.param("gain", nn.initializers.constant(0.3), ())
-    return jnp.tanh(gain * x + time[:, None, None, None] / 2000 + 0.1 * cond[:, None, None, None])
+    return jnp.tanh(gain * x + time[:, None, None, None] / 2000 + 0.1 * cond["label"][:, None, None, None])
 
 
-def make(**changes):
+def make(model=Affine, w=0.7, label=None, **changes):
   config = configs.base()
-  config.model.conditional, config.objective.label_dropout = True, 0.1
-  config.model.unet.attention, config.model.unet.multipliers = (), (1,)
-  config.sample.steps, config.sample.batch_size, config.sample.guidance = 8, 16, 0.7
+  config.model.name = "mine"
+  config.condition.names, config.condition.label.dropout = ("label",), 0.1
+  config.condition.label.request = label
+  config.sample.steps, config.sample.batch_size = 8, 16
+  config.sample.guides, config.sample.classifier_free.w = ("classifier_free", "clip"), w
   for field, value in changes.items():
     config.sample[field] = value
-  return dataclasses.replace(experiment.create(config, SHAPE, 10), model=Affine())
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", model)
+    return experiment.create(config, FIELDS)
+
+
+def asking(made, index):
+  """What samples of these numbers ask for."""
+  return {"index": index.astype(np.int32)} | made.task.request(index, None)
 
 
 def draw(made, mode, count, total=20):
   devices = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
   index = np.arange(total)
   sampling = Sampling(made, devices, total)
-  return sampling.draw(made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index))
+  found = sampling.draw(made.task.init(keys.seed(1)), keys.seed(5), asking(made, index))
+  assert list(found) == ["image"] and found["image"].dtype == np.uint8
+  return found["image"]
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +113,15 @@ def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
 def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
   made, index, heard, walked = make(batch_size=2), np.arange(20), [], []
   sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), 20)
-  given = made.init(keys.seed(1)), keys.seed(5), index, labels_of(made, index)
-  np.testing.assert_allclose(sampling.draw(*given, heard.append).astype(int), alone, atol=1)
+  given = made.task.init(keys.seed(1)), keys.seed(5), asking(made, index)
+  np.testing.assert_allclose(sampling.draw(*given, heard.append)["image"].astype(int), alone, atol=1)
   assert heard == list(range(4, 24, 4))  # two are walked together
 
-  def walk(params, key, index, labels, stops, walk=sampling.walk):
-    walked.append(int(index[0]))
-    if index[0] == 4:
+  def walk(params, key, asked, stops, walk=sampling.walk):
+    walked.append(int(asked["index"][0]))
+    if asked["index"][0] == 4:
       raise RuntimeError("no more")
-    return walk(params, key, index, labels, stops)
+    return walk(params, key, asked, stops)
 
   monkeypatch.setattr(sampling, "walk", walk)
   heard.clear()
@@ -113,33 +130,52 @@ def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
   assert heard == [4] and len(walked) < 10  # what had not begun is not begun
 
 
+def of(made):
+  """Schedule, sampler and grid of an experiment."""
+  places = (("schedule", "name"), ("sample", "sampler"), ("sample", "grid"))
+  (schedule,), (sampler,), (grid,) = (experiment.makers(made.config, *place).values() for place in places)
+  schedule = schedule()
+  return schedule, sampler(), grid(schedule, made.config.sample.steps)
+
+
+def denoise(task, params, cond, schedule):
+  at = task.can["denoise"](params, cond)
+  return lambda xt, t: at(xt, t, schedule)
+
+
 def test_the_job_walks_as_the_library_does(alone):
   made, index = make(), np.arange(20)
-  params, labels = made.init(keys.seed(1)), jnp.asarray(index % 10)
-  grid, length = base.padded(made.grid)
-  denoiser = made.sampling_denoiser(params, labels)
-  x = base.sample(
-    denoiser, made.schedule, made.sampler, grid, length, keys.seed(5), jnp.asarray(index), SHAPE
+  params, labels = made.task.init(keys.seed(1)), jnp.asarray(index % 10)
+  schedule, sampler, times = of(made)
+  grid, length = base.padded(times)
+  given, null = (
+    denoise(made.task, params, {"label": cond}, schedule) for cond in (labels, jnp.full_like(labels, 10))
   )
-  np.testing.assert_allclose(alone.astype(int), pictures.to_uint8(x), atol=1)
+
+  def denoiser(xt, t):  # Ho and Salimans 2022, eq. 6, with x0 kept within the range of the data
+    one, other = given(xt, t), null(xt, t)
+    return one._replace(x0=jnp.clip(one.x0 + 0.7 * (one.x0 - other.x0), -1, 1))
+
+  x = base.sample(denoiser, schedule, sampler, grid, length, keys.seed(5), jnp.asarray(index), SHAPE)
+  np.testing.assert_allclose(alone.astype(int), to_pixels(np.asarray(x)), atol=1)
 
 
 def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
   made, index = make(), np.arange(20)
   sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
-  params, labels = made.init(keys.seed(1)), labels_of(made, index)
-  strip = sampling.strip(params, keys.seed(5), index, labels)
+  strip = sampling.strip(made.task.init(keys.seed(1)), keys.seed(5), asking(made, index))
   assert strip.shape[1:] == (STRIPS, *SHAPE)
-  noise = base.prior(made.schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, made.grid[0])
-  np.testing.assert_array_equal(strip[0], pictures.to_uint8(noise))
+  schedule, _, grid = of(made)
+  noise = base.prior(schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, grid[0])
+  np.testing.assert_array_equal(strip[0], to_pixels(np.asarray(noise)))
   np.testing.assert_allclose(strip[-1].astype(int), alone[:STRIPS], atol=1)
 
 
 def test_guidance_and_labels_are_those_of_the_config(alone):
-  assert not np.array_equal(draw(make(guidance=0.0), "jit", 1), alone)
+  assert not np.array_equal(draw(make(w=0.0), "jit", 1), alone)
   index = np.arange(12)
-  np.testing.assert_array_equal(labels_of(make(), index), index % 10)
-  np.testing.assert_array_equal(labels_of(make(label=3), index), 3)
+  np.testing.assert_array_equal(asking(make(), index)["label"], index % 10)
+  np.testing.assert_array_equal(asking(make(label=3), index)["label"], 3)
   same = draw(make(label=3), "jit", 1)
   np.testing.assert_array_equal(same[3], alone[3])
   assert not np.array_equal(same[4], alone[4])
@@ -148,23 +184,27 @@ def test_guidance_and_labels_are_those_of_the_config(alone):
 class Embedded(nn.Module):
   """A network that looks a class up and computes with what it finds."""
 
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    shift = nn.Embed(11, SHAPE[0], name="classes")(cond)
+    shift = nn.Embed(11, SHAPE[0], name="classes")(cond["label"])
     return jnp.tanh(x + shift[:, :, None, None] + time[:, None, None, None] / 2000)
 
 
 def test_classes_are_looked_up_before_the_loop_and_not_in_it():
-  made = dataclasses.replace(make(), model=Embedded())
-  params, key, labels = made.init(keys.seed(1)), keys.seed(5), jnp.arange(4, dtype=jnp.int32)
+  drawing = (made := make(Embedded)).task.draw
+  params, key = made.task.init(keys.seed(1)), keys.seed(5)
+  asked = {name: jnp.asarray(values) for name, values in asking(made, np.arange(4)).items()}
+  own = keys.of_examples(key, asked["index"])
 
-  def walk(params, carry, labels):
-    denoiser, own = made.sampling_denoiser(params, labels), keys.of_examples(key, labels)
-    grid, schedule = base.padded(made.grid)[0], made.schedule_of(params)
-    return base.walk(denoiser, schedule, made.sampler, carry, grid, 0, 5, own)
+  def walk(params, carry, asked):
+    return drawing.advance(params, {}, drawing.plan, asked, own, carry, 0, 5)[0]
 
-  carry = made.sampler.start(jnp.zeros((4, *SHAPE)))
-  hlo = jax.jit(walk).lower(params, carry, labels).compile().as_text()
+  carry = drawing.begin(params, {}, drawing.plan, asked, own)
+  hlo = jax.jit(walk).lower(params, carry, asked).compile().as_text()
   asked = [line for line in hlo.splitlines() if "while/body" in line and "classes/" in line]
   assert any(" gather(" in line for line in asked)  # it was asked for in the loop
   entry = hlo[hlo.index("ENTRY ") :]

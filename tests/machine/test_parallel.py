@@ -13,10 +13,12 @@ from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data import SOURCES
 from diffjax.data.pipeline import chunk_reader
+from diffjax.data.source import Field
 from diffjax.jobs import runs, training, workdir
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import consistency, parallel, state
 from diffjax.machine.parallel import AXES, Parallel
+from diffjax.models import MODELS
 from diffjax.types import ConfigError, RunError
 
 B, STEPS, SMALL = 16, 20, 512
@@ -26,10 +28,14 @@ MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (1, 8, 1), "model": (1, 1
 class Network(nn.Module):
   """Dense layers with all inputs, large enough to be cut."""
 
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
     h = nn.swish(nn.Dense(64)(x.reshape(len(x), -1)) + nn.Dense(64)(time[:, None] / 1000))
-    h = nn.swish(nn.Dense(64)(h) + nn.Embed(11, 64)(cond))
+    h = nn.swish(nn.Dense(64)(h) + nn.Embed(11, 64)(cond["label"]))
     return nn.Dense(64)(h).reshape(x.shape)
 
 
@@ -41,20 +47,19 @@ def mesh(shape):
 @pytest.fixture(scope="module")
 def made():
   config = configs.base()
-  config.model.unet.attention = ()
-  config.model.conditional = True
-  config.train.batch_size, config.train.learning_rate, config.train.ema = B, 1e-3, (0.9,)
-  import dataclasses
-
-  return dataclasses.replace(experiment.create(config, (8, 8, 1), 10), model=Network())
+  config.model.name, config.condition.names = "mine", ("label",)
+  config.train.batch_size, config.train.learning_rate, config.train.constant.rates = B, 1e-3, (0.9,)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", Network)
+    return experiment.create(config, {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)})
 
 
 def new_state(made):
-  return state.create(made.init(keys.seed(7)), made.optimizer, made.config.train.ema, keys.seed(3))
+  return state.create(made.task.init(keys.seed(7)), made.optimizer, made.averages, keys.seed(3))
 
 
 def read(rows, step):
-  return chunk_reader(SOURCES["digits"]("train"), 0, B, rows, 1)(step)
+  return chunk_reader(SOURCES["digits"]("train"), (), 0, B, rows, 1)(step)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +71,9 @@ def trained(made):
     now, losses = devices.init(lambda: new_state(made)), []
     step_of, traces = make_step(made), []
     take = devices.train(make_chunk(lambda *inputs: traces.append(0) or step_of(*inputs)))  # noqa: B023
-    text = take.lower(now, devices.place(read(devices.rows(B), 0), B)).compile().as_text()
+    text = take.lower(now, {}, devices.place(read(devices.rows(B), 0), B)).compile().as_text()
     for step in range(STEPS):
-      now, metrics = take(now, devices.place(read(devices.rows(B), step), B))
+      now, metrics = take(now, {}, devices.place(read(devices.rows(B), step), B))
       losses.append(float(metrics["loss"][0]))
     assert len(traces) == 1  # nothing is compiled again
     found[name] = devices, text, losses, now
@@ -85,7 +90,7 @@ def test_every_mesh_trains_as_one_device_does(trained, name):
 
 
 def kernels(now):
-  trees = (now.params, now.ema["0.9"], now.opt_state)
+  trees = (now.params, now.ema["ema_0.9"], now.opt_state)
   leaves = [leaf for tree in trees for leaf in jax.tree.leaves(tree)]
   return [leaf for leaf in leaves if leaf.shape == (64, 64)]
 
