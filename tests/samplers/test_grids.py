@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from diffjax import config as configs
+from diffjax import experiment
+from diffjax.data.source import Field
 from diffjax.samplers.grids import ALIGNED, GRIDS
 from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError
@@ -38,9 +41,15 @@ def test_logsnr_is_even_in_logsnr():
 
 
 @pytest.mark.parametrize("grid", ["leading", "trailing", "quadratic"])
-@pytest.mark.parametrize("schedule, steps", [("continuous_cosine", 10), ("linear", 1001)])
-def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps):
-  with pytest.raises(ConfigError, match="sample"):
+@pytest.mark.parametrize(
+  "schedule, steps, said",
+  [
+    ("continuous_cosine", 10, "grid is '{}', which walks the rows of a table, but"),
+    ("linear", 1001, "steps is 1001; with the grid '{}' it"),
+  ],
+)
+def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps, said):
+  with pytest.raises(ConfigError, match=f"^{said.format(grid)}"):
     GRIDS[grid](SCHEDULES[schedule](), steps)
 
 
@@ -48,8 +57,12 @@ def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps):
   "grid, steps", [("leading", 1), ("leading", 501), ("leading", 999), ("quadratic", 1)]
 )
 def test_table_grids_refuse_to_start_near_the_data(grid, steps):
-  with pytest.raises(ConfigError, match=f"config.sample.steps is {steps}; the grid '{grid}'"):
+  with pytest.raises(ConfigError, match=f"^steps is {steps}; the grid '{grid}'"):
     GRIDS[grid](SCHEDULES["linear"](), steps)
+  config = configs.base()
+  config.sample.grid, config.sample.steps = grid, steps
+  with pytest.raises(ConfigError, match=f"^config.sample.steps is {steps}; the grid '{grid}'"):
+    experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
 
 
 def ratio(schedule, times):
@@ -122,20 +135,30 @@ def test_custom_takes_times_or_ratios_and_refuses_the_rest():
   np.testing.assert_array_equal(GRIDS["custom"](schedule, 3, times=(1.0, 0.5, 0.1)), [1, 0.5, 0.1])
   times = GRIDS["custom"](schedule, 3, sigmas=(80.0, 1.0, 0.01))
   np.testing.assert_allclose(ratio(schedule, times), [80, 1, 0.01], rtol=1e-3)
-  for options in ({}, {"times": (1.0, 0.5)}, {"times": (0.1, 0.5, 1.0)}, {"times": (2.0, 0.5, 0.1)}):
-    with pytest.raises(ConfigError, match="sample"):
+  for options, said in (
+    ({}, "times or sigmas must be given, and not both"),
+    ({"times": (1.0, 0.5)}, "steps is 3, but the custom grid has 2 times"),
+    ({"times": (0.1, 0.5, 1.0)}, "grid is 'custom', whose times must fall"),
+    ({"times": (2.0, 0.5, 0.1)}, "times must lie in"),
+  ):
+    with pytest.raises(ConfigError, match=f"^{said}"):
       GRIDS["custom"](schedule, 3, **options)
 
 
 @pytest.mark.parametrize(
-  "schedule, grid, options",
+  "schedule, grid, options, said",
   [
-    ("edm", "karras", {"sigma_max": 100.0}),
-    ("edm", "exponential", {"sigma_min": 1e-4}),
-    ("continuous_cosine", "karras", {"rho": 0.0}),
-    ("linear", "align_your_steps", {"table": "sd"}),
+    ("edm", "karras", {"sigma_max": 100.0}, "sigma_max: the grid runs from sigma / alpha = 100 to"),
+    ("edm", "exponential", {"sigma_min": 1e-4}, "sigma_max: the grid runs from sigma / alpha = 80 to 0.0001"),
+    ("continuous_cosine", "karras", {"rho": 0.0}, "rho is 0.0; it must be greater than 0"),
+    (
+      "linear",
+      "align_your_steps",
+      {"table": "sd"},
+      "table is 'sd'; it must be one of stable_diffusion, sdxl",
+    ),
   ],
 )
-def test_grids_beyond_the_schedule_are_refused(schedule, grid, options):
-  with pytest.raises(ConfigError, match="sample"):
+def test_grids_beyond_the_schedule_are_refused(schedule, grid, options, said):
+  with pytest.raises(ConfigError, match=f"^{said}"):
     GRIDS[grid](SCHEDULES[schedule](), 10, **options)
