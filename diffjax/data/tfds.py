@@ -5,8 +5,8 @@ Only TFDS's own download-and-prepare step needs TensorFlow; prepared array_recor
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -22,10 +22,16 @@ MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
-  """A set read from disk image by image; see tfds for the fields."""
+  """A set read from disk image by image; see tfds for the fields.
 
-  records: object
-  decode: object
+  Attributes:
+    records: of TFDS by number, the images in them still as they are stored.
+    image: a record -> its image uint8 [H, W, C].
+    fields, fingerprint, in_memory: see Source.
+  """
+
+  records: Sequence[Mapping[str, Any]]
+  image: Callable[[Mapping[str, Any]], np.ndarray]
   fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
@@ -35,10 +41,13 @@ class TfdsSource:
     return len(self.records)
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Decodes the images of these indices."""
-    images, labels = zip(*(self.decode(int(i)) for i in indices), strict=True)
-    read = {"image": np.stack(images), "label": np.asarray(labels, np.int32)}
-    return {name: read[name] for name in names or self.fields}
+    """Reads the records of these indices, and decodes their images where they are asked for."""
+    records = [self.records[int(i)] for i in indices]
+    read = {
+      "image": lambda: np.stack([self.image(record) for record in records]),
+      "label": lambda: np.asarray([record["label"] for record in records], np.int32),
+    }
+    return {name: read[name]() for name in names or self.fields}
 
 
 def tfds(
@@ -70,7 +79,8 @@ def tfds(
   wanted = test_split if split == "test" else split
   try:
     builder = tensorflow_datasets.builder(name, data_dir=data_dir)
-    records = builder.as_data_source(split=wanted)
+    stored = {"image": tensorflow_datasets.decode.SkipDecoding()}
+    records = builder.as_data_source(split=wanted, decoders=stored)
   except tensorflow_datasets.core.DatasetNotFoundError:
     raise ConfigError(f"config.data.tfds.name is {name!r}, which TFDS does not know.") from None
   except (ValueError, KeyError) as error:
@@ -91,20 +101,22 @@ def tfds(
   labelled = "label" in features
   classes = features["label"].num_classes if labelled else 0
 
-  def decode(i):
-    record = records[i]
-    image = np.asarray(record["image"], np.uint8)
-    if size:
-      image = square(Image.fromarray(image.squeeze()), size, shape[-1])
-    return image, int(record["label"]) if labelled else 0
+  def image(record):
+    decoded = np.asarray(features["image"].decode_example_np(record["image"]), np.uint8)
+    return square(Image.fromarray(decoded.squeeze()), size, shape[-1]) if size else decoded
 
   version = str(builder.version)
   key = fingerprint(name, version, wanted, size, len(records))
   if len(records) * int(np.prod(shape)) > memory:
     fields = {"image": Field(tuple(shape), "uint8")}
     return TfdsSource(
-      records, decode, fields | ({"label": Field((), "int32", classes)} if labelled else {}), key
+      records, image, fields | ({"label": Field((), "int32", classes)} if labelled else {}), key
     )
+
+  def decode(i):
+    record = records[i]
+    return image(record), int(record["label"]) if labelled else 0
+
   safe = name.replace("/", "-")
   images, labels = cache.decoded(
     f"{safe}-{wanted}", fingerprint(key, data_dir), len(records), decode, cache_dir

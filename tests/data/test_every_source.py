@@ -1,0 +1,166 @@
+"""What every data source keeps to: fields as declared, reading what is named, a fingerprint of the content."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax.data import SOURCES
+from diffjax.types import ConfigError
+
+COUNT, CLASSES, SHAPE = 12, 3, (6, 5, 3)
+
+
+def images(level):
+  """[COUNT, *SHAPE], other ones for every level."""
+  return np.random.default_rng(level).integers(0, 256, (COUNT, *SHAPE), np.uint8)
+
+
+def digits(root, level, labelled):
+  return {}
+
+
+def image_folder(root, level, labelled):
+  for i, image in enumerate(images(level)):
+    place = root / (f"class{i % CLASSES}" if labelled else "") / f"{i}.bmp"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(place)
+  return {"path": str(root), "size": 4, "test_fraction": 0.3}
+
+
+def arrays(root, level, labelled):
+  root.mkdir(parents=True, exist_ok=True)
+  embeddings = np.random.default_rng(level).standard_normal((COUNT, 4)).astype(np.float32)
+  told = {"labels": np.arange(COUNT) % CLASSES, "embeddings": embeddings} if labelled else {}
+  np.savez(root / "set.npz", images=images(level), **told)
+  return {"path": str(root / "set.npz"), "test_fraction": 0.3}
+
+
+def tfds(root, level, labelled):
+  import tensorflow_datasets
+
+  class Tiny(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tensorflow_datasets.core.Version(f"1.0.{level}")
+
+    def _info(self):
+      kinds = tensorflow_datasets.features
+      features = {"image": kinds.Image(shape=SHAPE)}
+      features |= {"label": kinds.ClassLabel(num_classes=CLASSES)} if labelled else {}
+      return tensorflow_datasets.core.DatasetInfo(builder=self, features=kinds.FeaturesDict(features))
+
+    def _split_generators(self, _):
+      return {"train": self._generate_examples(0, 8), "test": self._generate_examples(8, COUNT)}
+
+    def _generate_examples(self, start, stop):
+      for i in range(start, stop):
+        label = {"label": i % CLASSES} if labelled else {}
+        yield i, {"image": Image.fromarray(images(level)[i]), **label}
+
+  Tiny(data_dir=str(root), file_format="array_record").download_and_prepare()
+  return {"name": "tiny", "data_dir": str(root)}
+
+
+WRITTEN = {"digits": digits, "tfds": tfds, "image_folder": image_folder, "arrays": arrays}
+KINDS = [*SOURCES, "tfds-lazy", "image_folder-lazy"]  # lazy: read image by image
+every_source = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture
+def made(tmp_path):
+  """(kind, ...) -> the source of a set that is written first, under a place of its own."""
+
+  def make(kind, split="train", level=0, labelled=True, place="one"):
+    name, *lazy = kind.split("-")
+    root = tmp_path / place
+    shutil.rmtree(root, ignore_errors=True)
+    options = WRITTEN[name](root, level, labelled) | ({"memory": 0} if lazy else {})
+    if name in ("tfds", "image_folder"):
+      options["cache_dir"] = str(tmp_path / "cache")
+    return SOURCES[name](split=split, **options)
+
+  return make
+
+
+def test_all_sources_are_here():
+  assert WRITTEN.keys() == SOURCES.keys()
+
+
+@every_source
+def test_examples_are_as_their_fields_say(kind, made):
+  for split in ("train", "test"):
+    source = made(kind, split)
+    read = source.read(np.arange(len(source)))
+    assert len(source) and read.keys() == source.fields.keys() >= {"image", "label"}
+    for name, field in source.fields.items():
+      assert read[name].shape == (len(source), *field.shape) and read[name].dtype == field.dtype, name
+      assert field.dtype in ("uint8", "int32", "float32") and (field.classes > 0) == (field.dtype == "int32")
+    assert {*np.unique(read["label"])} <= {*range(source.fields["label"].classes)}
+    assert source.in_memory == ("lazy" not in kind)
+
+
+@every_source
+def test_rows_are_read_by_number_in_the_order_asked_for(kind, made):
+  source = made(kind)
+  everything, rows = source.read(np.arange(len(source))), np.array([3, 0, 5, 3])
+  assert len(np.unique(everything["image"], axis=0)) > len(source) / 2
+  for name, value in source.read(rows).items():
+    np.testing.assert_array_equal(value, everything[name][rows])
+
+
+@every_source
+def test_only_what_is_named_is_read(kind, made):
+  source, rows = made(kind), np.array([2, 1])
+  everything = source.read(rows)
+  for name in source.fields:
+    read = source.read(rows, (name,))
+    assert read.keys() == {name}
+    np.testing.assert_array_equal(read[name], everything[name])
+  assert source.read(rows, tuple(source.fields)).keys() == everything.keys()
+  if kind == "image_folder-lazy":
+    for file in source.files:
+      Path(file).unlink()
+    with pytest.raises(ConfigError, match="cannot be read as an image"):
+      source.read(rows)
+  if kind == "tfds-lazy":
+    source = dataclasses.replace(source, image=lambda record: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      source.read(rows)
+  np.testing.assert_array_equal(source.read(rows, ("label",))["label"], everything["label"])
+
+
+@every_source
+def test_a_fingerprint_is_of_the_content_alone(kind, made):
+  first = made(kind)
+  assert len(first.fingerprint) == 16 and int(first.fingerprint, 16) >= 0
+  assert made(kind).fingerprint == made(kind, place="two").fingerprint == first.fingerprint
+  assert made(kind, "test").fingerprint != first.fingerprint
+  # images in files of the same sizes are told apart only where they are all decoded
+  if kind not in ("digits", "image_folder-lazy"):
+    assert made(kind, level=1).fingerprint != first.fingerprint
+
+
+@every_source
+def test_a_set_without_labels_has_no_such_field(kind, made):
+  if kind != "digits":
+    source = made(kind, labelled=False)
+    assert source.fields.keys() == source.read(np.arange(2)).keys() == {"image"}
+
+
+@pytest.mark.parametrize("name", ["tfds", "image_folder"])
+def test_what_is_read_image_by_image_is_what_is_kept_in_memory(name, made):
+  kept = made(name)
+  rows = np.arange(len(kept))
+  lazy = made(f"{name}-lazy")
+  assert lazy.fields == kept.fields and len(lazy) == len(kept)
+  for field, value in lazy.read(rows).items():
+    np.testing.assert_array_equal(value, kept.read(rows)[field])
+
+
+def test_tfds_images_are_those_that_were_written(made):
+  source = made("tfds-lazy", "test")
+  read = source.read(np.arange(len(source)))
+  want = {image.tobytes(): i % CLASSES for i, image in enumerate(images(0)[8:], start=8)}
+  assert {image.tobytes(): label for image, label in zip(read["image"], read["label"], strict=True)} == want
