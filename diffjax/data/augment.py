@@ -166,8 +166,10 @@ def changed(x0: Batch, change: Change) -> Batch:
   """The images [B, H, W, C] after their changes: flips first, then one affine map, where there is any.
 
   Raises:
-    ConfigError: a side of one pixel, which nothing is reflected at.
+    ConfigError: no images, or a side of one pixel, which nothing is reflected at.
   """
+  if x0.ndim != 4:
+    raise ConfigError(f"this augmentation is for images [H, W, C]; the data are {list(x0.shape[1:])}.")
   height, width = x0.shape[1:3]
   if min(height, width) < 2:
     raise ConfigError(f"augment needs images of at least 2x2 pixels; these are {height}x{width}.")
@@ -184,7 +186,8 @@ class Augmentation:
 
   Attributes:
     labels: numbers that say what was done; 0 where nothing is said.
-    apply: (x0 [B, H, W, C], draws) -> the changed images and their labels [B, labels], or None for 0.
+    apply: (x0 [B, H, W, C], draws) -> the changed images and their labels [B, labels], or None for 0; ConfigError
+      for data that it cannot change.
   """
 
   labels: int
@@ -192,9 +195,14 @@ class Augmentation:
 
 
 def flip() -> Augmentation:
-  """Half of the images mirrored left to right, of which the network is not told: the data must not care."""
+  """Half of the images mirrored left to right, of which the network is not told: the data must not care.
+
+  The frames of a video [T, H, W, C] are mirrored together.
+  """
 
   def apply(x0, draws):
+    if x0.ndim < 4:
+      raise ConfigError(f"'flip' is for images [H, W, C] and videos; the data are {list(x0.shape[1:])}.")
     mirrored = keys.uniform(draws.keys("flip")) < 0.5
     return jnp.where(mirrored.reshape(-1, *[1] * (x0.ndim - 1)), jnp.flip(x0, -2), x0), None
 
