@@ -28,8 +28,8 @@ from diffjax.jobs.evaluation import evaluate
 from diffjax.jobs.sampling import sample
 from diffjax.jobs.training import train
 from diffjax.machine import reporting
-from diffjax.models import MODELS
 from diffjax.machine.parallel import Parallel
+from diffjax.models import MODELS
 from diffjax.types import ConfigError
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate}
@@ -37,7 +37,7 @@ TINY = (
   *("--config=configs/digits.py", "--config.model.name=tiny", "--config.compile_cache=False"),
   *("--config.train.batch_size=8", "--config.train.steps=2", "--config.train.warmup=0"),
   *("--config.train.decay=constant", "--config.log.every=1", "--config.log.samples=1"),
-  *("--config.log.held_out=0", "--config.checkpoint.every=1", "--config.sample.guidance=0.0"),
+  *("--config.log.held_out=0", "--config.checkpoint.every=1", "--config.sample.classifier_free.w=0.0"),
   *("--config.sample.steps=2", "--config.sample.batch_size=8", "--config.sample.count=2"),
 )
 
@@ -46,16 +46,15 @@ class Tiny(nn.Module):
   """One convolution, and a shift by the class."""
 
   out_channels: int = 1
-  num_classes: int = 0
-  augment_labels: int = 0
+  conditions: tuple = ()
   dtype: str = "float32"
   width: int = 256
 
   @nn.compact
-  def __call__(self, x, time, cond=None, keys=None, augment=None):
+  def __call__(self, x, time, cond=None, keys=None):
     wide = nn.Conv(self.width, (3, 3))(x)
-    if self.num_classes:
-      wide += nn.Embed(self.num_classes + 1, self.width)(cond)[:, None, None]
+    if self.conditions:
+      wide += nn.Embed(11, self.width)(cond["label"])[:, None, None]
     return nn.Conv(self.out_channels, (1, 1))(nn.swish(wide)) + 0 * time[:, None, None, None]
 
 
@@ -72,7 +71,7 @@ def main(*arguments, jobs=JOBS):
   flags.FLAGS.unparse_flags()
   for name in [name for name in flags.FLAGS if name.startswith("config.")]:
     delattr(flags.FLAGS, name)
-  for name in ("config", "workdir", "mode"):
+  for name in ("config", "workdir", "mode", "out"):
     flags.FLAGS[name].unparse()
   before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
   try:
@@ -116,9 +115,18 @@ IN_THE_ARGUMENTS = [
   ("--config.steps=3", "config.steps does not exist; did you mean config.train.steps?"),
   ("--config.train.steps=3.0", "config.train.steps is given '3.0', but is of type int, for instance 1000."),
   ("--config.train.learning_rate=fast", "config.train.learning_rate is given 'fast', but is of type float"),
-  ("--config.data.flip=maybe", "config.data.flip is given 'maybe', but is of type bool"),
-  ("--config.sample.label=none", "config.sample.label is given 'none', but is of type int."),
-  ("--config.train.ema=(1,)", "config.train.ema is (1,); every element must be of type float."),
+  ("--config.deterministic=maybe", "config.deterministic is given 'maybe', but is of type bool"),
+  (
+    "--config.condition.label.request=none",
+    "config.condition.label.request is given 'none', but is of type int.",
+  ),
+  (
+    "--config.train.constant.rates=(1,)",
+    "config.train.constant.rates is (1,); every element must be of type float.",
+  ),
+  ("--config.data.flip=True", "config.data.flip is now --config.data.augment=flip."),
+  ("--config.sample.label=3", "config.sample.label is now --config.condition.label.request."),
+  ("--config.train.ema=0.9,", "config.train.ema is now --config.train.constant.rates."),
   ("--config.model.unet.multipliers=(1,2.5)", "config.model.unet.multipliers is (1, 2.5)"),
   ("--config.train=5", "config.train is a section; set its fields one by one, such as config.train."),
   (
@@ -127,25 +135,31 @@ IN_THE_ARGUMENTS = [
   ),
   ("--config.schedule.name=linaer", "config.schedule.name is 'linaer'"),
   ("--config.sample.sampler=dimm", "Did you mean 'ddim'?"),
-  ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier, inception."),
+  ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier, inception"),
   ("--config.model.dtype=float16", "it must be one of float32, bfloat16."),
   ("--config.sample.weights=em", "config.sample.weights is 'em'"),
   ("--config.schedule.cosine.scale=vq", "scale is 'vq'; it must be one of vp, ve, fm, subvp."),
-  ("--config.sample.guidance=nan", "config.sample.guidance is nan; it must be finite."),
+  ("--config.sample.classifier_free.w=nan", "config.sample.classifier_free.w is nan; it must be finite."),
   ("--config.train.learning_rate=nan", "config.train.learning_rate is nan; it must be greater than 0."),
   ("--config.train.learning_rate=-0.1", "config.train.learning_rate is -0.1; it must be greater than 0."),
   ("--config.train.adam.b1=2.0", "config.train.adam.b1 is 2.0; it must be at least 0 and less than 1."),
   ("--config.schedule.cosine.s=nan", "config.schedule.cosine.s is nan; it must be at least 0."),
   ("--config.data.source=digts", "config.data.source is 'digts'; it must be one of digits,"),
-  ("--config.train.ema=1.0", "config.train.ema"),
+  (
+    "--config.train.constant.rates=1.0,",
+    "config.train.constant.rates is (1.0,); every element must be at least 0 and less than 1.",
+  ),
   ("--config.seed=-1", "config.seed is -1; it must be between 0 and 4294967295."),
   ("--config.sample.steps=1001", "it must lie between 1 and the schedule's 1000 steps."),
-  ("--config.sample.label=10", "config.sample.label is 10; the data's classes are 0 to 9."),
+  (
+    "--config.condition.label.request=10",
+    "config.condition.label.request is 10; the data's classes are 0 to 9.",
+  ),
   ("--config.train.batch_size=12", "config.train.batch_size is 12, which 8 devices do not divide"),
   ("--config.train.accumulate=3", "which config.train.accumulate = 3 does not divide"),
   (
     "--config.objective.predict=flow",
-    "config.objective.predict is 'flow', a derivative in time, but the schedule is a table",
+    "config.objective.predict is 'flow', which is a derivative in time, but the schedule is a table",
   ),
   (
     "--config.schedule.name=continuous_cosine",
@@ -166,20 +180,16 @@ def test_a_mistake_in_one_argument_is_named(argument, said, wrong):
 
 SEVERAL = {
   "guidance without dropped labels": (
-    ("--config.objective.label_dropout=0.0", "--config.sample.guidance=1.5"),
-    "config.sample.guidance is 1.5, but config.objective.label_dropout is 0",
+    ("--config.condition.label.dropout=0.0", "--config.sample.classifier_free.w=1.5"),
+    "config.sample.guides is ('classifier_free', 'clip'), which needs a null that was trained, but no condition is",
   ),
   "guidance without labels": (
-    (
-      "--config.model.conditional=False",
-      "--config.objective.label_dropout=0.0",
-      "--config.sample.guidance=1.0",
-    ),
-    "config.sample.guidance is 1.0, but config.model.conditional is False",
+    ("--config.condition.names=()", "--config.sample.classifier_free.w=1.5"),
+    "config.sample.guides is ('classifier_free', 'clip'), which needs a condition to leave out; name one by",
   ),
   "an index on a continuous schedule": (
     ("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
-    "config.objective.time_input is 'index', the row of a table, but the schedule is continuous",
+    "config.objective.time_input is 'index', which is the row of a table, but the schedule is continuous",
   ),
   "a table's grid on a continuous schedule": (
     (
@@ -190,7 +200,7 @@ SEVERAL = {
   ),
   "a bound over uniform times": (
     ("--config.objective.weight=vlb", "--config.objective.times=uniform"),
-    "choose one of discrete, stratified, antithetic",
+    "choose 'discrete', 'stratified' or 'antithetic'",
   ),
   "a noise level that is none": (
     ("--config.sample.sampler=ddim", "--config.sample.ddim.eta=-0.5"),
@@ -202,29 +212,26 @@ SEVERAL = {
   ),
   "a learned variance that no one learns": (
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=learned"),
-    "config.sample.ancestral.variance is 'learned', but the objective 'regular' learns no variance",
+    "config.sample.sampler is 'ancestral', whose variance is 'learned', but the model learns no variance",
   ),
   "the same in a bound": (
     ("--config.eval.likelihood=('discrete_vlb',)", "--config.eval.discrete_vlb.variance=learned"),
-    "config.eval.discrete_vlb.variance is 'learned', but the objective 'regular' learns no variance",
+    "config.eval.discrete_vlb.variance is 'learned', but the model learns no variance",
   ),
   "a chain's bound without a chain": (
     (
       *("--config.schedule.name=continuous_cosine", "--config.objective.times=uniform"),
       *("--config.objective.time_input=logsnr", "--config.eval.likelihood=('discrete_vlb',)"),
     ),
-    "config.eval.likelihood names 'discrete_vlb', the bound over a table's rows, but the schedule is continuous",
+    "config.eval.discrete_vlb is the bound over a table's rows, but the schedule is continuous",
   ),
   "a normal distribution beside the schedule": (
     ("--config.objective.times=log_normal", "--config.objective.log_normal.mean=30.0"),
-    "config.objective.log_normal.mean is 30.0 and std 1.2",
+    "config.objective.times is 'log_normal', whose mean is 30.0 and std 1.2",
   ),
-  "data of two standard deviations": (
-    (
-      *("--config.objective.predict=edm", "--config.objective.input_scale=unit"),
-      "--config.objective.unit.sigma_data=0.4",
-    ),
-    "config.objective.edm.sigma_data is 0.5 but config.objective.unit.sigma_data is 0.4",
+  "a standard deviation that is now the space's": (
+    ("--config.objective.predict=edm", "--config.objective.edm.sigma_data=0.4"),
+    "config.objective.edm.sigma_data is now --config.space.pixels.std",
   ),
   "an attention that no image has": (
     ("--config.model.name=unet", "--config.model.unet.attention=(3,)"),
@@ -289,8 +296,8 @@ def pictures(folder, count, suffix="png"):
 
 FOLDER = (
   *("--config.data.source=image_folder", "--config.data.image_folder.size=8", "--config.train.steps=1"),
-  *("--config.data.image_folder.test_fraction=0.5", "--config.model.conditional=False"),
-  *("--config.objective.label_dropout=0.0", "--config.checkpoint.every=1"),
+  *("--config.data.image_folder.test_fraction=0.5", "--config.condition.names=()"),
+  "--config.checkpoint.every=1",
 )
 
 
@@ -312,14 +319,18 @@ def test_an_empty_folder_and_a_corrupt_image_are_named(wrong, refused, tmp_path)
 def test_labels_that_the_data_lack_are_told(wrong, tmp_path):
   pictures(tmp_path / "images", 8)
   said = wrong(
-    *FOLDER, f"--config.data.image_folder.path={tmp_path / 'images'}", "--config.model.conditional=True"
+    *FOLDER,
+    f"--config.data.image_folder.path={tmp_path / 'images'}",
+    "--config.condition.names=('label',)",
   )
-  assert "config.model.conditional is True, but the data carry no labels" in said
+  assert "config.condition.label.field is 'label', but the data have no int32 field." in said
 
 
 def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
   images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
-  one, two = (ArraySource(images[:n], jnp.zeros(n, jnp.int32), 2, str(n)) for n in (1, 2))
+  one, two = (
+    ArraySource({"image": images[:n], "label": jnp.zeros(n, jnp.int32)}, str(n), {"label": 2}) for n in (1, 2)
+  )
 
   for split, sources in (("train", (one, two)), ("test", (two, one))):
     judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources, None)
@@ -426,7 +437,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(refused, trained, tmp_pa
   for mode in JOBS:
     assert "the bytes of" in damaged(f"flip_{mode}", mode, flip)
   cut = lambda folder: (folder / "state" / "_METADATA").write_bytes(b'{"tree')
-  assert "it cannot be read" in damaged("cut", "sample", cut)
+  assert "weights cannot be read" in damaged("cut", "sample", cut)
   assert "it cannot be read" in damaged("gone", "train", lambda folder: shutil.rmtree(folder / "state"))
   shutil.rmtree(tmp_path / "flip_train" / "checkpoints" / "2")
   assert main(f"--workdir={tmp_path / 'flip_train'}", "--mode=sample") == 0

@@ -53,7 +53,7 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
   _require_something(run, likelihood=True)
   metrics, sampling, reports = None, None, []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
-    for step, weights, params in run.trained(config.eval.checkpoints):
+    for step, weights, params in run.trained(config.eval.checkpoints, "config.eval.checkpoints"):
       if run.config.eval.metrics and sampling is None:
         together = min(run.config.eval.shard, run.config.eval.count or run.examples)
         sampling = Sampling(run.experiment, run.parallel, together)

@@ -90,11 +90,12 @@ class Run:
     """The state of a checkpoint, where this run computes."""
     return checkpoints.restore(self.parallel.abstract(self._make), step)
 
-  def trained(self, steps: str = "latest") -> Iterator[tuple[int, str, Params]]:
+  def trained(self, steps: str, field: str) -> Iterator[tuple[int, str, Params]]:
     """Checkpoints' steps and the weights that config.sample names, with their name; nothing else is read.
 
     Args:
       steps: "latest", "all", or steps with commas between them.
+      field: the config's that says so.
 
     Raises:
       ConfigError: there is no such checkpoint.
@@ -105,17 +106,18 @@ class Run:
     name = next(iter(self.experiment.averages)) if name == "average" else name
     wanted = self.parallel.abstract(lambda: self.experiment.task.init(jax.random.key(0)))
     with self.checkpoints() as checkpoints:
-      for step in chosen(checkpoints.steps(), steps, self.folder):
+      for step in chosen(checkpoints.steps(), steps, field, self.folder):
         yield step, name, checkpoints.restore_weights(wanted, step, name)
 
 
-def chosen(there: list[int], steps: str, folder: Path) -> list[int]:
+def chosen(there: list[int], steps: str, field: str, folder: Path) -> list[int]:
   """Those of the steps that are there which are named; ConfigError where one is not."""
   named = {"latest": there[-1:], "all": there}
   wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
   if missing := set(wanted) - set(there):
     raise ConfigError(
-      f"step {min(missing)} is named, of which {folder} has no checkpoint; there are {', '.join(map(str, there))}."
+      f"{field} names step {min(missing)}, of which {folder} has no checkpoint; there are "
+      f"{', '.join(map(str, there))}."
     )
   return wanted
 

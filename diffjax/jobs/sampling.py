@@ -3,7 +3,8 @@
 Sample i draws from fold_in(key, i) and nothing else, so it is the same in every batch, on every device.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from diffjax import keys
+from diffjax.data.source import Field
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs
 from diffjax.machine import atomic, pictures, reporting
@@ -159,9 +161,29 @@ class Sampling:
     return None if steps[0] is None else np.stack(steps)[:, : min(count, STRIPS)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Unopened:
+  """The training data of a run as a Source, opened when they are read: most samples need none of them."""
+
+  run: runs.Run
+
+  @property
+  def fields(self) -> Mapping[str, Field]:
+    """Of the run's data."""
+    return self.run.fields
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return self.run.examples
+
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> Samples:
+    """Opens the data."""
+    return self.run.data.read(indices, names)
+
+
 def request(run: runs.Run, index: np.ndarray) -> Samples:
   """What the samples of these numbers ask for, "index" with it."""
-  return {"index": index.astype(np.int32)} | run.experiment.task.request(index, run.data)
+  return {"index": index.astype(np.int32)} | run.experiment.task.request(index, Unopened(run))
 
 
 def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
@@ -177,7 +199,7 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """
   run = runs.start(config, folder, "sample")
   settings = run.config.sample
-  ((step, weights, params),) = run.trained(str(settings.checkpoint or "latest"))
+  ((step, weights, params),) = run.trained(str(settings.checkpoint or "latest"), "config.sample.checkpoint")
   sampling, key = Sampling(run.experiment, run.parallel, settings.count), keys.seed(settings.seed)
   asked = request(run, np.arange(settings.count))
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from diffjax import experiment
+from diffjax.config import free, leaves, resolved
 from diffjax.experiment import Experiment
 from diffjax.jobs import workdir
 from diffjax.machine.checkpoint import Checkpoints
@@ -40,6 +41,10 @@ class Place(NamedTuple):
 def parse(place: str) -> Place:
   """The parts of a place."""
   found = re.fullmatch(r"(?P<folder>.+?)(@(?P<step>\d+))?(:(?P<weights>[\w.]+))?", place)
+  if not found:
+    raise ConfigError(
+      f"{place!r} names no run; a place is runs/NAME, runs/NAME@STEP or runs/NAME@STEP:WEIGHTS."
+    )
   folder = Path(found["folder"]).expanduser()
   return Place(folder, int(found["step"]) if found["step"] else None, found["weights"] or "")
 
@@ -54,10 +59,12 @@ def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, st
   folder, step, weights = parse(place)
   if not workdir.has_run(folder):
     raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
-  config, known = workdir.load(folder), workdir.data_of(folder)
-  made = experiment.create(config, known[0], functools.partial(trained, devices=devices))
+  config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
+  made = experiment.create(config, fields, functools.partial(trained, devices=devices))
   weights = weights or config.sample.weights
-  weights = next(iter(made.averages)) if weights == "average" else weights
+  weights = next(iter(made.averages)) if weights == "average" and made.averages else weights
+  if weights not in (known := ("raw", *made.averages)):
+    raise ConfigError(f"{place!r} names the weights {weights!r}, and there are {', '.join(known)}.")
   wanted = devices.abstract(lambda: made.task.init(jax.random.key(0)))
   with Checkpoints(folder / "checkpoints") as checkpoints:
     there = checkpoints.steps()
@@ -87,8 +94,14 @@ def trained(place: str, wants: str, devices: Parallel) -> Trained:
 
 
 def fingerprint(made: Experiment, params: Params) -> str:
-  """A hash of a run's config and weights."""
-  digest = hashlib.sha256(json.dumps(made.config.to_json_best_effort(), sort_keys=True).encode())
+  """A hash of a run's weights and of what its config says of them, which training further does not change."""
+  may_change = free(made.config)
+  plain = {
+    path: value
+    for path, value in leaves(resolved(made.config))
+    if not may_change(path) and path != workdir.MAY_GROW
+  }
+  digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     digest.update(jax.tree_util.keystr(path).encode())
     digest.update(np.asarray(jax.device_get(leaf)).tobytes())
@@ -101,7 +114,10 @@ def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
   Raises:
     ConfigError: they have other names or shapes; the first of them are named.
   """
-  _, params, _, _ = restored(place, devices)
+  try:
+    _, params, _, _ = restored(place, devices)
+  except ConfigError as error:
+    raise ConfigError(f"config.train.start: {error}") from None
   shapes = lambda tree: {
     jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }

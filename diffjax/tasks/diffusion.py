@@ -30,7 +30,7 @@ from diffjax.schedules import Schedule
 from diffjax.spaces import Space
 from diffjax.tasks.bands import bands
 from diffjax.tasks.task import Drawing, Loss, Task, given
-from diffjax.types import Data, Frozen, Params, Unsuitable
+from diffjax.types import ConfigError, Data, Frozen, Params, Unsuitable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,6 +130,8 @@ def diffusion(
     space, tells, schedule, times, prediction, objective, network, tuple(make() for make in guides.values())
   )
   check_guides(made)
+  sampler = sampler()
+  check_sampler(sampler, made)
   for measure in likelihoods.values():
     check_likelihood(measure, made, fields)
 
@@ -162,7 +164,7 @@ def diffusion(
     fields=tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields)))),
     cases=functools.partial(bands, schedule),
     request=functools.partial(told.requests, tells),
-    draw=drawing(made, sampler(), grid(schedule, sampling_steps), final),
+    draw=drawing(made, sampler, grid(schedule, sampling_steps), final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, made)},
     start=lambda: times.start(schedule),
@@ -236,11 +238,36 @@ def _check_null(conditions: Conditions) -> None:
     )
 
 
+def stand_in(made: Diffusion) -> Denoiser:
+  """A denoiser that needs no network, for checks; it says of its variance what the objective teaches."""
+  of_noise = gaussian_denoiser(made.schedule, 0.0, 1.0)
+  if made.objective.outputs == 1:
+    return of_noise
+  return lambda xt, t: of_noise(xt, t)._replace(var_frac=jnp.zeros_like(xt))
+
+
+def check_sampler(sampler: Sampler, made: Diffusion) -> None:
+  """Raises ConfigError if it needs what the model does not learn."""
+  if sampler.evaluations is None:  # an adaptive solver takes any denoiser
+    return
+
+  def step(key):
+    own, (t, s) = keys.of_examples(key, jnp.zeros(1, int)), jnp.asarray([1.0, 0.5])
+    return sampler.step(
+      stand_in(made), made.schedule, sampler.start(jnp.zeros((1, *made.space.shape))), t, s, own
+    )
+
+  try:
+    jax.eval_shape(step, keys.seed(0))
+  except ConfigError as error:
+    raise Unsuitable("sampler", f"whose {str(error).rstrip('.')}") from None
+
+
 def check_likelihood(measure: Callable, made: Diffusion, fields: Mapping[str, Field]) -> None:
   """Raises ConfigError if it is no likelihood of this schedule."""
   data = {
     name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in made.space.fields
   }
   key = jax.eval_shape(lambda: keys.of_examples(keys.seed(0), jnp.zeros(1, int)))
-  denoiser = gaussian_denoiser(made.schedule, 0.0, 1.0)
+  denoiser = stand_in(made)
   jax.eval_shape(lambda x, k: measure(denoiser, made.schedule, made.space.observed(x), k).total, data, key)

@@ -21,7 +21,7 @@ from diffjax.types import ConfigError
 
 def tiny():
   config = configs.base()
-  config.model.conditional = True
+  config.condition.names = ("label",)
   config.model.unet.channels, config.model.unet.multipliers = 8, (1,)
   config.model.unet.attention, config.model.unet.blocks = (), 1
   config.train.steps, config.train.batch_size = 4, 16
@@ -37,7 +37,13 @@ def cheap():
   """One device, and a metric that needs no network."""
 
   def brightness(train, test, parallel):
-    return Metric(lambda images, labels: {"level": float(images.mean())}, {"level": 0.0}, {})
+    return Metric(
+      fields=("image",),
+      features=lambda samples, asked: {"levels": samples["image"].mean((1, 2, 3))},
+      score=lambda features: {"level": float(features["levels"].mean())},
+      floor={"level": 0.0},
+      settings={},
+    )
 
   with pytest.MonkeyPatch.context() as patch:
     one = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
@@ -64,19 +70,22 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   shutil.rmtree(workdir / "eval")
   drawn, draw = [], Sampling.draw
 
-  def dying(self, params, key, index, *rest):
+  def dying(self, params, key, asked, *rest):
     if len(drawn) == 4:
       raise KeyboardInterrupt
-    drawn.append(index[0])
-    return draw(self, params, key, index, *rest)
+    drawn.append(asked["index"][0])
+    return draw(self, params, key, asked, *rest)
 
   monkeypatch.setattr(Sampling, "draw", dying)
   with pytest.raises(KeyboardInterrupt):
     evaluation.evaluate(tiny(), workdir)
-  shards = sorted((workdir / "eval" / "4").glob("samples-*/*.npy"))
+  place = workdir / "eval" / "4"
+  shards = sorted(path for path in place.glob("samples-*/*.npz") if "." not in path.stem)
   assert len(shards) == 4
   shards[1].write_bytes(shards[1].read_bytes()[:-7])  # torn: it is drawn again
-  monkeypatch.setattr(Sampling, "draw", lambda self, *rest: drawn.append(rest[2][0]) or draw(self, *rest))
+  monkeypatch.setattr(
+    Sampling, "draw", lambda self, *rest: drawn.append(rest[2]["index"][0]) or draw(self, *rest)
+  )
   evaluation.evaluate(tiny(), workdir)
   assert drawn[4:] == [16, 16, 32]
   assert metrics_of(workdir, 4) == whole
