@@ -4,7 +4,8 @@
     frechet     Fréchet distance between the samples and the held-out images in its 64 features
 
 The classifier is trained on the training split. Beside each value stands what real images get: its accuracy
-on the held-out split, and the distance between the two splits.
+on the held-out split, and the distance between the two splits. Where there are no more samples, or no more held-out
+images, than features, `frechet_rank_deficient` is 1.
 """
 
 import numpy as np
@@ -60,7 +61,10 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
       raise ConfigError(
         f"a Fréchet distance needs at least 2 samples, and there are {len(found['features'])}."
       )
-    values = {"frechet": frechet_distance(_moments(found["features"]), reference)}
+    moments = _moments(found["features"])
+    values = {"frechet": frechet_distance(moments, reference)}
+    if moments.rank_deficient or reference.rank_deficient:
+      values["frechet_rank_deficient"] = 1.0
     return values | ({"agreement": float(np.mean(found["agrees"]))} if "agrees" in found else {})
 
   floor = {

@@ -1,0 +1,140 @@
+"""What every metric keeps to: samples in any order and in any shards, and few of them refused or flagged."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from diffjax.data import SOURCES
+from diffjax.metrics import METRICS, perceptual
+from diffjax.metrics.inception import CLASSES, Features
+from diffjax.types import ConfigError
+
+ORDERED = {"inception_score"}  # dealt to its parts by their place
+# Samples that a value needs at least, and up to how many it is flagged: as many as there are features here.
+FEWEST = {
+  "classifier": (2, 64),
+  "fid": (2, 8),
+  "sfid": (2, 4),
+  "kid": (4, 0),  # two disjoint subsets of two, for its standard error
+  "precision_recall": (4, 0),  # a third neighbour
+  "density_coverage": (6, 0),  # a fifth
+  "inception_score": (10, 0),  # its parts
+  "fid_infinity": (4, 0),  # half of them, two, are the smallest subset
+}
+
+
+def project(images):
+  """Twelve features of each image, and logits."""
+  directions = np.random.Generator(np.random.Philox(0)).normal(size=(64, 12 + CLASSES)) / 100
+  out = images.reshape(len(images), -1) @ directions
+  pool3, spatial, logits = np.split(out.astype(np.float32), [8, 12], axis=1)
+  return Features(pool3, spatial, 20 * logits)
+
+
+OPTIONS = {"classifier": {}, "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2}}
+every_metric = pytest.mark.parametrize("name", METRICS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """Name -> the metric on digits, with a projection in the place of Inception, and held-out digits as samples."""
+  splits = SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
+  loaded = SimpleNamespace(variables={"params": {"fc": None}}, digest="0123456789abcdef", published=False)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("DIFFJAX_CACHE", str(tmp_path_factory.mktemp("statistics")))
+    patch.setattr(perceptual.inception_weights, "load", lambda path: loaded)
+    patch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
+    patch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
+    metrics = {name: make(*splits, None, **OPTIONS[name]) for name, make in METRICS.items()}
+    yield metrics, splits[1].read(np.arange(len(splits[1])))
+
+
+def some(data, rows):
+  return {name: value[rows] for name, value in data.items()}
+
+
+def judged(metric, data):
+  return metric.judge({name: data[name] for name in metric.fields}, {"label": data["label"]})
+
+
+def test_all_metrics_are_here():
+  assert OPTIONS.keys() == METRICS.keys()
+  assert FEWEST.keys() == METRICS.keys() - {"inception"} | {*perceptual.VALUES}
+
+
+@every_metric
+def test_values_are_finite_numbers_and_the_floor_has_their_names(name, made):
+  metric, samples = made[0][name], made[1]
+  found = judged(metric, samples)
+  assert found and all(isinstance(value, float) and np.isfinite(value) for value in found.values()), found
+  assert metric.floor.keys() <= found.keys()
+  assert {*metric.fields} <= samples.keys() and metric.settings
+
+
+@every_metric
+def test_features_of_shards_joined_are_those_of_all(name, made):
+  metric, samples = made[0][name], made[1]
+  whole = metric.features(samples, samples)
+  cuts = [np.arange(0, 100), np.arange(100, 101), np.arange(101, len(samples["image"]))]
+  parts = [metric.features(some(samples, rows), some(samples, rows)) for rows in cuts]
+  joined = {key: np.concatenate([part[key] for part in parts]) for key in whole}
+  assert all(part.keys() == whole.keys() for part in parts)
+  for key, value in whole.items():
+    assert len(value) == len(samples["image"])
+    np.testing.assert_allclose(joined[key], value, rtol=1e-4, atol=1e-4)
+  compare(metric.score(joined), metric.score(whole), rtol=1e-4)
+
+
+@every_metric
+def test_the_order_of_the_samples_does_not_matter(name, made):
+  metric, samples = made[0][name], made[1]
+  found = judged(metric, samples)
+  shuffled = judged(metric, some(samples, np.random.default_rng(0).permutation(len(samples["image"]))))
+  resampled = lambda value: value.endswith(("_low", "_high", "_standard_error"))
+  drawn = {"fid_infinity", "kid"}  # means over random subsets, known up to their standard errors
+  exact = [value for value in found if not resampled(value) and value not in drawn | ORDERED]
+  assert exact
+  compare({value: shuffled[value] for value in exact}, {value: found[value] for value in exact}, rtol=1e-4)
+  for value in drawn & found.keys():
+    error = np.hypot(found[f"{value}_standard_error"], shuffled[f"{value}_standard_error"])
+    assert abs(found[value] - shuffled[value]) < 4 * error, value
+  for value in ORDERED & found.keys():
+    np.testing.assert_allclose(shuffled[value], found[value], rtol=0.1)
+
+
+def compare(found, want, rtol):
+  assert found.keys() == want.keys()
+  for value in want:
+    np.testing.assert_allclose(found[value], want[value], rtol=rtol, atol=1e-6, err_msg=value)
+
+
+@every_metric
+def test_samples_of_the_data_are_better_than_noise(name, made):
+  metric, samples = made[0][name], made[1]
+  noise = np.random.default_rng(0).integers(0, 256, samples["image"].shape, np.uint8)
+  found, worse = judged(metric, samples), judged(metric, {**samples, "image": noise})
+  for value in found:
+    if any(part in value for part in ("frechet", "fid", "kid")) and "error" not in value:
+      assert found[value] < worse[value], value
+    if value in ("agreement", "precision", "recall", "density", "coverage"):
+      assert found[value] > worse[value], value
+
+
+@pytest.mark.parametrize("value", FEWEST)
+def test_too_few_samples_are_refused_or_flagged(value, made):
+  metrics, samples = made
+  metric = metrics[value] if value in metrics else only(value)
+  fewest, flagged = FEWEST[value]
+  with pytest.raises(ConfigError, match=str(fewest - 1)):
+    judged(metric, some(samples, slice(fewest - 1)))
+  for count in (fewest, flagged, flagged + 1, 200):
+    if count >= fewest:
+      found = judged(metric, some(samples, slice(count)))
+      assert any("rank_deficient" in name for name in found) == (count <= flagged), count
+
+
+def only(value):
+  """The metric "inception" with one value."""
+  splits = SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
+  return METRICS["inception"](*splits, None, values=(value,), bootstrap_draws=0)
