@@ -93,7 +93,7 @@ def rescheduled(denoiser: Denoiser, schedule: Schedule, of: Schedule) -> Denoise
   return denoise
 
 
-def per_example(function: Callable, *batch: Array) -> tuple[Callable, list[Array]]:
+def per_example(function: Callable, *batch: Array) -> tuple[Callable, list]:
   """A function of a batch as one of single examples, to be called under vmap only, and the arrays that it needs.
 
   A denoiser is bound to the conditions of its batch, so that it cannot be mapped over single examples: under vmap

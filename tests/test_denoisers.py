@@ -1,161 +1,145 @@
-"""Guidance against closed forms: intervals, rescaling, and a classifier's gradient on a Gaussian mixture."""
+"""Denoisers of networks and of other schedules against the exact ones, and functions of a batch under vmap."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.denoisers import (
-  Estimate,
-  classifier_free,
-  classifier_guided,
-  gaussian_denoiser,
-  guidance_interval,
-  mixture_denoiser,
-  network_denoiser,
-)
+from diffjax.denoisers import gaussian_denoiser, moved_to, network_denoiser, per_example, rescheduled
 from diffjax.gaussian import expand
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
+from diffjax.guidance import clipped
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, Prediction, target
 from diffjax.scales import SCALES
 from diffjax.schedules import SCHEDULES
 
-VAR = 0.25
-SCHEDULE = SCHEDULES["continuous_cosine"]()
-COND, NULL = jnp.asarray([0.5, -0.5, 0.2]), jnp.zeros(3)
+MEAN, VAR = 0.3, 0.25
 XT = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 
 
-def conditional(cond):
-  return gaussian_denoiser(SCHEDULE, cond[:, None] * jnp.arange(1.0, 5.0), VAR)
+def kind(row, input_scale="none"):
+  return Prediction(ROWS[row], INPUT_SCALES[input_scale], TIME_INPUTS["t"])
 
 
-def time_at(sigma):
-  return SCHEDULE.t_of(-2 * jnp.log(jnp.asarray(sigma)))
+@pytest.mark.parametrize("input_scale", INPUT_SCALES)
+@pytest.mark.parametrize("row", ["eps", "x0", "v", "score", "edm", "posterior"])
+def test_network_denoiser_recovers_the_exact_one_and_clips(row, input_scale):
+  """A network that undoes the scale of its input and answers as the exact denoiser does."""
+  schedule = SCHEDULES["linear"]()
+  xt, t = jnp.asarray([[0.1], [3.0]]), jnp.asarray([0.2, 0.01])
+  exact = gaussian_denoiser(schedule, 0.0, VAR)
 
+  def network(scaled, t, dropout_keys):
+    assert dropout_keys is None
+    xt = scaled / expand(INPUT_SCALES[input_scale](schedule, t), scaled)
+    alpha, sigma = (expand(c, xt) for c in schedule.alpha_sigma(t))
+    x0 = exact(xt, t).x0
+    return target(ROWS[row], schedule, x0, (xt - alpha * x0) / sigma, t)
 
-def test_the_interval_guides_inside_and_leaves_the_conditional_model_outside():
-  t = time_at([0.2, 1.0, 4.0])  # below, inside, above
-  w = guidance_interval(SCHEDULE, 2.0, 0.28, 2.9)
-  got = classifier_free(conditional, COND, NULL, w)(XT, t).x0
-  with_cond, without = conditional(COND)(XT, t).x0, conditional(NULL)(XT, t).x0
-  expected = np.stack([with_cond[0], with_cond[1] + 2 * (with_cond[1] - without[1]), with_cond[2]])
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-def test_weights_may_differ_between_examples():
-  w = jnp.asarray([0.0, 1.0, 3.0])
-  got = classifier_free(conditional, COND, NULL, w)(XT, jnp.asarray(0.5)).x0
-  with_cond, without = (conditional(c)(XT, jnp.asarray(0.5)).x0 for c in (COND, NULL))
-  np.testing.assert_allclose(got, with_cond + w[:, None] * (with_cond - without), rtol=1e-5)
-
-
-@pytest.mark.parametrize("phi", [0.7, 1.0])
-def test_rescaling_is_the_published_formula_in_each_example(phi):
-  t = jnp.asarray(0.6)
-  got = classifier_free(conditional, COND, NULL, 3.0, rescale=phi)(XT, t).x0
-  plain = np.asarray(classifier_free(conditional, COND, NULL, 3.0)(XT, t).x0)
-  std = np.std(np.asarray(conditional(COND)(XT, t).x0), axis=1, keepdims=True)
-  rescaled = plain * std / np.std(plain, axis=1, keepdims=True)
-  np.testing.assert_allclose(got, phi * rescaled + (1 - phi) * plain, rtol=1e-5)
-
-
-def test_an_interval_without_an_upper_end_guides_where_no_signal_is_left():
-  flow = SCHEDULES["flow"]()
-  for sigma_max, expected in ((float("inf"), 2.0), (1e9, 2.0), (2.9, 0.0)):
-    assert guidance_interval(flow, 2.0, 0.0, sigma_max)(jnp.asarray(1.0)) == expected
-
-
-@pytest.mark.parametrize("rescale", [0.0, 0.7])
-@pytest.mark.parametrize("w", [0, 0.0, jnp.zeros(3), lambda t: 0 * t], ids=["int", "float", "each", "of t"])
-def test_guidance_of_zero_is_the_conditional_model(w, rescale):
-  """With its learned variance; of the unconditional model, here far away, there is no trace."""
-
-  def learned(cond):
-    inner = conditional(cond)
-    return lambda xt, t: inner(xt, t)._replace(var_frac=expand(cond, xt) * jnp.ones_like(xt))
-
-  t = jnp.asarray([0.1, 0.5, 0.9])
-  got, expected = classifier_free(learned, COND, 100 + COND, w, rescale)(XT, t), learned(COND)(XT, t)
-  np.testing.assert_allclose(got.x0, expected.x0, rtol=1e-6)
-  np.testing.assert_array_equal(got.var_frac, expected.var_frac)
-
-
-@pytest.mark.parametrize("level", [0.0, 0.3])
-def test_rescaling_leaves_an_estimate_without_contrast_as_it_is(level):
-  """With w = 1 the guided estimate is 2 c - u, here `level` in every pixel of the first two examples."""
-  images = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)), jnp.float32).at[1].set(level)
-  other = (2 * images - level).at[2].set(0.0)
-
-  def given(cond):
-    pick = lambda xt: jnp.where(cond[:, None] > 0, jnp.resize(images, xt.shape), jnp.resize(other, xt.shape))
-    return lambda xt, t: Estimate(pick(xt))
-
-  got = classifier_free(given, jnp.ones(3), jnp.zeros(3), 1.0, rescale=0.7)(images, jnp.asarray(0.5)).x0
-  np.testing.assert_allclose(got[:2], level, atol=1e-6)
-  np.testing.assert_allclose(
-    got[2], images[2] * (0.3 * 2 + 0.7), rtol=1e-5
-  )  # 2 c has twice the deviation of c
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_a_noisy_classifiers_gradient_adds_to_the_score_as_autodiff_has_it(scale):
-  """The score of D is grad log p(x_t) + w(t) grad log p(component | x_t), both from the densities."""
-  means, var = np.array([[-1.0, 0.5], [1.0, -0.5]]), np.array([0.1, 0.3])
-  weights, label = np.array([0.3, 0.7]), jnp.asarray([0, 1, 1])
-  with jax.enable_x64(True):
-    schedule = SCHEDULES["continuous_cosine"](scale=scale)
-    xt, t = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2))), jnp.asarray([0.2, 0.5, 0.9])
-    alpha, sigma = (c[:, None] for c in schedule.alpha_sigma(t))
-
-    def joint(x):  # p(x_t, component), [B, K]
-      spread = alpha**2 * var + sigma**2
-      gap = x[:, None] - alpha[..., None] * means
-      return weights * jnp.exp(-jnp.sum(gap**2, -1) / (2 * spread)) / (2 * np.pi * spread)
-
-    marginal = lambda x: jnp.log(joint(x).sum(1))
-    posterior = lambda x, t: jnp.log(joint(x)[jnp.arange(3), label]) - marginal(x)
-    of_x, of_label = (jax.grad(lambda x, f=f: f(x).sum())(xt) for f in (marginal, lambda x: posterior(x, t)))
-    exact = mixture_denoiser(schedule, jnp.asarray(means), jnp.asarray(var), jnp.asarray(weights))
-    for w in (1.0, 2.5, lambda t: 3 * t):
-      x0 = classifier_guided(exact, schedule, posterior, w)(xt, t).x0
-      scale_of_t = expand(w(t), xt) if callable(w) else w
-      np.testing.assert_allclose((alpha * x0 - xt) / sigma**2, of_x + scale_of_t * of_label, rtol=1e-7)
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_a_noisy_classifiers_gradient_turns_the_mixture_into_its_component(scale):
-  """Bayes: the score of x_t given its component is that of x_t plus grad log p(component | x_t)."""
-  means, var = np.array([[-1.0, 0.5], [1.0, -0.5]]), np.array([0.1, 0.3])
-  weights = np.array([0.3, 0.7])
-  with jax.enable_x64(True):
-    schedule = SCHEDULES["continuous_cosine"](scale=scale)
-    label = jnp.asarray([0, 1, 1])
-
-    def log_prob(xt, t):
-      alpha, sigma = schedule.alpha_sigma(t)
-      spread = alpha[:, None] ** 2 * var + sigma[:, None] ** 2
-      gap = xt[:, None] - alpha[:, None, None] * means
-      logits = jnp.log(weights) - jnp.sum(gap**2, -1) / (2 * spread) - jnp.log(spread)
-      return jax.nn.log_softmax(logits)[jnp.arange(len(xt)), label]
-
-    xt, t = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2))), jnp.asarray([0.2, 0.5, 0.9])
-    marginal = mixture_denoiser(schedule, jnp.asarray(means), jnp.asarray(var), jnp.asarray(weights))
-    component = gaussian_denoiser(schedule, jnp.asarray(means)[label], jnp.asarray(var)[label][:, None])
-    got = classifier_guided(marginal, schedule, log_prob)(xt, t).x0
-    none = classifier_guided(marginal, schedule, log_prob, w=0.0)(xt, t).x0
-    np.testing.assert_allclose(got, component(xt, t).x0, rtol=1e-8)
-    np.testing.assert_array_equal(none, marginal(xt, t).x0)
-
-
-def test_classifier_guidance_is_finite_without_signal():
-  schedule = SCHEDULES["flow"]()
-  guided = classifier_guided(gaussian_denoiser(schedule, 0.0, VAR), schedule, lambda x, t: x.sum(1))
-  np.testing.assert_allclose(guided(XT, jnp.asarray(1.0)).x0, 0, atol=1e-6)
+  denoiser, expected = network_denoiser(network, schedule, kind(row, input_scale)), exact(xt, t).x0
+  assert denoiser(xt, t).var_frac is None
+  np.testing.assert_allclose(denoiser(xt, t).x0, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(clipped(denoiser)(xt, t).x0, np.clip(expected, -1, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_learned_variance_is_the_second_half_of_the_channels():
-  apply = lambda x, time: jnp.concatenate([x, jnp.full_like(x, 0.5)], axis=-1)
-  parts = SCHEDULE, ROWS["x0"], INPUT_SCALES["none"], TIME_INPUTS["t"]
-  estimate = network_denoiser(apply, *parts, learned_variance=True)(XT, jnp.asarray(0.5))
+  network = lambda x, time, dropout_keys: jnp.concatenate([x, jnp.full_like(x, 0.5)], axis=-1)
+  schedule = SCHEDULES["continuous_cosine"]()
+  estimate = network_denoiser(network, schedule, kind("x0"), outputs=2)(XT, jnp.asarray(0.5))
   np.testing.assert_allclose(estimate.x0, XT)
   np.testing.assert_allclose(estimate.var_frac, 0.75)
+
+
+PAIRS = [(own, other) for own in SCALES for other in SCALES]
+
+
+@pytest.mark.parametrize("own, other", PAIRS)
+def test_a_rescheduled_denoiser_is_that_of_the_other_schedule(own, other):
+  """E[x0 | x_t] knows the log-SNR and x_t in units of its noise, and nothing of the schedule."""
+  with jax.enable_x64(True):
+    trained, asked = SCHEDULES["continuous_cosine"](scale=own), SCHEDULES["linear"](scale=other)
+    xt, t = jnp.asarray(XT, jnp.float64), jnp.asarray([0.001, 0.4, 1.0])
+    got = rescheduled(gaussian_denoiser(trained, MEAN, VAR), trained, asked)(xt, t).x0
+    np.testing.assert_allclose(got, gaussian_denoiser(asked, MEAN, VAR)(xt, t).x0, rtol=1e-9)
+    times, factor = moved_to(trained, asked, t)
+    np.testing.assert_allclose(trained.logsnr(times), asked.logsnr(t), rtol=1e-9)
+    np.testing.assert_allclose(factor * asked.alpha_sigma(t)[1], trained.alpha_sigma(times)[1], rtol=1e-12)
+
+
+def test_a_rescheduled_denoiser_keeps_what_else_is_estimated():
+  schedule, other = SCHEDULES["linear"](), SCHEDULES["continuous_cosine"]()
+  exact = gaussian_denoiser(schedule, MEAN, VAR)
+  learned = lambda xt, t: exact(xt, t)._replace(var_frac=jnp.full_like(xt, 0.3))
+  np.testing.assert_array_equal(
+    rescheduled(learned, schedule, other)(XT, jnp.asarray(0.5)).var_frac, np.float32(0.3)
+  )
+
+
+@pytest.mark.parametrize("name", ["edm", "linear", "flow"])
+def test_beyond_its_ends_a_schedule_is_asked_at_them_with_their_noise(name):
+  """The noise counts there: x_t is scaled to the end's sigma, be it more or less than was asked for."""
+  own, other = SCHEDULES[name](), SCHEDULES["continuous_cosine"](-86.0, 86.0, scale="ve")
+  low, high = sorted(own.ends)
+  t = jnp.asarray([0.0, 0.5, 1.0])
+  times, factor = moved_to(own, other, t)
+  assert np.all(np.isfinite(times)) and np.all(factor > 0)
+  np.testing.assert_allclose(times[0], own.t_min, atol=1e-6)
+  np.testing.assert_allclose(own.logsnr(times[0]), high, rtol=1e-4)
+  np.testing.assert_allclose(own.logsnr(times[1]), 0, atol=2e-3)
+  if np.isfinite(low):
+    np.testing.assert_allclose(times[2], 1, atol=1e-6)
+  got = rescheduled(gaussian_denoiser(own, MEAN, VAR), own, other)(XT, t).x0
+  scaled = XT * (own.alpha_sigma(times)[1] / other.alpha_sigma(t)[1])[:, None]
+  np.testing.assert_allclose(got, gaussian_denoiser(own, MEAN, VAR)(scaled, times).x0, rtol=1e-5)
+
+
+def test_a_schedule_rescheduled_to_itself_changes_nothing():
+  with jax.enable_x64(True):
+    for name, make in SCHEDULES.items():
+      schedule = make()
+      t = jnp.linspace(schedule.t_min, 1, 4)
+      times, factor = moved_to(schedule, schedule, t)
+      np.testing.assert_allclose(times, t, atol=1e-5, err_msg=name)
+      np.testing.assert_allclose(factor, 1, rtol=1e-4, err_msg=name)
+
+
+def bound(cond):
+  """A function of a batch that holds the conditions of its examples, in a closure."""
+  return lambda x, scale: {"sum": jnp.sum(x, axis=1) * scale + cond, "x": x * cond[:, None]}
+
+
+def test_a_function_of_a_batch_is_one_of_examples_under_vmap():
+  cond, x, scale = jnp.asarray([1.0, 2.0, 3.0]), XT, jnp.asarray([0.5, 1.0, 2.0])
+  one, arrays = per_example(bound(cond), x, scale)
+  each = lambda x, scale: one(arrays, x, scale)
+  expected = bound(cond)(x, scale)
+  for run in (jax.vmap(each), jax.jit(jax.vmap(each))):
+    got = run(x, scale)
+    assert got.keys() == expected.keys()
+    for name in expected:
+      np.testing.assert_allclose(got[name], expected[name], rtol=1e-6)
+  shared = jax.vmap(functools.partial(each, scale=jnp.asarray(2.0)))(
+    x
+  )  # what is not mapped is each example's
+  np.testing.assert_allclose(shared["sum"], bound(cond)(x, jnp.full(3, 2.0))["sum"], rtol=1e-6)
+
+
+def test_it_may_be_traced_inside_with_conditions_that_are_traced():
+  """As the ODE solvers call it: in a loop of a length of each example's own, under jit."""
+
+  @jax.jit
+  def run(cond, x, count):
+    one, arrays = per_example(lambda x: jnp.sin(x + cond[:, None]), x)
+
+    def solve(x, count):
+      return jax.lax.while_loop(lambda s: s[0] < count, lambda s: (s[0] + 1, one(arrays, s[1])), (0, x))[1]
+
+    return jax.vmap(solve)(x, count)
+
+  cond, count = np.array([0.1, -0.4, 0.9]), np.array([3, 0, 5])
+  expected = np.array(XT, np.float64)
+  for i in range(3):
+    for _ in range(count[i]):
+      expected[i] = np.sin(expected[i] + cond[i])
+  np.testing.assert_allclose(run(jnp.asarray(cond), XT, jnp.asarray(count)), expected, rtol=1e-5)

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from variants import UNSHIFTED, VARIANTS
 
-from diffjax import keys, predictions
-from diffjax.denoisers import classifier_free, clipped, gaussian_denoiser, network_denoiser
+from diffjax import config as configs
+from diffjax import experiment, keys, objectives, predictions
+from diffjax.data.source import Field
+from diffjax.denoisers import gaussian_denoiser
 from diffjax.gaussian import expand
-from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES, TIMES, WEIGHTS, chain_nll, check
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
+from diffjax.objectives import OBJECTIVES, chain_nll
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, Prediction, target
 from diffjax.schedules import SCHEDULES, parameters, rebuilt
-from diffjax.types import ConfigError
+from diffjax.times import TIMES, Drawn, at
+from diffjax.types import ConfigError, Unsuitable
+from diffjax.weights import WEIGHTS
 
 VAR = 0.25
 
@@ -26,17 +30,27 @@ def draws(count, key=0):
 def perfect(schedule, row):
   """The network that answers as the exact denoiser of N(0, VAR) does; its time input is t."""
 
-  def apply(xt, t, cond, dropout_keys):
+  def network(xt, t, dropout_keys):
     x0 = gaussian_denoiser(schedule, 0.0, VAR)(xt, t).x0
     alpha, sigma = (expand(c, xt) for c in schedule.alpha_sigma(t))
     return target(row, schedule, x0, (xt - alpha * x0) / sigma, t)
 
-  return apply
+  return network
+
+
+def kind(row):
+  return Prediction(ROWS[row], INPUT_SCALES["none"], TIME_INPUTS["t"])
 
 
 def make(times, weight, row, name="regular", **options):
-  parts = TIMES[times], WEIGHTS[weight](), ROWS[row], INPUT_SCALES["none"], TIME_INPUTS["t"]
-  return OBJECTIVES[name](*parts, **options)
+  """(network, schedule, x0, draws) -> loss [B], its times drawn as a step draws them."""
+  times, objective, prediction = TIMES[times](), OBJECTIVES[name](WEIGHTS[weight](), **options), kind(row)
+
+  def loss(network, schedule, x0, draws):
+    drawn = times.draw(schedule, draws, times.start(schedule))
+    return objective.loss(network, schedule, prediction, x0, drawn, draws)
+
+  return loss
 
 
 @pytest.mark.parametrize("row", ["eps", "x0", "v", "score", "flow", "edm"])
@@ -45,7 +59,7 @@ def test_snr_weights_have_their_closed_form_in_every_kind(row, weight, cap):
   with jax.enable_x64(True):
     schedule = SCHEDULES["continuous_cosine"](-6.0, 6.0)
     x0 = np.sqrt(VAR) * keys.normal(draws(4096).keys("data"), (16,))
-    loss = make("stratified", weight, row)(perfect(schedule, ROWS[row]), schedule, x0, None, draws(4096))
+    loss = make("stratified", weight, row)(perfect(schedule, ROWS[row]), schedule, x0, draws(4096))
     snr = np.exp(schedule.logsnr(np.linspace(0, 1, 20001)))
   expected = np.mean(np.minimum(snr, cap) * VAR / (1 + snr * VAR))  # posterior variance of x0
   np.testing.assert_allclose(loss.mean(), expected, rtol=0.02)
@@ -56,7 +70,7 @@ def test_continuous_vlb_is_half_the_log_of_the_two_ends(row):
   with jax.enable_x64(True):
     schedule = SCHEDULES["continuous_cosine"](-6.0, 6.0)
     x0 = np.sqrt(VAR) * keys.normal(draws(4096).keys("data"), (16,))
-    loss = make("stratified", "vlb", row)(perfect(schedule, ROWS[row]), schedule, x0, None, draws(4096))
+    loss = make("stratified", "vlb", row)(perfect(schedule, ROWS[row]), schedule, x0, draws(4096))
   expected = 0.5 * np.log((1 + VAR * np.exp(6.0)) / (1 + VAR * np.exp(-6.0)))
   np.testing.assert_allclose(loss.mean(), expected, rtol=0.03)
 
@@ -64,8 +78,8 @@ def test_continuous_vlb_is_half_the_log_of_the_two_ends(row):
 def test_simple_is_the_squared_error_of_the_kind():
   schedule = SCHEDULES["linear"]()
   x0 = keys.normal(draws(512).keys("data"), (64,))
-  apply = lambda xt, t, cond, dropout_keys: jnp.zeros_like(xt)
-  loss = make("discrete", "simple", "eps")(apply, schedule, x0, None, draws(512))
+  network = lambda xt, t, dropout_keys: jnp.zeros_like(xt)
+  loss = make("discrete", "simple", "eps")(network, schedule, x0, draws(512))
   eps = keys.normal(draws(512).keys("eps"), (64,))
   np.testing.assert_allclose(loss, np.mean(np.square(eps), axis=1), rtol=1e-5)
 
@@ -74,19 +88,27 @@ CASES = [("regular", weight) for weight in WEIGHTS]
 CASES += [("hybrid", "simple"), ("learned_vlb", "vlb"), ("sliced", "snr"), ("vdm", "vlb")]
 
 
+def test_every_objective_is_among_the_cases():
+  assert {name for name, _ in CASES} == set(OBJECTIVES)
+
+
 @pytest.mark.parametrize("name, weight", CASES)
 def test_losses_of_examples_do_not_couple_and_are_finite(name, weight):
   schedule = SCHEDULES["learned" if name == "vdm" else "linear"]()
   times = "uniform" if name == "vdm" else "discrete"
-  apply = lambda xt, t, cond, dropout_keys: jnp.tile(0.9 * xt, 1 + (name in LEARNS_VARIANCE))
+  outputs = OBJECTIVES[name](WEIGHTS[weight]()).outputs
+  network = lambda xt, t, dropout_keys: jnp.tile(0.9 * xt, outputs)
   objective = make(times, weight, "eps", name)
-  run = jax.jit(lambda x0, index: objective(apply, schedule, x0, None, keys.Draws(keys.seed(0), index, 64)))
+  run = jax.jit(lambda x0, index: objective(network, schedule, x0, keys.Draws(keys.seed(0), index, 64)))
   levels = jnp.round(keys.uniform(draws(64).keys("data")) * 255)[:, None] * jnp.ones(4)
   x0, index = levels / 127.5 - 1, jnp.arange(64)
   whole = run(x0, index)
   moved = run(jnp.concatenate([x0[5:9], 0 * x0[:60]]), jnp.concatenate([index[5:9], index[:60]]))
-  assert np.all(np.isfinite(whole))
+  assert whole.shape == (64,) and np.all(np.isfinite(whole))
   np.testing.assert_allclose(whole[5:9], moved[:4], rtol=1e-5)
+  alone = run(x0.at[7].set(-x0[7, ::-1] / 2), index)  # one example is another, and no loss but its own
+  changed = np.abs(alone - whole) > 1e-5 * np.abs(whole)
+  np.testing.assert_array_equal(np.flatnonzero(changed), [7])
 
 
 @pytest.mark.parametrize("variant", UNSHIFTED)
@@ -95,24 +117,25 @@ def test_every_allowed_loss_and_its_gradient_are_finite_up_to_both_ends(variant)
   schedule = VARIANTS[variant]()
   steps, x0 = schedule.steps, jnp.asarray([[-1.0, 0.2, 1.0]] * 4)
   t = np.array([1, 2, steps // 2, steps]) / steps if steps else np.array([schedule.t_min, 0.01, 0.5, 1])
-  fixed = lambda schedule, draws: (jnp.asarray(t, jnp.float32), jnp.full(4, 1 / (steps or 1)))
+  drawn = Drawn(jnp.asarray(t, jnp.float32), jnp.full(4, 1 / (steps or 1)))
+  times = TIMES["discrete" if steps else "uniform"]()
   refused = {"vdm"} if steps else {"hybrid", "learned_vlb"}
   if parameters(schedule) is not None:
     refused = set(OBJECTIVES) - {"vdm"}
   elif schedule.ends_without_signal:
     refused |= {"sliced"}
   for name, weight in [("regular", "vlb"), *CASES[len(WEIGHTS) :]]:
+    objective = OBJECTIVES[name](WEIGHTS[weight]())
     if name in refused:
-      with pytest.raises(ConfigError):
-        check(schedule, name, "discrete" if steps else "uniform", weight)
+      with pytest.raises(Unsuitable):
+        objectives.check(schedule, objective, times, WEIGHTS[weight]())
       continue
-    check(schedule, name, "discrete" if steps else "uniform", weight)
-    answer = jnp.linspace(-0.9, 0.9, 12 * (1 + (name in LEARNS_VARIANCE))).reshape(4, -1)
-    parts = fixed, WEIGHTS[weight](), ROWS["v"], INPUT_SCALES["none"], TIME_INPUTS["t"]
+    objectives.check(schedule, objective, times, WEIGHTS[weight]())
+    answer = jnp.linspace(-0.9, 0.9, 12 * objective.outputs).reshape(4, -1)
 
-    def loss(out, name=name, parts=parts):
-      apply = lambda xt, t, cond, keys: out + 0.1 * jnp.resize(xt, out.shape)
-      each = OBJECTIVES[name](*parts)(apply, schedule, x0, None, draws(4))
+    def loss(out, objective=objective):
+      network = lambda xt, t, keys: out + 0.1 * jnp.resize(xt, out.shape)
+      each = objective.loss(network, schedule, kind("v"), x0, drawn, draws(4))
       return each.sum(), each
 
     gradient, each = jax.grad(loss, has_aux=True)(answer)
@@ -169,62 +192,37 @@ def test_the_vlb_weight_has_the_same_bits_through_every_prediction_kind(variant)
     expected = [
       next(iter(bits(schedule, *pair, guess, [at]))) for *pair, at in zip(x0, eps, places, strict=True)
     ]
-    kinds = [kind for kind in ROWS if permitted(schedule, kind)]
+    kinds = [name for name in ROWS if permitted(schedule, name)]
     assert {"x0", "v", "edm"} < set(kinds) and ("posterior" in kinds) == bool(schedule.steps)
 
-    for kind in kinds:
-      row = ROWS[kind]
+    for name in kinds:
 
-      def apply(xt, t, cond, dropout_keys, row=row):
+      def network(xt, t, dropout_keys, row=ROWS[name]):
         alpha, sigma = (expand(c, xt) for c in schedule.alpha_sigma(t))
         estimate = xt - 0.3 * expand(t, xt) * jnp.tanh(xt + expand(t, xt))
         return target(row, schedule, estimate, (xt - alpha * estimate) / sigma, t)
 
-      parts = WEIGHTS["vlb"](), row, INPUT_SCALES["none"], TIME_INPUTS["t"]
-      fixed = lambda schedule, draws: (jnp.asarray(t), jnp.ones(len(t)))
-      loss = OBJECTIVES["regular"](fixed, *parts)(apply, schedule, jnp.asarray(x0), None, draws(len(t)))
-      np.testing.assert_allclose(loss / np.log(2), expected, rtol=1e-6, err_msg=kind)
+      objective = OBJECTIVES["regular"](WEIGHTS["vlb"]())
+      loss = objective.loss(network, schedule, kind(name), jnp.asarray(x0), at(jnp.asarray(t)), draws(len(t)))
+      np.testing.assert_allclose(loss / np.log(2), expected, rtol=1e-6, err_msg=name)
 
 
-def permitted(schedule, kind):
+def permitted(schedule, name):
   try:
-    predictions.check(schedule, kind, "t")
-  except ConfigError:
+    predictions.check(schedule, kind(name))
+  except Unsuitable:
     return False
   return True
 
 
 def test_times_are_uniform_and_strata_are_even():
   schedule = SCHEDULES["linear"](steps=10)
-  t, density = TIMES["discrete"](schedule, draws(20000))
+  t, density = TIMES["discrete"]().draw(schedule, draws(20000), ())
   counts = np.bincount(np.round(np.asarray(t) * 10).astype(int), minlength=11)[1:]
   np.testing.assert_allclose(counts, 2000, atol=5 * np.sqrt(1800))
   np.testing.assert_allclose(density, 0.1)
-  t, _ = TIMES["stratified"](schedule, draws(40))
+  t, _ = TIMES["stratified"]().draw(schedule, draws(40), ())
   np.testing.assert_array_equal(np.bincount(np.round(np.asarray(t) * 10).astype(int))[1:], 4)
-
-
-def test_guidance_of_zero_is_the_conditional_model_and_w_extrapolates():
-  schedule = SCHEDULES["linear"]()
-  conditional = lambda cond: gaussian_denoiser(schedule, cond[:, None], VAR)
-  cond, null = jnp.asarray([0.5, -0.5]), jnp.zeros(2)
-  xt, t = jnp.asarray([[0.1], [0.3]]), jnp.asarray(0.5)
-  with_cond, without = conditional(cond)(xt, t).x0, conditional(null)(xt, t).x0
-  np.testing.assert_array_equal(classifier_free(conditional, cond, null, 0)(xt, t).x0, with_cond)
-  guided = classifier_free(conditional, cond, null, 1.5)(xt, t).x0
-  np.testing.assert_allclose(guided, with_cond + 1.5 * (with_cond - without), rtol=1e-5)
-
-
-def test_network_denoiser_recovers_the_exact_one_and_clips():
-  schedule = SCHEDULES["linear"]()
-  xt, t = jnp.asarray([[0.1], [3.0]]), jnp.asarray([0.2, 0.01])
-  exact = gaussian_denoiser(schedule, 0.0, VAR)(xt, t).x0
-  for row in ("eps", "x0", "v", "score", "edm"):
-    network = perfect(schedule, ROWS[row])
-    apply = lambda x, time, network=network: network(x, time, None, None)
-    denoiser = network_denoiser(apply, schedule, ROWS[row], INPUT_SCALES["none"], TIME_INPUTS["t"])
-    np.testing.assert_allclose(denoiser(xt, t).x0, exact, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(clipped(denoiser)(xt, t).x0, np.clip(exact, -1, 1), rtol=1e-4)
 
 
 def test_ncsn_is_a_triple():
@@ -232,9 +230,9 @@ def test_ncsn_is_a_triple():
   schedule = SCHEDULES["geometric"](sigma_min=0.01, sigma_max=1.0, steps=10)
   levels = np.geomspace(0.01, 1.0, 10)
   x0 = keys.normal(draws(64).keys("data"), (8,))
-  apply = lambda xt, t, cond, dropout_keys: -xt / (1 + 2 * t[:, None])
-  loss = make("discrete", "snr", "score")(apply, schedule, x0, None, draws(64))
-  t = np.asarray(TIMES["discrete"](schedule, draws(64))[0], np.float64)[:, None]
+  network = lambda xt, t, dropout_keys: -xt / (1 + 2 * t[:, None])
+  loss = make("discrete", "snr", "score")(network, schedule, x0, draws(64))
+  t = np.asarray(TIMES["discrete"]().draw(schedule, draws(64), ()).t, np.float64)[:, None]
   sigma = levels[np.round(t * 10).astype(int) - 1]
   noisy = x0 + sigma * np.asarray(keys.normal(draws(64).keys("eps"), (8,)), np.float64)
   expected = sigma**2 * (-noisy / (1 + 2 * t) + (noisy - x0) / sigma**2) ** 2
@@ -247,7 +245,7 @@ def test_sliced_score_matching_is_half_the_negative_fisher_information():
     schedule = SCHEDULES["continuous_cosine"](-6.0, 6.0)
     x0 = np.sqrt(VAR) * keys.normal(draws(4096).keys("data"), (16,))
     objective = make("stratified", "snr", "score", "sliced")
-    run = jax.jit(lambda x0: objective(perfect(schedule, ROWS["score"]), schedule, x0, None, draws(4096)))
+    run = jax.jit(lambda x0: objective(perfect(schedule, ROWS["score"]), schedule, x0, draws(4096)))
     loss = np.asarray(run(x0))
     alpha, sigma = schedule.alpha_sigma(np.linspace(0, 1, 20001))
     expected = float(np.mean(-(sigma**2) / (2 * (alpha**2 * VAR + sigma**2))))
@@ -283,12 +281,12 @@ def learned_losses():
   """name -> the loss [2] of X0 and its jacobian, functions of (the network's two answers, t), compiled once."""
   schedule, made = SCHEDULES["linear"](), {}
   for name, weight in (("hybrid", "simple"), ("learned_vlb", "vlb")):
-    parts = WEIGHTS[weight](), ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"]
+    objective = OBJECTIVES[name](WEIGHTS[weight]())
 
-    def loss(out, t, name=name, parts=parts):
-      apply = lambda xt, t, cond, keys: jnp.broadcast_to(out, (2, 2))
-      fixed = lambda schedule, draws: (jnp.full(2, t), jnp.full(2, 1e-3))
-      return OBJECTIVES[name](fixed, *parts)(apply, schedule, jnp.asarray(X0), None, draws(2))
+    def loss(out, t, objective=objective):
+      network = lambda xt, t, keys: jnp.broadcast_to(out, (2, 2))
+      drawn = Drawn(jnp.full(2, t), jnp.full(2, 1e-3))
+      return objective.loss(network, schedule, kind("eps"), jnp.asarray(X0), drawn, draws(2))
 
     made[name] = jax.jit(loss), jax.jit(jax.jacobian(loss))
   return made
@@ -355,11 +353,11 @@ def test_on_gaussian_data_the_bound_is_least_at_the_true_reverse_step():
 def binary_network(schedule):
   """The exact denoiser of a fair sign, as an eps network: E[x0 | x_t] = tanh(alpha x_t / sigma^2)."""
 
-  def apply(xt, t, cond, dropout_keys):
+  def network(xt, t, dropout_keys):
     alpha, sigma = (expand(c, xt) for c in schedule.alpha_sigma(t))
     return (xt - alpha * jnp.tanh(alpha * xt / sigma**2)) / sigma
 
-  return apply
+  return network
 
 
 def test_vdm_with_the_exact_denoiser_is_the_entropy_of_the_data():
@@ -367,7 +365,7 @@ def test_vdm_with_the_exact_denoiser_is_the_entropy_of_the_data():
     schedule = SCHEDULES["learned"](logsnr_min=-8.0, logsnr_max=3.0, width=4)
     x0 = jnp.sign(keys.normal(draws(32768).keys("data"), (16,)))
     objective = make("stratified", "vlb", "eps", "vdm", levels=2)
-    run = jax.jit(lambda x0: objective(binary_network(schedule), schedule, x0, None, draws(32768)))
+    run = jax.jit(lambda x0: objective(binary_network(schedule), schedule, x0, draws(32768)))
     loss = np.asarray(run(x0))
   np.testing.assert_allclose(loss.mean(), np.log(2), atol=4 * loss.std() / np.sqrt(32768))
   assert 4 * loss.std() / np.sqrt(32768) < 0.03
@@ -378,16 +376,16 @@ def test_vdm_trains_the_ends_by_the_bound_and_the_interior_by_its_variance():
     schedule = SCHEDULES["learned"](logsnr_min=-4.0, logsnr_max=5.0, width=3)
     start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), parameters(schedule))
     x0, seen = jnp.sign(keys.normal(draws(32).keys("data"), (4,))), draws(32)
-    apply = lambda xt, t, cond, keys: jnp.tanh(xt + t[:, None])
+    network = lambda xt, t, keys: jnp.tanh(xt + t[:, None])
     bound = make("uniform", "vlb", "eps", "vdm", levels=2)
     term = make("uniform", "likelihood", "eps")  # the bound's last term alone
 
     def loss(params):
-      return bound(apply, rebuilt(schedule, params), x0, None, seen).mean()
+      return bound(network, rebuilt(schedule, params), x0, seen).mean()
 
     @jax.jit
     def values(params):  # the bound, and the square whose gradient trains the interior
-      return loss(params), (term(apply, rebuilt(schedule, params), x0, None, seen) ** 2).mean()
+      return loss(params), (term(network, rebuilt(schedule, params), x0, seen) ** 2).mean()
 
     grads = jax.jit(jax.grad(loss))(start)
     value, spread = lambda params: values(params)[0], lambda params: values(params)[1]
@@ -409,37 +407,50 @@ def test_vdm_trains_the_ends_by_the_bound_and_the_interior_by_its_variance():
 
 
 REFUSED = [
-  ("continuous_cosine", "regular", "discrete", "simple"),
-  ("continuous_cosine", "regular", "importance", "vlb"),
-  ("continuous_cosine", "hybrid", "uniform", "simple"),
-  ("linear", "hybrid", "uniform", "simple"),
-  ("learned", "regular", "uniform", "simple"),
-  ("learned", "vdm", "log_normal", "vlb"),
-  ("flow", "sliced", "uniform", "snr"),
-  ("linear", "sliced", "discrete", "vlb"),
-  ("continuous_cosine", "learned_vlb", "uniform", "vlb"),
-  ("linear", "learned_vlb", "discrete", "simple"),
-  ("linear", "vdm", "discrete", "vlb"),
-  ("learned", "vdm", "uniform", "simple"),
-  ("linear", "regular", "uniform", "vlb"),
-  ("linear", "regular", "log_normal", "sigmoid"),
-  ("linear", "regulr", "discrete", "simple"),
-  ("linear", "regular", "discret", "simple"),
-  ("linear", "regular", "discrete", "simpel"),
+  ("continuous_cosine", "regular", "discrete", "simple", "times"),
+  ("continuous_cosine", "regular", "importance", "vlb", "times"),
+  ("linear", "regular", "importance", "simple", "times"),
+  ("continuous_cosine", "hybrid", "uniform", "simple", "name"),
+  ("linear", "hybrid", "uniform", "simple", "name"),
+  ("learned", "regular", "uniform", "simple", "name"),
+  ("learned", "vdm", "log_normal", "vlb", "name"),
+  ("flow", "sliced", "uniform", "snr", "name"),
+  ("linear", "sliced", "discrete", "vlb", "name"),
+  ("continuous_cosine", "learned_vlb", "uniform", "vlb", "name"),
+  ("linear", "learned_vlb", "discrete", "simple", "name"),
+  ("linear", "vdm", "discrete", "vlb", "name"),
+  ("learned", "vdm", "uniform", "simple", "name"),
+  ("linear", "regular", "uniform", "vlb", "weight"),
+  ("linear", "regular", "log_normal", "sigmoid", "weight"),
 ]
 
 
-@pytest.mark.parametrize("schedule, objective, times, weight", REFUSED)
-def test_refused_combinations(schedule, objective, times, weight):
-  with pytest.raises(ConfigError, match="objective"):
-    check(SCHEDULES[schedule](), objective, times, weight)
+def check(schedule, objective, times, weight):
+  weight = WEIGHTS[weight]()
+  objectives.check(SCHEDULES[schedule](), OBJECTIVES[objective](weight), TIMES[times](), weight)
+
+
+@pytest.mark.parametrize("schedule, objective, times, weight, field", REFUSED)
+def test_refused_combinations(schedule, objective, times, weight, field):
+  with pytest.raises(Unsuitable, match=f"^{field} is one which ") as error:
+    check(schedule, objective, times, weight)
+  assert error.value.field == field
+
+
+@pytest.mark.parametrize("field, value", [("name", "regulr"), ("times", "discret"), ("weight", "simpel")])
+def test_names_that_are_none_are_refused(field, value):
+  config = configs.base()
+  config.objective[field] = value
+  said = f"^config.objective.{field} is '{value}'; it must be one of .* Did you mean "
+  with pytest.raises(ConfigError, match=said):
+    experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
 
 
 def test_allowed_combinations():
-  check(SCHEDULES["linear"](), "regular", "importance", "vlb")
-  check(SCHEDULES["linear"](), "hybrid", "stratified", "simple")
-  check(SCHEDULES["linear"](), "learned_vlb", "importance", "vlb")
-  check(SCHEDULES["edm"](), "sliced", "uniform", "vlb")
-  check(SCHEDULES["linear"](), "sliced", "discrete", "likelihood")
-  check(SCHEDULES["edm"](), "regular", "log_normal", "edm")
-  check(SCHEDULES["learned"](), "vdm", "antithetic", "vlb")
+  check("linear", "regular", "importance", "vlb")
+  check("linear", "hybrid", "stratified", "simple")
+  check("linear", "learned_vlb", "importance", "vlb")
+  check("edm", "sliced", "uniform", "vlb")
+  check("linear", "sliced", "discrete", "likelihood")
+  check("edm", "regular", "log_normal", "edm")
+  check("learned", "vdm", "antithetic", "vlb")

@@ -14,7 +14,7 @@ import pytest
 
 from diffjax import keys
 from diffjax.denoisers import network_denoiser
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, Prediction
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.grids import GRIDS
 from diffjax.schedules import SCHEDULES
@@ -68,12 +68,13 @@ def test_the_trajectory_is_theirs(name, monkeypatch):
     if name == "heun":
       theirs = in_vp(schedule, grid, theirs)
     network = functools.partial(make_diffusers.network, xp=jnp)
-    denoiser = network_denoiser(
-      lambda x, time: network(x, (400 * time if edm else time)[:, None]),
-      schedule,
+    prediction = Prediction(
       ROWS["edm" if edm else "eps"],
       INPUT_SCALES["unit" if edm else "none"],
       TIME_INPUTS["log_sigma" if edm else "index"],
+    )
+    denoiser = network_denoiser(
+      lambda x, time, dropout_keys: network(x, (400 * time if edm else time)[:, None]), schedule, prediction
     )
 
     @functools.partial(jax.jit, static_argnums=0)

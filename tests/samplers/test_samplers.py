@@ -178,7 +178,7 @@ def test_a_whole_draw(name):
   expected = denoiser(carry.x, jnp.asarray(schedule.t_min, grid.dtype)).x0
   np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-4)
   assert np.abs(whole - carry.x).max() > 1e-2  # the last denoising shows
-  np.testing.assert_array_equal(base.FINALS["none"](denoiser, carry.x, grid[-1]), carry.x)
+  np.testing.assert_array_equal(base.FINALS["none"].sample(denoiser, carry.x, grid[-1]), carry.x)
 
 
 def test_eta_one_is_ancestral_sampling_with_the_small_variance():
@@ -245,7 +245,8 @@ def test_everything_that_a_sampler_carries_is_cut_by_examples(name):
   before = jax.eval_shape(sampler.start, x)
   after = jax.eval_shape(take, before)
   assert all(leaf.shape[:1] == (5,) for leaf in jax.tree.leaves((before, after)))
-  assert jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, before, after)
+  shapes = lambda carry: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), carry)
+  assert shapes(after) == shapes(before)
 
 
 STARTING_BELOW_ONE = {
