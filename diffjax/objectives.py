@@ -287,10 +287,10 @@ def check(schedule: Schedule, objective: Objective, times: TimeDistribution, wei
       "change with what was drawn so far; choose the weight 'vlb', or another that divides",
     )
   if why := objective.refuses(schedule, times, weight):
-    raise Unsuitable("name", why)
+    raise Unsuitable("objective", why)
   if parameters(schedule) is not None and (not objective.learns_schedule or times.follows):
     raise Unsuitable(
-      "name",
+      "objective",
       "which cannot train the schedule's curve: only the bound does, 'vdm', at times that do not depend on the curve, "
       "such as 'stratified'",
     )

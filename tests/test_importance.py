@@ -19,10 +19,11 @@ from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import state
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
-from diffjax.objectives import LEARNS_VARIANCE, OBJECTIVES
-from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, target
+from diffjax.models import MODELS
+from diffjax.objectives import OBJECTIVES
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS, Prediction, target
 from diffjax.schedules import SCHEDULES
-from diffjax.times import TIMES, by_importance, importance, no_history, probabilities, recorded
+from diffjax.times import TIMES, no_history, probabilities, recorded
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
 
@@ -31,32 +32,38 @@ BETAS = np.linspace(0.1, 0.4, ROWS_OF_TABLE)
 
 
 class Gain(nn.Module):
-  """A network of two numbers: out = w x + c time."""
+  """A network of two numbers, out = w x + c time; with two outputs a channel a third, every pixel's 2 var_frac - 1."""
+
+  out_channels: int
+  conditions: tuple = ()
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    w, c = (self.param(name, nn.initializers.constant(0.5 - i), ()) for i, name in enumerate("wc"))
-    return w * x + c * time[:, None, None, None]
+    number = lambda i: self.param("wcv"[i], nn.initializers.constant(0.5 - i), ())
+    out = number(0) * x + number(1) * time[:, None, None, None]
+    if self.out_channels == x.shape[-1]:
+      return out
+    return jnp.concatenate([out, number(2) * jnp.ones_like(x)], axis=-1)
 
 
-class GainAndVariance(nn.Module):
-  """Gain with a third number, the variance of every pixel as 2 var_frac - 1."""
-
-  @nn.compact
-  def __call__(self, x, time, cond=None, keys=None):
-    w, c, v = (self.param(name, nn.initializers.constant(0.5 - i), ()) for i, name in enumerate("wcv"))
-    return jnp.concatenate([w * x + c * time[:, None, None, None], v * jnp.ones_like(x)], axis=-1)
+@pytest.fixture(autouse=True, scope="module")
+def gain():
+  """The network is an entry of MODELS while these tests run."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "gain", Gain)
+    yield
 
 
 def config_of(**changes):
   config = configs.base()
-  config.model.unet.attention = ()
+  config.model.name = "gain"
   config.schedule.linear.steps = ROWS_OF_TABLE
   config.schedule.linear.beta_start, config.schedule.linear.beta_end = BETAS[0], BETAS[-1]
   config.objective.weight, config.objective.times = "vlb", "importance"
   config.objective.importance.last, config.objective.importance.uniform = LAST, UNIFORM
   config.objective.time_input = "t"
-  config.train.batch_size, config.train.learning_rate, config.train.ema = B, 0.01, (0.9,)
+  config.train.batch_size, config.train.learning_rate, config.train.constant.rates = B, 0.01, (0.9,)
   config.sample.steps = 2
   for path, value in changes.items():
     section, field = path.split("__")
@@ -65,14 +72,12 @@ def config_of(**changes):
 
 
 def make(**changes):
-  made = experiment.create(config_of(**changes), (8, 8, 1), 10)
-  learns = made.config.objective.name in LEARNS_VARIANCE
-  return dataclasses.replace(made, model=GainAndVariance() if learns else Gain())
+  return experiment.create(config_of(**changes), SOURCES["digits"](split="train").fields)
 
 
 def new_state(made):
-  params = made.init(keys.seed(7))
-  return state.create(params, made.optimizer, made.config.train.ema, keys.seed(3), made.start_memory())
+  params = made.task.init(keys.seed(7))
+  return state.create(params, made.optimizer, made.averages, keys.seed(3), made.task.start())
 
 
 def batches(count):
@@ -91,7 +96,7 @@ def walked(made, parallel, count, chunk=1, start=None):
   now = parallel.init(lambda: new_state(made)) if start is None else start
   states, data, first = [], batches(12), 0 if start is None else int(start.step)
   for k in range(first, first + count, chunk):
-    now, _ = take(now, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
+    now, _ = take(now, made.frozen, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     states.append(jax.device_get(now))
   return states
 
@@ -217,8 +222,8 @@ def test_a_checkpoint_holds_a_memory_only_where_there_is_one(tmp_path):
 
 def test_held_out_losses_do_not_know_the_history(alone):
   data = SOURCES["digits"](split="test").read(np.arange(8))
-  held_out = HeldOut(make(), devices("jit", 1), data["image"], data["label"])
-  fresh = dataclasses.replace(alone[-1], memory=make().start_memory())
+  held_out = HeldOut(make(), devices("jit", 1), data)
+  fresh = dataclasses.replace(alone[-1], memory=make().task.start())
   assert held_out(alone[-1]) == held_out(fresh) and held_out(fresh)
 
 
@@ -226,22 +231,24 @@ def test_the_loss_is_an_unbiased_estimate_of_the_uniform_one_with_less_variance(
   var, count = 0.25, 32768
   schedule = SCHEDULES["linear"](steps=50, beta_start=0.002, beta_end=0.2)
 
-  def apply(xt, t, cond, dropout_keys):
+  def network(xt, t, dropout_keys):
     x0 = gaussian_denoiser(schedule, 0.0, var)(xt, t).x0
     alpha, sigma = (c[:, None] for c in schedule.alpha_sigma(t))
     return target(ROWS["eps"], schedule, x0, (xt - alpha * x0) / sigma, t)
 
-  def losses(times, seed):
+  def losses(times, memory, seed):
     draws = keys.Draws(keys.seed(seed), jnp.arange(count), count)
     x0 = np.sqrt(var) * keys.normal(draws.keys("data"), (8,))
-    parts = WEIGHTS["vlb"](), ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"]
-    loss = OBJECTIVES["regular"](times, *parts)(apply, schedule, x0, None, draws)
-    return np.asarray(loss), (*times(schedule, draws), loss)
+    objective = OBJECTIVES["regular"](WEIGHTS["vlb"]())
+    prediction = Prediction(ROWS["eps"], INPUT_SCALES["none"], TIME_INPUTS["t"])
+    drawn = times.draw(schedule, draws, memory)
+    return np.asarray(objective.loss(network, schedule, prediction, x0, drawn, draws)), drawn
 
-  plain, (t, density, loss) = losses(TIMES["discrete"], 0)
-  history = recorded(importance().start(schedule), t, loss * density)
+  times = TIMES["importance"]()
+  plain, (t, density) = losses(TIMES["discrete"](), (), 0)
+  history = times.record(times.start(schedule), t, plain * density)
   assert np.all(history.counts >= 10)
-  guided, _ = losses(by_importance(history), 1)
+  guided, _ = losses(times, history, 1)
   error = np.sqrt(plain.var() / count + guided.var() / count)
   np.testing.assert_allclose(guided.mean(), plain.mean(), atol=4 * error)
   assert 4 * error < 0.1 * plain.mean() and guided.var() < 0.5 * plain.var()
@@ -252,11 +259,11 @@ def test_the_loss_is_an_unbiased_estimate_of_the_uniform_one_with_less_variance(
   [
     (
       {"objective__weight": "simple"},
-      "config.objective.times is 'importance', but the weight 'simple' does not",
+      "config.objective.times is 'importance', which changes with the losses, but the weight does not divide",
     ),
     (
       {"objective__name": "learned_vlb", "objective__weight": "likelihood"},
-      "config.objective.name is 'learned_vlb', which is the bound, but the weight is 'likelihood'",
+      "config.objective.name is 'learned_vlb', which is the bound, but the weight is another",
     ),
     ({"schedule__name": "continuous_cosine"}, "config.objective.times is 'importance', which draws rows"),
   ],
@@ -268,4 +275,4 @@ def test_what_makes_no_sense_is_refused(changes, said):
 
 def test_every_weight_that_divides_by_the_density_is_allowed():
   for weight in ("vlb", "likelihood", "sigmoid"):
-    assert make(objective__weight=weight).start_memory().counts.shape == (ROWS_OF_TABLE,)
+    assert make(objective__weight=weight).task.start().counts.shape == (ROWS_OF_TABLE,)

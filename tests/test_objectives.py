@@ -410,16 +410,16 @@ REFUSED = [
   ("continuous_cosine", "regular", "discrete", "simple", "times"),
   ("continuous_cosine", "regular", "importance", "vlb", "times"),
   ("linear", "regular", "importance", "simple", "times"),
-  ("continuous_cosine", "hybrid", "uniform", "simple", "name"),
-  ("linear", "hybrid", "uniform", "simple", "name"),
-  ("learned", "regular", "uniform", "simple", "name"),
-  ("learned", "vdm", "log_normal", "vlb", "name"),
-  ("flow", "sliced", "uniform", "snr", "name"),
-  ("linear", "sliced", "discrete", "vlb", "name"),
-  ("continuous_cosine", "learned_vlb", "uniform", "vlb", "name"),
-  ("linear", "learned_vlb", "discrete", "simple", "name"),
-  ("linear", "vdm", "discrete", "vlb", "name"),
-  ("learned", "vdm", "uniform", "simple", "name"),
+  ("continuous_cosine", "hybrid", "uniform", "simple", "objective"),
+  ("linear", "hybrid", "uniform", "simple", "objective"),
+  ("learned", "regular", "uniform", "simple", "objective"),
+  ("learned", "vdm", "log_normal", "vlb", "objective"),
+  ("flow", "sliced", "uniform", "snr", "objective"),
+  ("linear", "sliced", "discrete", "vlb", "objective"),
+  ("continuous_cosine", "learned_vlb", "uniform", "vlb", "objective"),
+  ("linear", "learned_vlb", "discrete", "simple", "objective"),
+  ("linear", "vdm", "discrete", "vlb", "objective"),
+  ("learned", "vdm", "uniform", "simple", "objective"),
   ("linear", "regular", "uniform", "vlb", "weight"),
   ("linear", "regular", "log_normal", "sigmoid", "weight"),
 ]
@@ -435,6 +435,13 @@ def test_refused_combinations(schedule, objective, times, weight, field):
   with pytest.raises(Unsuitable, match=f"^{field} is one which ") as error:
     check(schedule, objective, times, weight)
   assert error.value.field == field
+
+
+def test_a_refused_objective_is_named_by_its_place_in_the_config():
+  config = configs.base()
+  config.objective.name = "vdm"
+  with pytest.raises(ConfigError, match="^config.objective.name is 'vdm', which is the bound in continuous time"):
+    experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
 
 
 @pytest.mark.parametrize("field, value", [("name", "regulr"), ("times", "discret"), ("weight", "simpel")])
