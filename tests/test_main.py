@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 STEPS = 8
 CONFIG = (
   *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
-  *("--config.model.unet.attention=()", "--config.data.flip=True"),
-  *("--config.sample.guidance=0.0", "--config.sample.batch_size=64"),
+  *("--config.model.unet.attention=()", "--config.data.augment=flip"),
+  *("--config.sample.guides=('clip',)", "--config.sample.batch_size=64"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
-  *("--config.train.ema=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
+  *("--config.train.constant.rates=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
   *("--config.log.held_out=7", "--config.checkpoint.every=3", "--config.sample.steps=3"),
 )
 # The same main.py, in which the process is sent a signal once the metrics of a step, or in an evaluation the
@@ -41,19 +41,19 @@ from diffjax.data import cache
 from diffjax.machine.reporting import Reporter
 
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-written, saved = Reporter.metrics, cache.save
+written, saved = Reporter.metrics, cache.save_fields
 
 def metrics(self, step, values):
   written(self, step, values)
   if step == at:
     os.kill(os.getpid(), number)
 
-def save(path, array):
-  saved(path, array)
-  if path.name == f"seed0_{at:07d}.npy":
+def save(path, fields):
+  saved(path, fields)
+  if path.name == f"seed0_{at:07d}.npz":
     os.kill(os.getpid(), number)
 
-Reporter.metrics, cache.save = metrics, save
+Reporter.metrics, cache.save_fields = metrics, save
 sys.exit(main.main())
 """
 
@@ -105,7 +105,7 @@ def done(main, tmp_path_factory):
     said["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
     said["finished"] = main(*train)
     said["eval killed"] = main(f"--workdir={broken}", *judge, signalled=(signal.SIGKILL, 600))
-    said["shards"] = sorted(path.name for path in (broken / "eval").rglob("*.npy"))
+    said["shards"] = sorted(p.name for p in (broken / "eval").rglob("*.npz") if "." not in p.stem)
     said["judged"] = (broken / "eval" / str(STEPS) / "metrics.json").exists()
     said["eval again"] = main(f"--workdir={broken}", *judge)
 
@@ -135,8 +135,11 @@ def test_training_leaves_a_whole_workdir(done):
   folder, _, said = done
   assert f"step {STEPS}/{STEPS}" in succeeded(said["train"])
   about = json.loads((folder / "config.json").read_text())
-  assert set(about) == {"config", "commit", "packages", "data"}
-  assert about["config"]["train"]["steps"] == STEPS and about["config"]["train"]["ema"] == [0.5, 0.99]
+  assert set(about) == {"config", "commit", "packages", "data", "examples", "fields", "uses"}
+  assert about["uses"] == {} and about["examples"] == len(SOURCES["digits"]("train"))
+  assert about["fields"]["image"] == {"shape": [8, 8, 1], "dtype": "uint8", "classes": 0}
+  settings = about["config"]["train"]
+  assert settings["steps"] == STEPS and settings["constant"]["rates"] == [0.5, 0.99]
   assert about["packages"]["jax"] == jax.__version__
   head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
   assert about["commit"] is None if head.returncode else about["commit"].startswith(head.stdout.strip())
@@ -172,10 +175,11 @@ def test_a_finished_run_says_so_and_changes_no_checkpoint(done):
 
 def test_sampling_needs_only_the_workdir(done):
   folder, _, said = done
-  assert f"11 samples of step {STEPS}, ema 0.5 weights" in succeeded(said["sample"])
+  assert f"11 samples of step {STEPS}, ema_0.5 weights" in succeeded(said["sample"])
   (path,) = (folder / "samples").glob("*.npz")
   with np.load(path, allow_pickle=False) as found:
-    images, labels = found["images"], found["labels"]
+    assert set(found.files) == {"image", "label"}
+    images, labels = found["image"], found["label"]
   assert images.shape == (11, 8, 8, 1) and images.dtype == np.uint8
   np.testing.assert_array_equal(labels, [*range(10), 0])
   assert len({image.tobytes() for image in images}) == 11
@@ -188,7 +192,7 @@ def test_a_step_and_a_walk_compile_once(done):
   times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")
   assert times("train", "whole") == times("finished", "whole") == 1  # the step
   assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
-  assert times("train", "loss") == 1  # held out: every band and all weights
+  assert times("train", "measure") == 1  # held out: every band and all weights
   assert times("again", "whole") == 0
 
 
@@ -199,8 +203,8 @@ def test_evaluation_writes_values_floors_and_settings(done):
   report = json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text())
   train = SOURCES["digits"]("train")
   assert report["step"] == STEPS and report["samples"] == len(train) and report["seeds"] == [0]
-  assert report["weights"] == "ema 0.5" and report["evaluations"] == 3
-  assert report["sample"]["sampler"] == "dpmpp_2m" and report["sample"]["guidance"] == 0.0
+  assert report["weights"] == "ema_0.5" and report["evaluations"] == 3
+  assert report["sample"]["sampler"] == "dpmpp_2m" and report["sample"]["guides"] == ["clip"]
   summary = report["metrics"]["classifier"]
   assert summary["settings"]["trained_on"] == train.fingerprint
   assert SOURCES["digits"]("test").fingerprint in summary["settings"]["reference"]
@@ -215,7 +219,7 @@ def test_evaluation_writes_values_floors_and_settings(done):
 def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):
   straight, broken, said = done
   assert said["eval killed"].returncode == -signal.SIGKILL
-  assert said["shards"] == ["seed0_0000000.npy", "seed0_0000600.npy"] and not said["judged"]
+  assert said["shards"] == ["seed0_0000000.npz", "seed0_0000600.npz"] and not said["judged"]
   succeeded(said["eval again"])
   reports = [
     json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text()) for folder in (straight, broken)

@@ -31,9 +31,14 @@ HEARTBEAT = 15  # seconds; half of what users wait
 CONFIG = (
   *("--config=configs/digits.py", "--config.model.name=dit", "--config.model.dit.channels=16"),
   *("--config.model.dit.blocks=1", "--config.model.dit.heads=2", "--config.model.dit.patch=4"),
-  *("--config.data.flip=True", "--config.sample.guidance=0.0"),
+  *("--config.data.augment=flip", "--config.sample.guides=('clip',)"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
-  *("--config.train.ema=0.5,", "--config.log.every=1", "--config.log.samples=5", "--config.log.held_out=7"),
+  *(
+    "--config.train.constant.rates=0.5,",
+    "--config.log.every=1",
+    "--config.log.samples=5",
+    "--config.log.held_out=7",
+  ),
   *("--config.checkpoint.every=3", "--config.sample.steps=3", "--config.parallel.check_every=2"),
 )
 PMAP = ("--config.parallel.mode=pmap", f"--config.train.steps={PMAP_STEPS}", "--config.log.held_out=0")
@@ -48,8 +53,8 @@ from diffjax.machine.parallel import Parallel
 number, at, heartbeat, notes = *(int(sys.argv.pop(1)) for _ in range(3)), sys.argv.pop(1)
 reader, place, steps = pipeline.chunk_reader, Parallel.place, []
 
-def spied(source, seed, batch_size, rows, chunk):
-  read = reader(source, seed, batch_size, rows, chunk)
+def spied(source, names, seed, batch_size, rows, chunk):
+  read = reader(source, names, seed, batch_size, rows, chunk)
 
   def noted(step):
     batch = read(step)
@@ -247,7 +252,9 @@ def test_a_second_interrupt_ends_a_process_and_its_child():
   child = "import sys, time, signal; from diffjax.machine import processes; processes.is_child();"
   child += "signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True));"
   child += "print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]"
-  parent = f"import sys; from diffjax.machine import processes; processes.watched([sys.executable, '-c', {child!r}])"
+  parent = (
+    f"import sys; from diffjax.machine import processes; processes.watched([sys.executable, '-c', {child!r}])"
+  )
   output = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
   with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, **output) as started:
     assert started.stdout.readline() == "ready\n"
