@@ -47,6 +47,7 @@ ORDER = (
   "sampling",
   "training",
   "evaluation",
+  "interop",
   "processes",
   "commandline",
 )
