@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.layers import DTYPES, Conv, GroupNorm, upsample
-from diffjax.ranges import Count, one_of
+from diffjax.ranges import Count, Whole, one_of
 from diffjax.types import ConfigError, PerExample
 
 LOGVAR = (-30.0, 20.0)
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
   blocks: Count = 2
   out_channels: Count = 8
   attention: bool = True
-  groups: int = 0
+  groups: Whole = 0
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   remat: bool = False
 
@@ -132,10 +132,10 @@ class Encoder(nn.Module):
     """x [B, H, W, C] to [B, H / 2^(levels - 1), W / 2^(levels - 1), out_channels].
 
     Raises:
-      ConfigError: if the image's sides cannot be halved so often.
+      ConfigError: if the image's sides cannot be halved so often, or the groups do not divide the channels.
     """
     last = len(self.multipliers) - 1
-    check_image(self.multipliers, *x.shape[1:3])
+    check(self, *x.shape[1:3])
     make_block, make_middle = (nn.remat(m) if self.remat else m for m in (ResBlock, Middle))
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
     for level, multiplier in enumerate(self.multipliers):
@@ -157,7 +157,7 @@ class Decoder(nn.Module):
   blocks: Count = 2
   out_channels: Count = 3
   attention: bool = True
-  groups: int = 0
+  groups: Whole = 0
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   remat: bool = False
 
@@ -201,7 +201,7 @@ class AutoencoderKL(nn.Module):
   out_channels: Count = 3
   attention: bool = True
   latent_convs: bool = True
-  groups: int = 0
+  groups: Whole = 0
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   remat: bool = False
 
@@ -236,11 +236,16 @@ class AutoencoderKL(nn.Module):
     return self.decode(moments.mean if eps is None else draw(moments, eps)), moments
 
 
-def check_image(multipliers: tuple[int, ...], height: int, width: int) -> None:
-  """Raises ConfigError if an image's sides cannot be halved once between all levels."""
-  step = 2 ** (len(multipliers) - 1)
+def check(net: Encoder, height: int, width: int) -> None:
+  """Raises ConfigError if an image's sides cannot be halved once between all levels, or groups do not fit."""
+  step = 2 ** (len(net.multipliers) - 1)
   if height % step or width % step:
     raise ConfigError(
-      f"multipliers={multipliers} halves the image {len(multipliers) - 1} times, so its sides must be divisible"
-      f" by {step}, but it is {height}x{width}."
+      f"multipliers={net.multipliers} halves the image {len(net.multipliers) - 1} times, so its sides must be"
+      f" divisible by {step}, but it is {height}x{width}."
     )
+  for multiplier in net.multipliers:
+    if net.groups and net.channels * multiplier % net.groups:
+      raise ConfigError(
+        f"groups={net.groups} must divide the channels, which are {net.channels * multiplier} at one level."
+      )

@@ -55,16 +55,17 @@ def test_attention_is_its_definition(bias, masked, crossed, causal):
 
 def test_the_softmax_of_bfloat16_is_float32():
   """Logits of about 100, which bfloat16 would round by a half: their weights would be off by a half too."""
-  x = jnp.asarray(9 * RNG.standard_normal((1, 6, 4)), jnp.bfloat16)
+  far, near = np.float32([64, 0, 0, 0]), RNG.standard_normal((2, 1, 6, 4)).astype(np.float32)
+  x, context = jnp.asarray(near[0] + far / 20, jnp.bfloat16), jnp.asarray(2 * near[1] + far, jnp.bfloat16)
   eye = {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}
   net = MultiHeadAttention(1, dtype="bfloat16")
-  out = net.apply({"params": dict.fromkeys(("query", "key", "value", "out"), eye)}, 0.1 * x, x)
+  out = net.apply({"params": dict.fromkeys(("query", "key", "value", "out"), eye)}, x, context)
   assert out.dtype == jnp.bfloat16
-  wide, queries = np.float64(x[0]), np.float64((0.1 * x)[0])
-  logits = queries @ wide.T / 2
+  wide = np.float64(context[0])
+  logits = np.float64(x[0]) @ wide.T / 2
   weights = np.exp(logits - logits.max(1, keepdims=True))
   want = weights / weights.sum(1, keepdims=True) @ wide
-  np.testing.assert_allclose(np.float64(out[0]), want, rtol=0.02, atol=0.05)
+  np.testing.assert_allclose(np.float64(out[0]), want, rtol=0.01, atol=0.03)
 
 
 def test_the_last_projection_can_start_at_zero():
