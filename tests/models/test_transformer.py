@@ -40,19 +40,25 @@ def test_layer_norm_is_its_definition(eps):
   assert low.dtype == jnp.bfloat16
 
 
+SPATIAL = SpatialTransformer(heads=2, blocks=2, groups=2)
+
+
 @pytest.mark.parametrize("name", ["transformer_2d", "transformer_2d_linear"])
-@pytest.mark.parametrize("suffix", ["", "_eps"])
-def test_the_spatial_transformer_is_diffusers(name, suffix):
+def test_the_spatial_transformer_is_diffusers(name):
   io, tensors = published.arrays(name), published.tensors(name)
-  if suffix:
-    tensors = published.quiet(tensors)
-  net = SpatialTransformer(heads=2, blocks=2, groups=2)
-  variables = published.variables(net, "spatial_transformer", tensors, io["x"], io["context"])
-  out = jax.jit(net.apply)(variables, io["x"], io["context"])
-  np.testing.assert_allclose(out, io[f"out{suffix}"], rtol=1e-5, atol=1e-5)
-  ones = np.ones(io["context"].shape[:2], bool)
-  short = jax.jit(net.apply)(variables, io["x"], io["context"][:, :3])
-  masked = jax.jit(net.apply)(variables, io["x"], io["context"], ones & (np.arange(5) < 3))
+  apply = jax.jit(SPATIAL.apply)
+  for suffix, given in (("", tensors), ("_eps", published.quiet(tensors))):
+    variables = published.variables(SPATIAL, "spatial_transformer", given, io["x"], io["context"])
+    out = apply(variables, io["x"], io["context"])
+    np.testing.assert_allclose(out, io[f"out{suffix}"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_masked_context_is_as_if_it_were_not_there():
+  io, tensors = published.arrays("transformer_2d"), published.tensors("transformer_2d")
+  variables = published.variables(SPATIAL, "spatial_transformer", tensors, io["x"], io["context"])
+  short = jax.jit(SPATIAL.apply)(variables, io["x"], io["context"][:, :3])
+  mask = np.broadcast_to(np.arange(5) < 3, io["context"].shape[:2])
+  masked = jax.jit(SPATIAL.apply)(variables, io["x"], io["context"], mask)
   np.testing.assert_allclose(masked, short, rtol=1e-5, atol=1e-5)
 
 
