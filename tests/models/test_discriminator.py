@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fixtures import published
 
-from diffjax.models.discriminator import PatchDiscriminator
+from diffjax.models.discriminator import BatchNorm, PatchDiscriminator
 from diffjax.types import ConfigError
 
 IO = published.arrays("patch_discriminator")  # its kernels come as [out, rows, columns, in]
@@ -42,6 +42,15 @@ def test_it_is_the_same_layers_in_pytorch(name):
   net = PatchDiscriminator(width=2)
   out = jax.jit(net.apply)({"params": torch_params()}, IO[name])
   np.testing.assert_allclose(out, np.squeeze(IO[f"{name}_out"], -1), rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_is_its_definition_for_small_numbers_too():
+  x = (0.003 * np.random.default_rng(0).standard_normal((3, 4, 5, 6))).astype(np.float32)
+  params = {"scale": np.linspace(0.5, 2, 6), "bias": np.linspace(-1, 1, 6)}
+  wide = np.float64(x)
+  unit = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)
+  out = BatchNorm().apply({"params": params}, x)
+  np.testing.assert_allclose(out, unit * params["scale"] + params["bias"], rtol=1e-5, atol=1e-5)
 
 
 def test_an_output_sees_70_pixels_a_side():
