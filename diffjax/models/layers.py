@@ -147,17 +147,21 @@ class GroupNorm(nn.Module):
   Attributes:
     swish: whether swish follows.
     dtype: of the output; the computation is float32.
+    groups: a divisor of the channels; 0: `group_count`'s.
+    eps: added to the variance.
   """
 
   swish: bool = False
   dtype: str = "float32"
+  groups: int = 0
+  eps: float = 1e-6
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     channels = x.shape[-1]
     scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
-    y = group_norm(x, scale, bias, group_count(channels), swish=self.swish)
+    y = group_norm(x, scale, bias, self.groups or group_count(channels), self.eps, self.swish)
     return y.astype(self.dtype)
 
 

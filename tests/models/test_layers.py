@@ -77,6 +77,16 @@ def test_group_norm_is_its_definition(channels, groups, with_swish):
   np.testing.assert_allclose(y, swish(want) if with_swish else want, rtol=1e-5, atol=1e-5)
 
 
+def test_the_layers_groups_and_eps_are_its_fields():
+  x, variables = normal(0, 2, 4, 4, 24), {"params": {"scale": normal(1, 24), "bias": normal(2, 24)}}
+  scale, bias = variables["params"].values()
+  out = GroupNorm(groups=3, eps=0.1).apply(variables, x)
+  np.testing.assert_allclose(out, group_norm(x, scale, bias, 3, 0.1), rtol=1e-6)
+  assert np.abs(out - group_norm(x, scale, bias, 6, 0.1)).max() > 0.01
+  assert np.abs(out - group_norm(x, scale, bias, 3, 1e-6)).max() > 0.01
+  np.testing.assert_allclose(GroupNorm().apply(variables, x), group_norm(x, scale, bias, 6), rtol=1e-6)
+
+
 def test_group_norm_keeps_its_digits_far_from_zero():
   x = 1000 + normal(0, 1, 8, 8, 4)
   y = group_norm(x, jnp.ones(4), jnp.zeros(4), 2)
