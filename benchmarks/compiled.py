@@ -147,6 +147,22 @@ def _computations(hlo: str) -> tuple[str, Mapping[str, list[str]]]:
   return entry, found
 
 
+def _read(lines: list[str]) -> Mapping[int, int]:
+  """Bytes that a fusion reads of those of its parameters of which it takes nothing but slices."""
+  places, slices, others = {}, defaultdict(int), set()
+  for line in lines:
+    result, kind, operation, rest = INSTRUCTION.match(line).groups()
+    if operation == "parameter":
+      places[result] = int(rest.split(")")[0])
+      continue
+    for name in re.findall(r"%([\w.-]+)", rest.split("), ")[0]):
+      if operation in ("slice", "dynamic-slice"):
+        slices[name] += size(kind)
+      else:
+        others.add(name)
+  return {place: slices[name] for name, place in places.items() if name in slices and name not in others}
+
+
 def kernels(hlo: str) -> Iterator[Kernel]:
   """Every kernel of a compiled program, from its text.
 
@@ -173,7 +189,10 @@ def kernels(hlo: str) -> Iterator[Kernel]:
           yield from inside(branch, times)
       elif operation not in FREE and not operation.endswith("-done"):
         operands = re.findall(r"%([\w.-]+)", rest.split("), ")[0])
-        touched = size(kind) + sum(size(types.get(name, "")) for name in operands)
+        body = re.search(r"calls=%([\w.-]+)", rest)
+        read = _read(computations[body[1]]) if operation == "fusion" else {}
+        reads = (read.get(i, size(types.get(name, ""))) for i, name in enumerate(operands))
+        touched = size(kind) + sum(reads)
         called = re.search(r'custom_call_target="([^"]*)"', rest) or re.search(r"kind=(\w+)", rest)
         path = re.search(r'op_name="([^"]*)"', rest)
         what = f"{operation} {called[1]}" if called else operation
