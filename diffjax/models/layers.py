@@ -68,11 +68,22 @@ class Conv(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+  def __call__(
+    self, x: Float[Array, "b h w c"], shift: Float[Array, "b d"] | None = None
+  ) -> Float[Array, "b h2 w2 d"]:
+    """The convolution of [B, H, W, C]; `shift` [B, features] is added to every pixel, as the bias is."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-    return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride) + bias.astype(self.dtype)
+    y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    bias = bias.astype(self.dtype)
+    if shift is None:
+      return y + bias
+    shift = bias + shift
+    if self.dtype == "bfloat16":
+      # Or XLA gives the sum to cuDNN, which wants the shift as a map of y's size, and derives both from all pixels.
+      y, shift = lax.optimization_barrier(y), lax.optimization_barrier(shift)
+    return y + shift[:, None, None]
 
 
 class Dense(nn.Module):
@@ -221,6 +232,25 @@ class Dropout(nn.Module):
     kept, size = jnp.float32(1 - self.rate), math.prod(x.shape[1:])
     mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, (size,)))(own)
     return jnp.where(mask.reshape(x.shape), x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n c"]:
+  """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of every place to all, in `heads` heads side by side.
+
+  The softmax is float32; its argument and its result are rounded to qkv's dtype, in which both products are.
+
+  Args:
+    qkv: queries, keys and values [B, N, 3C], in this order.
+    heads: a divisor of C.
+
+  Returns:
+    [B, N, C].
+  """
+  b, n, c = *qkv.shape[:2], qkv.shape[2] // 3
+  query, key, value = (x.reshape(b, n, heads, c // heads) for x in jnp.split(qkv, 3, axis=-1))
+  logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
+  shares = nn.softmax(logits).astype(qkv.dtype)
+  return jnp.einsum("bhnm,bmhc->bnhc", shares, value).reshape(b, n, c)
 
 
 def sinusoids(time: PerExample, channels: int) -> Float[Array, "b c"]:

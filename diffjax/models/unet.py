@@ -24,7 +24,6 @@ For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 par
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -36,6 +35,7 @@ from diffjax.models.layers import (
   GroupNorm,
   downsample,
   initialiser,
+  self_attention,
   sinusoids,
   upsample,
 )
@@ -105,8 +105,8 @@ class ResBlock(nn.Module):
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_0")(x)
     if self.resample:
       h, x = self.resample(h), self.resample(x)
-    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h)
-    h += Dense(self.channels, dtype=self.dtype, name="embedding")(emb)[:, None, None]
+    shift = Dense(self.channels, dtype=self.dtype, name="embedding")(emb)
+    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, shift)
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_1")(h)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
@@ -134,8 +134,7 @@ class Attention(nn.Module):
     y = GroupNorm(dtype=self.dtype, name="norm")(x)
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
-    query, key, value = jnp.moveaxis(y.reshape(b, h * w, 3, self.heads, c // self.heads), 2, 0)
-    y = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
+    y = self_attention(y.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
     return (x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)) * self.scale
 
 
@@ -155,8 +154,8 @@ class UNet(nn.Module):
       num_classes is the null class of classifier-free guidance (Ho & Salimans 2022).
     augment_labels: how many numbers tell of an augmentation, 0 where there is none.
     dtype: one of DTYPES, of convolutions, dense layers and the tensors between them. Parameters,
-      the statistics of norms, softmax, the time embedding, the last convolution and the output are
-      float32.
+      the statistics of norms, softmax and the time embedding are float32, and so is the output, which
+      in bfloat16 the last convolution has rounded.
     remat: whether the inside of a block is computed again in the backward pass rather than kept:
       less memory, a third more work, the same numbers and the same parameter tree.
     time_scale: factor on the time before the sinusoids. They were made for DDPM's index 0..999: the
@@ -254,8 +253,8 @@ class UNet(nn.Module):
       if level > 0:
         h = sample(h, f"up_{level}_sample", up=True)
 
-    h = GroupNorm(swish=True, name="norm_out")(h)
-    return Conv(self.out_channels, init_scale=0.0, name="conv_out")(h)
+    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_out")(h)
+    return Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
 
 
 def check(net: UNet, height: int, width: int, labelled: bool) -> None:
