@@ -17,6 +17,7 @@ import optax
 
 from diffjax import keys
 from diffjax.experiment import Experiment
+from diffjax.optimization import global_norm, packed, unpacked
 from diffjax.state import TrainState
 from diffjax.times import TimesOf
 from diffjax.types import Batch, Labels, Params, PerExample, Pixels
@@ -98,21 +99,24 @@ def make_step(experiment: Experiment) -> Callable[[TrainState, dict, Mean], tupl
       found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
       found = jax.tree.map(lambda x: x / config.accumulate, found)
     (value, seen), gradient = mean(found)
-    updates, opt_state = experiment.optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    old = (gradient, state.params, state.opt_state, state.ema)
+    gradient, params, opt_state, ema = packed(old, state.params)
+    updates, opt_state = experiment.optimizer.update(gradient, opt_state, params)
+    params = optax.apply_updates(params, updates)
 
     def averaged(old, rate):
       rate = experiment.ema_rate(state.step, rate)
       return jax.tree.map(lambda o, p: o + (1 - rate) * (p - o), old, params)
 
-    ema = {name: averaged(old, float(name)) for name, old in state.ema.items()}
+    ema = {name: averaged(old, float(name)) for name, old in ema.items()}
     metrics = {
       "loss": value,
-      "grad_norm": optax.tree.norm(gradient),
-      "update_norm": optax.tree.norm(updates),
+      "grad_norm": global_norm(gradient),
+      "update_norm": global_norm(updates),
       "learning_rate": experiment.learning_rate(state.step),
     }
     remembered = memory.recorded(state.memory, *seen) if remembers else state.memory
+    params, ema, opt_state = unpacked((params, ema, opt_state), state.params)
     return TrainState(state.step + 1, params, ema, opt_state, state.key, remembered), metrics
 
   return step
@@ -125,6 +129,13 @@ def make_chunk(step: Callable) -> Callable[[TrainState, dict, Mean], tuple[Train
     if jax.tree.leaves(batches)[0].shape[0] == 1:  # no loop: XLA's CPU convolutions are slow inside one
       state, metrics = step(state, jax.tree.map(lambda x: x[0], batches), mean)
       return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(lambda state, batch: step(state, batch, mean), state, batches)
+    like = state.params
+
+    def body(state, batch):  # between the steps all stays packed: XLA leaves out what is undone
+      state, metrics = step(unpacked(state, like), batch, mean)
+      return packed(state, like), metrics
+
+    state, metrics = jax.lax.scan(body, packed(state, like), batches)
+    return unpacked(state, like), metrics
 
   return chunk
