@@ -147,20 +147,22 @@ def _computations(hlo: str) -> tuple[str, Mapping[str, list[str]]]:
   return entry, found
 
 
-def _read(lines: list[str]) -> Mapping[int, int]:
-  """Bytes that a fusion reads of those of its parameters of which it takes nothing but slices."""
-  places, slices, others = {}, defaultdict(int), set()
-  for line in lines:
-    result, kind, operation, rest = INSTRUCTION.match(line).groups()
+def _read(lines: list[str]) -> Mapping[int, float]:
+  """The share of every parameter that a fusion reads: less than 1 where only slices of what follows are wanted."""
+  found, wanted = {}, defaultdict(float)
+  parsed = [INSTRUCTION.match(line).groups() for line in lines if INSTRUCTION.match(line)]
+  sizes = {name: size(kind) for name, kind, _, _ in parsed}
+  wanted[next(INSTRUCTION.match(line)[1] for line in lines if "ROOT" in line)] = 1.0
+  for name, kind, operation, rest in reversed(parsed):
+    share = min(wanted[name], 1.0)
     if operation == "parameter":
-      places[result] = int(rest.split(")")[0])
-      continue
-    for name in re.findall(r"%([\w.-]+)", rest.split("), ")[0]):
-      if operation in ("slice", "dynamic-slice"):
-        slices[name] += size(kind)
-      else:
-        others.add(name)
-  return {place: slices[name] for name, place in places.items() if name in slices and name not in others}
+      found[int(rest.split(")")[0])] = share
+    for operand in re.findall(r"%([\w.-]+)", rest.split("), ")[0]):
+      cut = (
+        size(kind) / sizes[operand] if operation in ("slice", "dynamic-slice") and sizes.get(operand) else 1.0
+      )
+      wanted[operand] += share * min(cut, 1.0)
+  return found
 
 
 def kernels(hlo: str) -> Iterator[Kernel]:
@@ -191,7 +193,7 @@ def kernels(hlo: str) -> Iterator[Kernel]:
         operands = re.findall(r"%([\w.-]+)", rest.split("), ")[0])
         body = re.search(r"calls=%([\w.-]+)", rest)
         read = _read(computations[body[1]]) if operation == "fusion" else {}
-        reads = (read.get(i, size(types.get(name, ""))) for i, name in enumerate(operands))
+        reads = (round(read.get(i, 1.0) * size(types.get(name, ""))) for i, name in enumerate(operands))
         touched = size(kind) + sum(reads)
         called = re.search(r'custom_call_target="([^"]*)"', rest) or re.search(r"kind=(\w+)", rest)
         path = re.search(r'op_name="([^"]*)"', rest)

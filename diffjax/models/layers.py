@@ -145,11 +145,12 @@ def group_norm(
     return v.reshape(v.shape[0], 1, 1, x.shape[-1])
 
   low, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
-  mean = per_group(x.mean((1, 2))).mean(-1, keepdims=True)
   if low:
-    var = per_group(jnp.square(x).mean((1, 2))).mean(-1, keepdims=True) - jnp.square(mean)
-    var = jnp.maximum(var, 0)
+    moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])
+    mean, square = per_group(moments).mean(-1, keepdims=True)
+    var = jnp.maximum(square - jnp.square(mean), 0)
   else:  # the derivative of the variance through its mean is 0
+    mean = per_group(x.mean((1, 2))).mean(-1, keepdims=True)
     about = jnp.broadcast_to(lax.stop_gradient(mean), (x.shape[0], *per_group(scale).shape))
     var = per_group(jnp.square(x - per_channel(about)).mean((1, 2))).mean(-1, keepdims=True)
   a = per_group(scale) * lax.rsqrt(var + eps)
