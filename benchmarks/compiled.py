@@ -15,7 +15,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+  "JAX_PLATFORMS", "cpu"
+)  # before jax looks for plugins: this one would look for a driver
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks import machine, ours, profile, report
+from benchmarks import flops, machine, ours, profile, report
 from diffjax import experiment, keys, state
 from diffjax.samplers import base
 from diffjax.train_step import make_chunk, make_step
@@ -272,8 +274,6 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
   """Compiles, counts, prints and keeps."""
-  from benchmarks import flops
-
   given = arguments()
   config = ours.cifar10(given.batch, given.channels, given.size, given.dtype)
   if given.what == "train":

@@ -90,7 +90,8 @@ def optimizer(
 def global_norm(tree: Any) -> Float[Array, ""]:
   """The Euclidean norm of all numbers of a tree, each array summed along its last axis and these sums together."""
   sums = [jnp.sum(jnp.square(jnp.atleast_1d(leaf)), axis=-1).ravel() for leaf in jax.tree.leaves(tree)]
-  return jnp.sqrt(jnp.sum(jnp.concatenate(sums)))
+  # Without the barrier XLA sums every part by itself again.
+  return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.concatenate(sums))))
 
 
 def clipped(most: float) -> optax.GradientTransformation:
