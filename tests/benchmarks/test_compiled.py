@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import compiled, flops, ours
+from benchmarks import compiled, ours
 
 HLO = """
 HloModule step, is_scheduled=true
@@ -55,12 +55,10 @@ def test_kernels_are_counted_with_what_they_touch_and_how_often_they_run():
 
 @pytest.mark.card
 def test_the_training_step_for_an_h100_does_not_grow():
-  """configs/cifar10_ddpm in bfloat16, two steps a call: kernels and traffic, with 3 % to spare for a new compiler."""
+  """configs/cifar10_ddpm in bfloat16, ten steps a call: benchmarks/README.md's row and 3 % for another compiler."""
   pytest.importorskip("jax_cuda13_plugin")
-  config = ours.cifar10(128, dtype="bfloat16")
-  program = compiled.training(config, 32, 2, "h100")
-  found = compiled.totals(
-    list(compiled.kernels(program.as_text())), "h100", 2, flops.training_step(config, 32)
-  )
-  assert found["kernels"] < KERNELS and found["GB"] < GB
-  assert program.memory_analysis().temp_size_in_bytes < TEMP
+  program = compiled.training(ours.cifar10(128, dtype="bfloat16"), 32, 10, "h100")
+  found = compiled.totals(list(compiled.kernels(program.as_text())), "h100", 10, 0)
+  assert found["kernels"] < 1.03 * 1559
+  assert found["GB"] < 1.03 * 25.2
+  assert program.memory_analysis().temp_size_in_bytes < 1.03 * 3.94e9
