@@ -17,6 +17,7 @@ import optax
 
 from diffjax import keys
 from diffjax.experiment import Experiment
+from diffjax.machine.optimization import global_norm, packed, unpacked
 from diffjax.machine.state import TrainState
 from diffjax.types import Params, PerExample
 
@@ -67,23 +68,27 @@ def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
       found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
       found = jax.tree.map(lambda x: x / config.accumulate, found)
     (value, (seen, logs)), gradient = mean(found)
-    updates, opt_state = experiment.optimizer.update(gradient, state.opt_state, state.params)
+    old = (gradient, state.params, state.opt_state, state.ema)
+    gradient, params, opt_state, ema = old if task.rates else packed(old, state.params)
+    updates, opt_state = experiment.optimizer.update(gradient, opt_state, params)
     for player, rate in task.rates.items():
       updates |= {player: jax.tree.map(lambda update, rate=rate: rate * update, updates[player])}
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(params, updates)
 
     def averaged(old, rate):
       return jax.tree.map(lambda o, p: o + (1 - rate) * (p - o), old, params)
 
-    ema = {name: averaged(state.ema[name], rate(state.step)) for name, rate in experiment.averages.items()}
+    ema = {name: averaged(ema[name], rate(state.step)) for name, rate in experiment.averages.items()}
     metrics = {
       "loss": value,
-      "grad_norm": optax.tree.norm(gradient),
-      "update_norm": optax.tree.norm(updates),
+      "grad_norm": global_norm(gradient),
+      "update_norm": global_norm(updates),
       "learning_rate": experiment.learning_rate(state.step),
       **logs,
     }
     memory = task.record(state.memory, seen) if remembers else state.memory
+    if not task.rates:
+      params, ema, opt_state = unpacked((params, ema, opt_state), state.params)
     return TrainState(state.step + 1, params, ema, opt_state, state.key, memory), metrics
 
   return step
@@ -96,6 +101,13 @@ def make_chunk(step: Callable) -> Callable[..., tuple[TrainState, dict]]:
     if jax.tree.leaves(batches)[0].shape[0] == 1:  # no loop: XLA's CPU convolutions are slow inside one
       state, metrics = step(state, frozen, jax.tree.map(lambda x: x[0], batches), mean, gathered)
       return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(lambda state, batch: step(state, frozen, batch, mean, gathered), state, batches)
+    like = state.params
+
+    def body(state, batch):  # between the steps all stays packed: XLA leaves out what is undone
+      state, metrics = step(unpacked(state, like), frozen, batch, mean, gathered)
+      return packed(state, like), metrics
+
+    state, metrics = jax.lax.scan(body, packed(state, like), batches)
+    return unpacked(state, like), metrics
 
   return chunk

@@ -1,13 +1,16 @@
-"""Optimizers and learning rates, from optax.
+"""Optimizers and learning rates, from optax, and the many small arrays of a network as one.
 
 learning rate(step) = peak * min(1, (step + 1) / warmup) * decay(step)                            (1)
 """
 
+import itertools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from diffjax.ranges import Count, NotNegative, Positive, Rate, Share, checked
 
@@ -82,5 +85,70 @@ def optimizer(
   scale: optax.GradientTransformation, rate: optax.Schedule, clip: float
 ) -> optax.GradientTransformation:
   """Clips the gradient's global norm (0: not), scales it, and steps against it."""
-  first = (optax.clip_by_global_norm(clip),) if clip else ()
+  first = (clipped(clip),) if clip else ()
   return optax.chain(*first, scale, optax.scale_by_learning_rate(rate))
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+  """The Euclidean norm of all numbers of a tree, each array summed along its last axis and these sums together."""
+  sums = [jnp.sum(jnp.square(jnp.atleast_1d(leaf)), axis=-1).ravel() for leaf in jax.tree.leaves(tree)]
+  # Without the barrier XLA sums every part by itself again.
+  return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.concatenate(sums))))
+
+
+def clipped(most: float) -> optax.GradientTransformation:
+  """optax.clip_by_global_norm with `global_norm`: optax's own takes a GPU two sums more for every array."""
+
+  def update(gradient, state, params=None):
+    norm = global_norm(gradient)
+    return jax.tree.map(lambda g: jnp.where(norm < most, g, g / norm * most), gradient), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class Packed(NamedTuple):
+  """The arrays of a tree with all its float32 vectors and scalars joined to one vector.
+
+  Two of three arrays of a U-Net are vectors, which hold a thousandth of its numbers: what is done to every number
+  alike takes a third of the operations on this, and gives the same numbers.
+  """
+
+  vector: Float[Array, "n"]
+  others: list[Array]
+
+
+def _small(leaf) -> bool:
+  return leaf.ndim < 2 and leaf.dtype == jnp.float32
+
+
+def packed(state: Any, like: Any) -> Any:
+  """`state` with every part of it that has the structure of the tree `like` as a Packed."""
+
+  def pack(tree):
+    leaves = jax.tree.leaves(tree)
+    vectors = [leaf.ravel() for leaf in leaves if _small(leaf)]
+    return Packed(jnp.concatenate([jnp.zeros(0), *vectors]), [leaf for leaf in leaves if not _small(leaf)])
+
+  return _replaced(state, jax.tree.structure(like), pack)
+
+
+def unpacked(state: Any, like: Any) -> Any:
+  """The inverse of `packed`."""
+  leaves, structure = jax.tree.flatten(like)
+  sizes = [leaf.size if _small(leaf) else 0 for leaf in leaves]
+  ends = list(itertools.accumulate(sizes))
+
+  def unpack(tree):
+    others = iter(tree.others)
+    slices = (tree.vector[end - size : end] for end, size in zip(ends, sizes, strict=True))
+    found = [
+      v.reshape(leaf.shape) if _small(leaf) else next(others) for v, leaf in zip(slices, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, found)
+
+  return _replaced(state, jax.tree.structure(packed(like, like)), unpack)
+
+
+def _replaced(state, structure, change):
+  here = lambda tree: jax.tree.structure(tree) == structure
+  return jax.tree.map(lambda tree: change(tree) if here(tree) else tree, state, is_leaf=here)

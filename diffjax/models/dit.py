@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float
 
 from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.conditioning import Conditioning, Embeds, Widths
-from diffjax.models.layers import DTYPES, Dense, Dropout
+from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention
 from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, PerExample
 
@@ -79,12 +79,10 @@ class Block(nn.Module):
     return branch(x, *parts[3:], self._mlp, "dropout_1")
 
   def _attention(self, h):
-    b, n, c = h.shape
+    c = h.shape[-1]
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     qkv = Dense(3 * c, 2.0, dtype=self.dtype, name="qkv")(h)
-    query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.heads, c // self.heads), 2, 0)
-    out = jax.nn.dot_product_attention(query, key, value).reshape(b, n, c)
-    return Dense(c, dtype=self.dtype, name="out")(out)
+    return Dense(c, dtype=self.dtype, name="out")(self_attention(qkv, self.heads))
 
   def _mlp(self, h):
     hidden = Dense(int(self.mlp_ratio * h.shape[-1]), dtype=self.dtype, name="mlp_0")(h)

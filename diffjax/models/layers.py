@@ -68,11 +68,22 @@ class Conv(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+  def __call__(
+    self, x: Float[Array, "b h w c"], shift: Float[Array, "b d"] | None = None
+  ) -> Float[Array, "b h2 w2 d"]:
+    """The convolution of [B, H, W, C]; `shift` [B, features] is added to every pixel, as the bias is."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-    return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride) + bias.astype(self.dtype)
+    y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    bias = bias.astype(self.dtype)
+    if shift is None:
+      return y + bias
+    shift = bias + shift
+    if self.dtype == "bfloat16":
+      # Or XLA gives the sum to cuDNN, which wants the shift as a map of y's size, and derives both from all pixels.
+      y, shift = lax.optimization_barrier(y), lax.optimization_barrier(shift)
+    return y + shift[:, None, None]
 
 
 class Dense(nn.Module):
@@ -111,8 +122,9 @@ def group_norm(
 ) -> Float[Array, "b h w c"]:
   """Equation (2) in float32, with swish after it where asked, so that both are one pass over x.
 
-  The variance is taken about the mean (two reads of x): E[x^2] - mean^2 is no faster on a CPU and
-  loses all digits where the mean is a thousand standard deviations.
+  The variance of float32 numbers is taken about the mean (two reads of x): E[x^2] - mean^2 is no faster on a
+  CPU and loses all digits where the mean is a thousand standard deviations. That of bfloat16 numbers is
+  E[x^2] - mean^2 in one read: what it loses is less than what rounding x to bfloat16 has lost.
 
   Args:
     x: [B, H, W, C] of any float dtype.
@@ -132,13 +144,53 @@ def group_norm(
   def per_channel(v):
     return v.reshape(v.shape[0], 1, 1, x.shape[-1])
 
-  x = x.astype(jnp.float32)
-  mean = per_group(x.mean((1, 2))).mean(-1, keepdims=True)
-  spread = x - per_channel(jnp.broadcast_to(mean, (x.shape[0], *per_group(scale).shape)))
-  var = per_group(jnp.square(spread).mean((1, 2))).mean(-1, keepdims=True)
+  low, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
+  if low:
+    moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])
+    mean, square = per_group(moments).mean(-1, keepdims=True)
+    var = jnp.maximum(square - jnp.square(mean), 0)
+  else:  # the derivative of the variance through its mean is 0
+    mean = per_group(x.mean((1, 2))).mean(-1, keepdims=True)
+    about = jnp.broadcast_to(lax.stop_gradient(mean), (x.shape[0], *per_group(scale).shape))
+    var = per_group(jnp.square(x - per_channel(about)).mean((1, 2))).mean(-1, keepdims=True)
   a = per_group(scale) * lax.rsqrt(var + eps)
-  y = x * per_channel(a) + per_channel(per_group(bias) - a * mean)
+  o = per_group(bias) - a * mean
+  if low and swish:
+    return affine_swish(x, per_channel(a), per_channel(o))
+  y = x * per_channel(a) + per_channel(o)
   return nn.swish(y) if swish else y
+
+
+@jax.custom_jvp
+def affine_swish(
+  x: Float[Array, "b h w c"], a: Float[Array, "b 1 1 c"], o: Float[Array, "b 1 1 c"]
+) -> Float[Array, "b h w c"]:
+  """swish(z) with z = a x + o, of bfloat16 numbers x held in float32; its reverse derivative writes no map between.
+
+  With w = swish'(z) and a cotangent v of y the derivatives are
+
+    by x: a w v,    by a: the sum of w v x over the pixels,    by o: the sum of w v                    (4)
+
+  Left to itself XLA writes w v to a GPU's memory, in float32, for the three to read. Behind a barrier w is computed
+  once for the first and again for the sums; and into sums over one axis at a time XLA fuses it.
+  """
+  return nn.swish(a * x + o)
+
+
+@affine_swish.defjvp
+def _affine_swish_jvp(primals, tangents):
+  x, a, o = primals
+  along, *rates = tangents
+
+  def slope(x):
+    z = a * x + o
+    gate = nn.sigmoid(z)
+    return gate * (1 + z * (1 - gate))
+
+  wide = (x.shape[0], 1, *x.shape[2:])
+  rate_a, rate_o = (lax.optimization_barrier(jnp.broadcast_to(rate, wide)) for rate in rates)
+  again = lax.optimization_barrier(x.astype(jnp.bfloat16)).astype(jnp.float32)
+  return affine_swish(x, a, o), slope(again) * (a * along) + slope(x) * (rate_a * x + rate_o)
 
 
 class GroupNorm(nn.Module):
@@ -185,6 +237,25 @@ class Dropout(nn.Module):
     kept, size = jnp.float32(1 - self.rate), math.prod(x.shape[1:])
     mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, (size,)))(own)
     return jnp.where(mask.reshape(x.shape), x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n c"]:
+  """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of every place to all, in `heads` heads side by side.
+
+  The softmax is float32; its argument and its result are rounded to qkv's dtype, in which both products are.
+
+  Args:
+    qkv: queries, keys and values [B, N, 3C], in this order.
+    heads: a divisor of C.
+
+  Returns:
+    [B, N, C].
+  """
+  b, n, c = *qkv.shape[:2], qkv.shape[2] // 3
+  query, key, value = (x.reshape(b, n, heads, c // heads) for x in jnp.split(qkv, 3, axis=-1))
+  logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
+  shares = nn.softmax(logits).astype(qkv.dtype)
+  return jnp.einsum("bhnm,bmhc->bnhc", shares, value).reshape(b, n, c)
 
 
 def sinusoids(time: PerExample, channels: int) -> Float[Array, "b c"]:

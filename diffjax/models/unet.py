@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float
@@ -39,6 +38,7 @@ from diffjax.models.layers import (
   Dropout,
   GroupNorm,
   downsample,
+  self_attention,
   upsample,
 )
 from diffjax.ranges import Count, Positive, Rate
@@ -74,8 +74,8 @@ class ResBlock(nn.Module):
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_0")(x)
     if self.resample:
       h, x = self.resample(h), self.resample(x)
-    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h)
-    h += Dense(self.channels, dtype=self.dtype, name="embedding")(emb)[:, None, None]
+    shift = Dense(self.channels, dtype=self.dtype, name="embedding")(emb)
+    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, shift)
     h = GroupNorm(swish=True, dtype=self.dtype, name="norm_1")(h)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
@@ -103,8 +103,7 @@ class Attention(nn.Module):
     y = GroupNorm(dtype=self.dtype, name="norm")(x)
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
-    query, key, value = jnp.moveaxis(y.reshape(b, h * w, 3, self.heads, c // self.heads), 2, 0)
-    y = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
+    y = self_attention(y.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
     return (x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)) * self.scale
 
 
@@ -139,8 +138,8 @@ class UNet(nn.Module):
     conditions: what it is told besides the time, (name, how it is embedded) of each. Their vectors join the time's
       embedding, to their tokens every attention is followed by one more, and their planes join the input.
     dtype: one of DTYPES, of convolutions, dense layers and the tensors between them. Parameters,
-      the statistics of norms, softmax, the time embedding, the last convolution and the output are
-      float32.
+      the statistics of norms, softmax and the time embedding are float32, and so is the output, which
+      in bfloat16 the last convolution has rounded.
     remat: whether the inside of a block is computed again in the backward pass rather than kept:
       less memory, a third more work, the same numbers and the same parameter tree.
     time_scale: factor on the time before the sinusoids. They were made for DDPM's index 0..999: the
@@ -242,8 +241,8 @@ class UNet(nn.Module):
       if level > 0:
         h = sample(h, f"up_{level}_sample", up=True)
 
-    h = GroupNorm(swish=True, name="norm_out")(h)
-    return Conv(self.out_channels, init_scale=0.0, name="conv_out")(h)
+    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_out")(h)
+    return Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
 
 
 def check(net: UNet, height: int, width: int) -> None:

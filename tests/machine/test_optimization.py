@@ -6,7 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax.machine.optimization import DECAYS, OPTIMIZERS, learning_rate, optimizer
+from diffjax.machine.optimization import (
+  DECAYS,
+  OPTIMIZERS,
+  Packed,
+  global_norm,
+  learning_rate,
+  optimizer,
+  packed,
+  unpacked,
+)
 
 
 def rates(decay, peak=0.5, warmup=10, steps=100, **options):
@@ -132,3 +141,34 @@ def test_every_decay_is_one_after_the_warm_up_and_never_more(name):
   assert found.shape == (120,) and np.all(np.isfinite(found))
   np.testing.assert_allclose(found[:11], 1, rtol=1e-6)
   assert np.all((found >= 0) & (found <= 1 + 1e-6)) and np.all(np.diff(found) <= 1e-6)
+
+
+TREE = {
+  "kernel": jnp.arange(6.0).reshape(2, 3),
+  "bias": jnp.arange(3.0),
+  "gain": jnp.asarray(7.0),
+  "n": jnp.ones(2, int),
+}
+
+
+def test_packing_joins_the_small_arrays_of_every_part_that_is_like_the_parameters():
+  state = (jnp.zeros(()), {"mu": jax.tree.map(lambda x: 2 * x, TREE)}, TREE, [TREE["bias"]])
+  step, moments, (vector, others), rest = packed(state, TREE)
+  np.testing.assert_array_equal(vector, [0, 1, 2, 7])
+  assert [x.shape for x in others] == [(2, 3), (2,)]
+  np.testing.assert_array_equal(moments["mu"].vector, [0, 2, 4, 14])
+  assert step.shape == () and rest[0] is TREE["bias"]
+  back = unpacked((step, moments, Packed(vector, others), rest), TREE)
+  jax.tree.map(np.testing.assert_array_equal, back, state)
+  assert jax.tree.map(lambda x: x.dtype, back) == jax.tree.map(lambda x: x.dtype, state)
+
+
+def test_a_tree_without_vectors_is_packed_too():
+  tree = {"kernel": jnp.ones((2, 2))}
+  assert jax.tree.structure(unpacked(packed(tree, tree), tree)) == jax.tree.structure(tree)
+
+
+def test_the_global_norm_is_that_of_all_numbers_in_any_packing():
+  want = np.sqrt(sum(np.sum(np.float64(x) ** 2) for x in jax.tree.leaves(TREE)))
+  assert global_norm(TREE) == pytest.approx(want, rel=1e-6)
+  assert global_norm(packed(TREE, TREE)) == pytest.approx(want, rel=1e-6)

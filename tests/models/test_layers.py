@@ -95,6 +95,36 @@ def test_group_norm_keeps_its_digits_far_from_zero():
   np.testing.assert_allclose(np.ravel(y), np.ravel(want), atol=1e-3)
 
 
+@pytest.mark.parametrize("with_swish", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_derivatives_of_group_norm_are_those_of_its_definition(dtype, with_swish):
+  """Forward, reverse and second, of whatever is written differently for a dtype or for a derivative."""
+  x = jnp.asarray(3 * normal(0, 2, 4, 6, 24) - 2, dtype)
+  scale, bias, against = normal(1, 24), normal(2, 24), normal(3, *x.shape)
+
+  def definition(x, scale, bias):
+    grouped = x.astype(jnp.float32).reshape(2, 24, 4, 6)
+    unit = jax.nn.standardize(grouped, (1, 3), epsilon=1e-6).reshape(x.shape)
+    y = unit * scale + bias
+    return y * jax.nn.sigmoid(y) if with_swish else y
+
+  def norm(x, scale, bias):
+    return group_norm(x, scale, bias, 4, 1e-6, with_swish)
+
+  def derivatives(form):
+    at = (x, scale, bias)
+    whole = lambda *at: jnp.sum(form(*at) * against)  # noqa: E731
+    along = (jnp.flip(x), jnp.flip(scale), jnp.flip(bias))
+    gradient = jax.grad(whole, (0, 1, 2))
+    return jax.jvp(form, at, along)[1], gradient(*at), jax.jvp(gradient, at, along)[1][1:]
+
+  close = lambda a, b: np.testing.assert_allclose(  # noqa: E731
+    np.float32(a), np.float32(b), rtol=1e-4 if a.dtype == jnp.float32 else 2**-6, atol=2e-4 * np.abs(b).max()
+  )
+  found, wanted = (jax.jit(derivatives, static_argnums=0)(form) for form in (norm, definition))
+  jax.tree.map(close, found, wanted)
+
+
 def test_group_norm_counts_in_float32_whatever_comes_in():
   x = jnp.asarray(50 + normal(0, 1, 16, 16, 128), jnp.bfloat16)
   layer = GroupNorm(dtype="bfloat16")
