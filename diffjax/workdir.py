@@ -25,6 +25,7 @@ FREE = (
   *("log.", "checkpoint.", "sample.", "eval.", "parallel.", "train.steps_per_call", "compile_cache"),
   *("data.image_folder.path", "data.image_folder.cache_dir"),  # memory decides what is hashed
   *("data.tfds.data_dir", "data.tfds.memory", "data.tfds.cache_dir"),
+  *("data.arrays.path", "data.arrays.test_path"),
 )
 MAY_GROW = "train.steps"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from diffjax.data.arrays import arrays
 from diffjax.data.digits import digits
 from diffjax.data.folder import image_folder
 from diffjax.data.source import Source
@@ -11,4 +12,5 @@ SOURCES: dict[str, Callable[..., Source]] = {
   "digits": digits,
   "tfds": tfds,
   "image_folder": image_folder,
+  "arrays": arrays,
 }
