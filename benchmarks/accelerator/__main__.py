@@ -6,6 +6,7 @@ all of it on a CPU.
 """
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -58,7 +59,7 @@ def command(name: str, out: Path, seconds: float, tiny: bool) -> list[str]:
   ]
 
 
-def run(name: str, out: Path, limit: float, tiny: bool) -> dict:
+def run(name: str, limit: float, out: Path, tiny: bool) -> dict:
   """Runs a part; how it ended and how long it took."""
   began, shared = time.monotonic(), os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
   with (out / f"{name}.log").open("w") as log:
@@ -101,9 +102,9 @@ def main(argv=None) -> int:
     if left < 5:
       summary |= dict.fromkeys(names, {"status": "no time left"})
       continue
-    limits = {name: min(PARTS[name] * (5 if args.tiny else 1), left) for name in names}
+    limits = [min(PARTS[name] * (5 if args.tiny else 1), left) for name in names]
     with ThreadPoolExecutor() as pool:
-      ended = pool.map(lambda name: run(name, args.out, limits[name], args.tiny), names)
+      ended = pool.map(functools.partial(run, out=args.out, tiny=args.tiny), names, limits)
       summary |= dict(zip(names, ended, strict=True))
     (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
     for name in names:
