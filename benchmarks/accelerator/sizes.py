@@ -6,7 +6,7 @@ from benchmarks import ours
 from diffjax import config as configs
 
 TINY_RECIPE = [
-  *("--count=60", "--chosen_on=30", "--scored=60"),
+  *("--count=60", "--chosen_on=30", "--scored=60", "--together=20"),
   *(
     "--config.model.unet.channels=16",
     "--config.model.unet.multipliers=(1,1)",

@@ -11,6 +11,7 @@ from pathlib import Path
 START = time.monotonic()  # before jax is imported
 CONFIG = "configs/cifar10_minutes.py"
 PART = 5000  # samples in a file: 15 MB
+REHEARSED = 1000  # random images
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -33,6 +34,7 @@ def arguments(argv=None) -> argparse.Namespace:
   )
   parser.add_argument("--guidance", default="0.0,0.25,0.6", help="weights to choose from")
   parser.add_argument("--chosen_on", type=int, default=5000, help="samples for that choice")
+  parser.add_argument("--together", type=int, default=500, help="images that pass Inception together")
   parser.add_argument("--calls", type=int, default=0, help="of the step at most; 0 for any number")
   parser.add_argument(
     "--rehearse", action="store_true", help="random images and weights, few calls: compiles all there is"
@@ -93,7 +95,9 @@ def images_of(args):
 
   if args.rehearse:
     rng = np.random.default_rng(0)
-    return ArraySource(rng.integers(0, 256, (2000, 32, 32, 3), np.uint8), np.arange(2000) % 10, 10, "random")
+    return ArraySource(
+      rng.integers(0, 256, (REHEARSED, 32, 32, 3), np.uint8), np.arange(REHEARSED) % 10, 10, "random"
+    )
   if args.data:  # all of the file is for training
     return SOURCES["arrays"](split="train", path=args.data, test_path=args.data)
   return SOURCES["tfds"](split="train", name="cifar10")
@@ -172,7 +176,9 @@ def _score(args, results: Results, source, devices, draw) -> None:
       return results.say(f"{args.inception} is not there: no FID")
     found = weights.load(args.inception)
     variables, _ = found.variables, results.add(inception=found.digest, published=found.published)
-  scorer = score.scorer(variables, source.images, devices)
+  scorer = score.scorer(
+    variables, source.images[: 2 * args.together] if args.rehearse else source.images, args.together, devices
+  )
   results.add(reference_images=scorer.reference.count)
   ways = [float(w) for w in args.guidance.split(",")]
   found = score.choose(scorer, draw, ways, args.chosen_on, until)

@@ -11,7 +11,6 @@ from diffjax.metrics.inception import POOL3, extractor
 from diffjax.metrics.moments import Moments
 from diffjax.parallel import Parallel
 
-BATCH = 500  # images that pass the Inception network together
 SLICE = 10_000
 
 
@@ -34,15 +33,16 @@ class Scorer:
     return Moments.empty(POOL3).add(self.extract(images).pool3)
 
 
-def scorer(variables, images: np.ndarray, devices: Parallel) -> Scorer:
+def scorer(variables, images: np.ndarray, together: int, devices: Parallel) -> Scorer:
   """A scorer against all of `images`, uint8 [N, H, W, 3].
 
   Args:
     variables: of the published network (metrics/weights.py).
     images: the training split.
-    devices: where the network runs.
+    together: images that pass the network together.
+    devices: where it runs.
   """
-  extract = extractor(variables, batch_size=BATCH, parallel=devices)
+  extract = extractor(variables, batch_size=together, parallel=devices)
   reference = Moments.empty(POOL3)
   for start in range(0, len(images), SLICE):
     reference = reference.add(extract(images[start : start + SLICE]).pool3)
