@@ -29,7 +29,7 @@ def arguments(argv=None) -> argparse.Namespace:
   parser.add_argument("--out", type=Path, required=True)
   parser.add_argument(
     "--parts",
-    default="card,correct+recipe,speed,trace",
+    default="card,correct+recipe,trace,speed",
     help="in the order wanted; those joined by + run at the same time (%(default)s)",
   )
   parser.add_argument("--tiny", action="store_true", help="small networks and few rounds")
@@ -45,7 +45,7 @@ def command(name: str, out: Path, seconds: float, tiny: bool) -> list[str]:
   if name == "recipe":  # all of it is compiled, and kept for the real run
     from benchmarks.accelerator.sizes import TINY_RECIPE
 
-    sizes = TINY_RECIPE if tiny else ["--count=5000", "--chosen_on=2500", "--scored=2500"]
+    sizes = TINY_RECIPE if tiny else ["--count=2500", "--chosen_on=2500", "--scored=2500"]
     few = ["--rehearse", "--calls=8", f"--minutes={seconds / 60}", f"--workdir={out / 'recipe'}"]
     return [sys.executable, "-m", "experiments.cifar10_minutes", *few, "--guidance=0.25", *sizes]
   few = ["--tiny"] if tiny else []

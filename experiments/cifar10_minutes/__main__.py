@@ -33,7 +33,7 @@ def arguments(argv=None) -> argparse.Namespace:
     "--score_minutes", type=float, default=5.0, help="to the end of scoring, after sampling"
   )
   parser.add_argument("--guidance", default="0.0,0.25,0.6", help="weights to choose from")
-  parser.add_argument("--chosen_on", type=int, default=5000, help="samples for that choice")
+  parser.add_argument("--chosen_on", type=int, default=2500, help="samples for that choice")
   parser.add_argument("--together", type=int, default=500, help="images that pass Inception together")
   parser.add_argument("--calls", type=int, default=0, help="of the step at most; 0 for any number")
   parser.add_argument(
@@ -152,7 +152,13 @@ def main(argv=None) -> int:
     with atomic.writing(args.workdir / "ema.npz") as file:
       np.savez(file, **devices.fetch(leaves))
   if args.rehearse or args.inception:
-    _score(args, results, source, devices, lambda w, index: draw(params, key, w, index))
+
+    def again(w, index):
+      if w == config.sample.guidance and index.max() < len(samples):
+        return samples[index]
+      return draw(params, key, w, index)
+
+    _score(args, results, source, devices, again)
   return 0
 
 
