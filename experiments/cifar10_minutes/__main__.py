@@ -35,6 +35,7 @@ def arguments(argv=None) -> argparse.Namespace:
   parser.add_argument("--guidance", default="0.0,0.25,0.6", help="weights to choose from")
   parser.add_argument("--chosen_on", type=int, default=2500, help="samples for that choice")
   parser.add_argument("--together", type=int, default=500, help="images that pass Inception together")
+  parser.add_argument("--referred", type=int, default=0, help="training images in the reference; 0 for all")
   parser.add_argument("--calls", type=int, default=0, help="of the step at most; 0 for any number")
   parser.add_argument(
     "--rehearse", action="store_true", help="random images and weights, few calls: compiles all there is"
@@ -182,9 +183,8 @@ def _score(args, results: Results, source, devices, draw) -> None:
       return results.say(f"{args.inception} is not there: no FID")
     found = weights.load(args.inception)
     variables, _ = found.variables, results.add(inception=found.digest, published=found.published)
-  scorer = score.scorer(
-    variables, source.images[: 2 * args.together] if args.rehearse else source.images, args.together, devices
-  )
+  referred = 2 * args.together if args.rehearse else args.referred or len(source)
+  scorer = score.scorer(variables, source.images[:referred], args.together, devices)
   results.add(reference_images=scorer.reference.count)
   ways = [float(w) for w in args.guidance.split(",")]
   found = score.choose(scorer, draw, ways, args.chosen_on, until)
