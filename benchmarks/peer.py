@@ -59,17 +59,29 @@ def _finish() -> None:
     torch.cuda.synchronize()
 
 
+def _compiled(net: UNet2DModel, mode: bool | str):
+  return torch.compile(net, mode="max-autotune" if mode is True else mode) if mode else net
+
+
 def training_step(
-  config, images: np.ndarray, compiled: bool = False, half: bool = False
-) -> Callable[[], float]:
-  """One step after another on the same uint8 images [B, H, W, C]: flip, noise, loss, clipped Adam, average."""
+  config, images: np.ndarray, compiled: bool | str = False, half: bool = False, waits: bool = True
+) -> Callable[[], float | torch.Tensor]:
+  """One step after another on the same uint8 images [B, H, W, C]: flip, noise, loss, clipped Adam, average.
+
+  Args:
+    config: of the network, the optimizer and the schedule.
+    images: the batch.
+    compiled: by torch.compile, in this mode; True: max-autotune.
+    half: in bfloat16.
+    waits: whether a step ends when the device's work is done, and returns the loss as a number.
+  """
   net = unet(config.model.unet, images.shape[1]).train()
   params, names = list(net.parameters()), config.train
   average = [p.detach().clone() for p in params]
   adam = torch.optim.Adam(params, lr=names.learning_rate, fused=True)
   alphas = DDPMScheduler(num_train_timesteps=config.schedule.linear.steps).alphas_cumprod.to(PLACE)
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(PLACE)
-  apply = torch.compile(net, mode="max-autotune") if compiled else net
+  apply = _compiled(net, compiled)
   rate = names.ema[0]
 
   def step():
@@ -88,6 +100,8 @@ def training_step(
     adam.step()
     with torch.no_grad():
       torch._foreach_lerp_(average, params, 1 - rate)
+    if not waits:
+      return loss.detach()
     value = loss.item()
     _finish()
     return value
@@ -113,7 +127,7 @@ def sampling(
   steps: int,
   walked: int,
   batch: int,
-  compiled: bool = False,
+  compiled: bool | str = False,
   half: bool = False,
 ) -> Callable:
   """Draws a batch as diffusers' pipelines do, but only the first `walked` of `steps` steps.
@@ -124,10 +138,10 @@ def sampling(
     steps: of the scheduler.
     walked: calls of the network.
     batch: images.
-    compiled: by torch.compile.
+    compiled: by torch.compile, in this mode; True: max-autotune.
     half: in bfloat16.
   """
-  apply, size = torch.compile(net, mode="max-autotune") if compiled else net, net.config.sample_size
+  apply, size = _compiled(net, compiled), net.config.sample_size
 
   @torch.inference_mode()
   def draw():

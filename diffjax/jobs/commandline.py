@@ -151,7 +151,7 @@ def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
   return f"config.{path} is given {given!r}, but is of type {config.get_type(field).__name__}{example}."
 
 
-def _prepare(config: ConfigDict) -> None:
+def prepare(config: ConfigDict) -> None:
   """What JAX must know before it looks for devices."""
   import jax
 
@@ -188,10 +188,10 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
     if processes.several(*others):
       if not child:
         return processes.watched([sys.executable, *sys.orig_argv[1:]])
-      _prepare(arguments[0])
+      prepare(arguments[0])
       processes.join(*others)
     else:
-      _prepare(arguments[0])
+      prepare(arguments[0])
     jobs[job](*arguments)
     return 0
   except (ConfigError, RunError, OSError) as error:

@@ -1,0 +1,1 @@
+"""One command that checks and measures an accelerator in minutes; see README.md."""

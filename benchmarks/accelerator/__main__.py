@@ -1,0 +1,118 @@
+"""python -m benchmarks.accelerator --seconds=420 --out=DIR: everything worth knowing of one accelerator, in parts.
+
+Every part is a process with a time limit of its own, and writes its results as they come: a part that fails, hangs or
+is cut short takes nothing from the others. DIR gets a JSON and a log for each, and summary.json. --tiny goes through
+all of it on a CPU.
+"""
+
+import argparse
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PARTS = {"card": 45, "correct": 120, "speed": 160, "trace": 60, "recipe": 120}  # seconds at most
+GRACE = 3  # between asking a part to end and making it
+
+
+def arguments(argv=None) -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser(
+    "python -m benchmarks.accelerator", description=__doc__, allow_abbrev=False
+  )
+  parser.add_argument("--seconds", type=float, default=420.0, help="for all parts together")
+  parser.add_argument("--out", type=Path, required=True)
+  parser.add_argument(
+    "--parts",
+    default="card,correct+recipe,trace,speed",
+    help="in the order wanted; those joined by + run at the same time (%(default)s)",
+  )
+  parser.add_argument("--tiny", action="store_true", help="small networks and few rounds")
+  args = parser.parse_args(argv)
+  args.parts = [names.split("+") for names in args.parts.split(",") if names]
+  if unknown := {name for names in args.parts for name in names} - PARTS.keys():
+    parser.error(f"there is no part {min(unknown)}; there are {', '.join(PARTS)}")
+  return args
+
+
+def command(name: str, out: Path, seconds: float, tiny: bool) -> list[str]:
+  """What runs a part."""
+  if name == "recipe":  # all of it is compiled, and kept for the real run
+    from benchmarks.accelerator.sizes import TINY_RECIPE
+
+    sizes = TINY_RECIPE if tiny else ["--count=2500", "--chosen_on=2500", "--scored=2500"]
+    few = ["--rehearse", "--calls=8", f"--minutes={seconds / 60}", f"--workdir={out / 'recipe'}"]
+    return [sys.executable, "-m", "experiments.cifar10_minutes", *few, "--guidance=0.25", *sizes]
+  few = ["--tiny"] if tiny else []
+  return [
+    sys.executable,
+    "-m",
+    f"benchmarks.accelerator.{name}",
+    f"--out={out}",
+    f"--seconds={seconds}",
+    *few,
+  ]
+
+
+def run(name: str, limit: float, out: Path, tiny: bool) -> dict:
+  """Runs a part; how it ended and how long it took."""
+  began, shared = time.monotonic(), os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+  with (out / f"{name}.log").open("w") as log:
+    part = subprocess.Popen(
+      command(name, out, limit, tiny),
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+      env=shared,
+    )
+    try:
+      status = part.wait(limit)
+    except subprocess.TimeoutExpired:
+      status = "cut short"
+    finally:
+      _end(part)
+  return {"status": status, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _end(part: subprocess.Popen) -> None:
+  """Ends a part and all that it started."""
+  for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+    try:
+      os.killpg(part.pid, number)
+      part.wait(wait)
+    except ProcessLookupError:
+      return
+    except subprocess.TimeoutExpired:
+      continue
+
+
+def main(argv=None) -> int:
+  """Runs the parts; the exit status is that of the worst."""
+  args, began = arguments(argv), time.monotonic()
+  args.out = args.out.resolve()
+  args.out.mkdir(parents=True, exist_ok=True)
+  summary = {}
+  for names in args.parts:
+    left = args.seconds - (time.monotonic() - began)
+    if left < 5:
+      summary |= dict.fromkeys(names, {"status": "no time left"})
+      continue
+    limits = [min(PARTS[name] * (5 if args.tiny else 1), left) for name in names]
+    with ThreadPoolExecutor() as pool:
+      ended = pool.map(functools.partial(run, out=args.out, tiny=args.tiny), names, limits)
+      summary |= dict(zip(names, ended, strict=True))
+    (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
+    for name in names:
+      print(f"[{time.monotonic() - began:6.1f} s] {name}: {summary[name]}", flush=True)
+      if summary[name]["status"] != 0:
+        print("".join((args.out / f"{name}.log").read_text().splitlines(True)[-12:]), flush=True)
+  return 0 if all(part["status"] == 0 for part in summary.values()) else 1
+
+
+if __name__ == "__main__":
+  sys.exit(main())

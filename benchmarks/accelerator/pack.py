@@ -1,0 +1,98 @@
+"""python -m benchmarks.accelerator.pack DIR --cifar10=A.npz --inception=B.npz: what a machine without network needs.
+
+Writes cifar10.packed (the training images and labels, 80 MB of 154; lossless.py) and inception.packed (FID's network,
+73 MB of 87: its exponents alone can be made smaller). `cut` makes pieces of them for a connection that takes so many
+bytes at a time, and unpack.py joins these again. Everything is checked by a SHA-256 of the arrays.
+"""
+
+import argparse
+import hashlib
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accelerator import lossless
+
+CHUNKS = 16
+FITTED = 20_000  # images to which the weights of the prediction are fitted
+
+
+def digest(*arrays: np.ndarray) -> str:
+  """SHA-256 of the bytes of arrays, one after the other."""
+  sha = hashlib.sha256()
+  for array in arrays:
+    sha.update(np.ascontiguousarray(array).tobytes())
+  return sha.hexdigest()
+
+
+def images(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+  """The arrays of a packed set: uint8 [N, H, W, 3], and labels 0..255 [N]."""
+  weights = lossless.fit(images[:FITTED])
+  cuts = lossless.levels(images[:1000], weights)
+  parts = np.array_split(images, CHUNKS)
+  with ProcessPoolExecutor() as pool:
+    streams = list(pool.map(lossless.pack, parts, [weights] * CHUNKS, [cuts] * CHUNKS))
+  return {
+    "weights": weights,
+    "cuts": cuts,
+    "labels": labels.astype(np.uint8),
+    "counts": np.array([len(part) for part in parts]),
+    "size": np.array(images.shape[1:3]),
+    "lengths": np.array([[len(stream) for stream in part] for part in streams]),
+    "streams": np.frombuffer(b"".join(stream for part in streams for stream in part), np.uint8),
+    "sha256": np.array(digest(images)),
+  }
+
+
+def tensors(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The arrays of packed float32 tensors: exponents with the signs behind them are bytes of their own."""
+  names = sorted(found)
+  flat = np.concatenate([found[name].ravel() for name in names]).astype("<f4")
+  words = flat.view("<u4")
+  planes = ((words << 1) | (words >> 31)).view(np.uint8).reshape(-1, 4)
+  return {
+    "names": np.array(names),
+    "shapes": np.array([",".join(map(str, found[name].shape)) for name in names]),
+    "low": np.ascontiguousarray(planes[:, :3].T),
+    "high": np.frombuffer(zlib.compress(planes[:, 3].tobytes(), 9), np.uint8),
+    "sha256": np.array(digest(flat)),
+  }
+
+
+def cut(file: Path, folders: dict[Path, int]) -> None:
+  """Cuts a file into pieces NAME.0, NAME.1, ..., one a folder, of so many bytes; the last takes what is left."""
+  data, at = file.read_bytes(), 0
+  for number, (folder, size) in enumerate(folders.items()):
+    last = number == len(folders) - 1
+    piece = data[at:] if last else data[at : at + size]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{file.name}.{number}").write_bytes(piece)
+    at += len(piece)
+
+
+def main() -> None:
+  """Packs."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("out", type=Path)
+  parser.add_argument("--cifar10", type=Path, help="npz of images and labels")
+  parser.add_argument("--inception", type=Path, help="npz of tensors (metrics/weights.py)")
+  args = parser.parse_args()
+  args.out.mkdir(parents=True, exist_ok=True)
+  if args.cifar10:
+    with np.load(args.cifar10, allow_pickle=False) as file:
+      found = images(file["images"], file["labels"])
+    with (args.out / "cifar10.packed").open("wb") as out:
+      np.savez(out, **found)
+  if args.inception:
+    with np.load(args.inception, allow_pickle=False) as file:
+      found = tensors({name: file[name] for name in file.files})
+    with (args.out / "inception.packed").open("wb") as out:
+      np.savez(out, **found)
+  for file in sorted(args.out.glob("*.packed")):
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,43 @@
+"""What every part shares: its arguments, and results that are on disk as soon as they are known."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+
+def arguments(name: str, about: str) -> argparse.Namespace:
+  """--out, --seconds and --tiny."""
+  parser = argparse.ArgumentParser(f"python -m benchmarks.accelerator.{name}", description=about)
+  parser.add_argument("--out", type=Path, required=True)
+  parser.add_argument("--seconds", type=float, default=600.0)
+  parser.add_argument("--tiny", action="store_true")
+  args = parser.parse_args()
+  args.out.mkdir(parents=True, exist_ok=True)
+  return args
+
+
+class Results:
+  """<out>/<name>.json, written anew with every addition."""
+
+  def __init__(self, out: Path, name: str, seconds: float = float("inf")):
+    """The time begins."""
+    self._path, self._began, self._seconds, self.found = out / f"{name}.json", time.monotonic(), seconds, {}
+
+  @property
+  def left(self) -> float:
+    """Seconds."""
+    return self._seconds - (time.monotonic() - self._began)
+
+  def add(self, **found) -> None:
+    """Adds, writes and prints."""
+    self.found |= found
+    self._path.write_text(json.dumps(self.found, indent=1))
+    print(f"[{time.monotonic() - self._began:6.1f} s] {json.dumps(found)[:1000]}", flush=True)
+
+
+def cached() -> None:
+  """Compiled functions are kept between parts, as main.py keeps them."""
+  from diffjax import commandline, config
+
+  commandline.prepare(config.base())

@@ -1,0 +1,199 @@
+"""python -m experiments.cifar10_minutes: see README.md."""
+
+import argparse
+import ast
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+START = time.monotonic()  # before jax is imported
+CONFIG = "configs/cifar10_minutes.py"
+PART = 5000  # samples in a file: 15 MB
+REHEARSED = 1000  # random images
+
+
+def arguments(argv=None) -> argparse.Namespace:
+  """The command line's."""
+  parser = argparse.ArgumentParser("python -m experiments.cifar10_minutes", allow_abbrev=False)
+  parser.add_argument("--workdir", type=Path, default=Path("runs/cifar10_minutes"))
+  parser.add_argument("--minutes", type=float, default=10.0, help="from the start to the first samples' end")
+  parser.add_argument(
+    "--reserve", type=float, default=40.0, help="seconds of these that are kept for sampling"
+  )
+  parser.add_argument("--data", default="", help="an npz of images and labels; by default CIFAR-10 from TFDS")
+  parser.add_argument("--count", type=int, default=10_000, help="samples that are drawn and kept")
+  parser.add_argument(
+    "--inception", type=Path, help="FID's network (npz); scored if it is there after training"
+  )
+  parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for that file")
+  parser.add_argument("--scored", type=int, default=50_000, help="samples for the FID")
+  parser.add_argument(
+    "--score_minutes", type=float, default=5.0, help="to the end of scoring, after sampling"
+  )
+  parser.add_argument("--guidance", default="0.0,0.25,0.6", help="weights to choose from")
+  parser.add_argument("--chosen_on", type=int, default=2500, help="samples for that choice")
+  parser.add_argument("--together", type=int, default=500, help="images that pass Inception together")
+  parser.add_argument("--referred", type=int, default=0, help="training images in the reference; 0 for all")
+  parser.add_argument("--calls", type=int, default=0, help="of the step at most; 0 for any number")
+  parser.add_argument(
+    "--rehearse", action="store_true", help="random images and weights, few calls: compiles all there is"
+  )
+  args, rest = parser.parse_known_args(argv)
+  args.overrides = dict(one.removeprefix("--config.").split("=", 1) for one in rest)
+  return args
+
+
+def configured(overrides: Mapping[str, str]):
+  """The recipe's config with these fields changed."""
+  from diffjax import commandline
+  from diffjax.config import require_field
+
+  config = commandline.load(CONFIG)
+  if not config.train.steps_per_call:
+    config.train.steps_per_call = 10
+  for path, text in overrides.items():
+    require_field(config, path)
+    *sections, field = path.split(".")
+    section = config
+    for name in sections:
+      section = section[name]
+    section[field] = text if section.get_type(field) is str else ast.literal_eval(text)
+  return config
+
+
+class Results:
+  """results.json in the workdir, written anew with every addition, and lines with the seconds since the start."""
+
+  def __init__(self, folder: Path):
+    """The folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    self._folder, self._found = folder, {}
+
+  def add(self, **found) -> None:
+    """Adds and writes."""
+    from diffjax import atomic
+
+    self._found |= found
+    with atomic.writing(self._folder / "results.json") as file:
+      file.write(json.dumps(self._found, indent=1).encode())
+    self.say(
+      ", ".join(f"{name} {value}" for name, value in found.items() if name not in ("config", "losses"))
+    )
+
+  def say(self, text: str) -> None:
+    """One line."""
+    print(f"[{time.monotonic() - START:6.1f} s] {text}", flush=True)
+
+
+def images_of(args):
+  """The training split; random images where it is a rehearsal."""
+  import numpy as np
+
+  from diffjax.data import SOURCES
+  from diffjax.data.source import ArraySource
+
+  if args.rehearse:
+    rng = np.random.default_rng(0)
+    return ArraySource(
+      rng.integers(0, 256, (REHEARSED, 32, 32, 3), np.uint8), np.arange(REHEARSED) % 10, 10, "random"
+    )
+  if args.data:  # all of the file is for training
+    return SOURCES["arrays"](split="train", path=args.data, test_path=args.data)
+  return SOURCES["tfds"](split="train", name="cifar10")
+
+
+def main(argv=None) -> int:
+  """Trains, samples, scores."""
+  args = arguments(argv)
+  import jax
+  import numpy as np
+
+  from diffjax import atomic, commandline, experiment, keys, parallel, pictures
+  from diffjax.config import chosen, resolved
+  from experiments.cifar10_minutes import clock, drawing, loop
+
+  config = configured(args.overrides)
+  commandline.prepare(config)
+  results, devices = Results(args.workdir), parallel.create(config.parallel.mode)
+  source = images_of(args)
+  made = experiment.create(config, tuple(source.image_shape), source.num_classes)
+  (scale,) = chosen(config, "train", "optimizer")
+  made = clock.by_the_clock(made, scale())
+  device = jax.devices()[0].device_kind
+  results.add(device=device, jax=jax.__version__, images=len(source), config=resolved(config))
+
+  until = START + 60 * args.minutes - args.reserve
+  trained = loop.train(made, devices, source, until, args.calls, results.say)
+  later, size = trained.steps - config.train.steps_per_call, config.train.batch_size
+  rate = later * size / trained.seconds if later else None
+  results.add(
+    steps=trained.steps,
+    start_seconds=trained.start,
+    training_seconds=trained.seconds,
+    images_seen=trained.steps * size,
+    images_per_second=rate,
+    losses=trained.losses,
+  )
+  params, key = trained.params, keys.seed(config.sample.seed)
+  draw = drawing.drawing(made, devices)
+
+  began = time.monotonic()
+  samples = draw(params, key, config.sample.guidance, np.arange(args.count))
+  results.add(
+    sampling_seconds=time.monotonic() - began, samples=args.count, done_seconds=time.monotonic() - START
+  )
+  for number, start in enumerate(range(0, len(samples), PART)):
+    with atomic.writing(args.workdir / f"samples_{number}.npz") as file:
+      np.savez(file, images=samples[start : start + PART])
+  pictures.save_png(args.workdir / "grid.png", pictures.grid(samples[:100]))
+  if not args.rehearse:
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    with atomic.writing(args.workdir / "ema.npz") as file:
+      np.savez(file, **devices.fetch(leaves))
+  if args.rehearse or args.inception:
+
+    def again(w, index):
+      if w == config.sample.guidance and index.max() < len(samples):
+        return samples[index]
+      return draw(params, key, w, index)
+
+    _score(args, results, source, devices, again)
+  return 0
+
+
+def _score(args, results: Results, source, devices, draw) -> None:
+  """FID, if the network's weights are there."""
+  import jax
+  import numpy as np
+
+  from diffjax import pictures
+  from diffjax.metrics import inception, weights
+  from experiments.cifar10_minutes import score
+
+  until = time.monotonic() + 60 * args.score_minutes
+  if args.rehearse:
+    shape = np.zeros((1, inception.SIZE, inception.SIZE, 3), np.float32)
+    variables = jax.jit(inception.Inception().init)(jax.random.key(0), shape)
+  else:
+    while not args.inception.exists() and time.monotonic() < START + 60 * args.minutes + args.wait:
+      time.sleep(0.2)
+    if not args.inception.exists():
+      return results.say(f"{args.inception} is not there: no FID")
+    found = weights.load(args.inception)
+    variables, _ = found.variables, results.add(inception=found.digest, published=found.published)
+  referred = 2 * args.together if args.rehearse else args.referred or len(source)
+  scorer = score.scorer(variables, source.images[:referred], args.together, devices)
+  results.add(reference_images=scorer.reference.count)
+  ways = [float(w) for w in args.guidance.split(",")]
+  found = score.choose(scorer, draw, ways, args.chosen_on, until)
+  best = min(found, key=found.get)
+  results.add(chosen_on=args.chosen_on, fid_of_guidance=found, guidance=best)
+  score.judged(scorer, lambda index: draw(best, index), args.scored, until, lambda fid: results.add(**fid))
+  pictures.save_png(args.workdir / "grid_chosen.png", pictures.grid(draw(best, np.arange(100))))
+  results.add(scored_seconds=time.monotonic() - START)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,131 @@
+"""The accelerator's command: packing is exact, parts end in time, and what is left out is said."""
+
+import json
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks.accelerator import __main__ as accelerator
+from benchmarks.accelerator import lossless, pack, speed, unpack
+
+RNG = np.random.default_rng(0)
+
+
+def smooth(count, size=8):
+  """Images of waves, with a little noise."""
+  y, x = np.mgrid[:size, :size] / size
+  phase = RNG.uniform(0, 6, (count, 1, 1, 3))
+  waves = 127 + 90 * np.sin(phase + 2 * x[..., None] + 3 * y[..., None])
+  return np.clip(waves + RNG.normal(0, 2, waves.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+  "images",
+  [
+    smooth(200),
+    RNG.integers(0, 256, (60, 6, 4, 3), np.uint8),
+    RNG.choice(np.array([0, 255], np.uint8), (60, 6, 4, 3)),
+    np.zeros((40, 5, 5, 3), np.uint8),
+  ],
+  ids=["smooth", "noise", "black and white", "black"],
+)
+def test_images_come_back_byte_for_byte_those_not_fitted_too(images):
+  weights = lossless.fit(images[:30])
+  cuts = lossless.levels(images[:30], weights)
+  streams = lossless.pack(images, weights, cuts)
+  found = lossless.unpack(streams, len(images), images.shape[1:3], weights, cuts)
+  np.testing.assert_array_equal(found, images)
+
+
+def test_smooth_images_take_one_bit_more_than_their_noise():
+  images = smooth(2000)
+  weights = lossless.fit(images)
+  streams = lossless.pack(images, weights, lossless.levels(images[:200], weights))
+  bits = 8 * sum(map(len, streams)) / images.size
+  noise = 0.5 * np.log2(2 * np.pi * np.e * 2**2)  # of a normal with standard deviation 2, in steps of 1
+  assert noise - 0.1 < bits < noise + 1  # the neighbours that predict are noisy too
+
+
+def test_a_packed_set_of_many_chunks_is_checked():
+  images, labels = smooth(50), np.arange(50) % 10
+  packed = pack.images(images, labels)
+  found = unpack.images(packed)
+  np.testing.assert_array_equal(found["images"], images)
+  np.testing.assert_array_equal(found["labels"], labels)
+  with pytest.raises(ValueError, match="SHA-256"):
+    unpack.images(packed | {"sha256": np.array("0" * 64)})
+
+
+def test_tensors_come_back_bit_for_bit():
+  special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -3.4e38, 1.5], np.float32)
+  tensors = {
+    "b": RNG.normal(size=(3, 4, 2, 2)).astype(np.float32),
+    "a": special,
+    "c": np.float32(2.5).reshape(()),
+  }
+  found = unpack.tensors(pack.tensors(tensors))
+  assert found.keys() == tensors.keys()
+  for name, tensor in tensors.items():
+    assert found[name].shape == tensor.shape and found[name].tobytes() == tensor.tobytes()
+
+
+def test_pieces_are_joined_once_all_are_there(tmp_path):
+  with (tmp_path / "inception.packed").open("wb") as file:
+    np.savez(file, **pack.tensors({"a": RNG.normal(size=999).astype(np.float32)}))
+  pieces = tmp_path / "pieces"
+  pack.cut(
+    tmp_path / "inception.packed", {tmp_path / "first": 700, tmp_path / "second": 700, tmp_path / "third": 0}
+  )
+  assert unpack.joined(pieces, "inception") is None
+  pieces.mkdir()
+  for number, folder in enumerate(("first", "second", "third")):
+    assert unpack.joined(pieces, "inception") is None
+    name = f"inception.packed.{number}"
+    (pieces / name).write_bytes((tmp_path / folder / name).read_bytes())
+  assert unpack.tensors(unpack.joined(pieces, "inception"))["a"].shape == (999,)
+
+
+def test_a_part_that_hangs_or_fails_takes_nothing_from_the_others(tmp_path, monkeypatch, capsys):
+  scripts = {
+    "card": "import time; print('here', flush=True); time.sleep(60)",
+    "correct": "raise SystemExit('wrong')",
+    "speed": "print('fine')",
+  }
+  monkeypatch.setattr(accelerator, "PARTS", {"card": 1, "correct": 20, "speed": 20})
+  monkeypatch.setattr(accelerator, "command", lambda name, *rest: [sys.executable, "-c", scripts[name]])
+  began = time.monotonic()
+  status = accelerator.main(["--seconds=30", f"--out={tmp_path}", "--parts=card,correct+speed"])
+  assert status == 1 and time.monotonic() - began < 20
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert {name: part["status"] for name, part in summary.items()} == {
+    "card": "cut short",
+    "correct": 1,
+    "speed": 0,
+  }
+  assert (tmp_path / "card.log").read_text() == "here\n" and "wrong" in capsys.readouterr().out
+  assert accelerator.main(["--seconds=0", f"--out={tmp_path}", "--parts=speed"]) == 1
+  with pytest.raises(SystemExit):
+    accelerator.main([f"--out={tmp_path}", "--parts=cards"])
+
+
+def fake_peer(name, answers):
+  """A peer that has these answers ready."""
+  left = list(answers)
+  return types.SimpleNamespace(
+    name=name, pause=lambda still: None, ask=lambda **asked: None, answer=lambda limit: left.pop(0)
+  )
+
+
+def test_peers_are_timed_in_turn_and_one_that_fails_is_left_out():
+  good = fake_peer("good", [{"seconds": 3.0}] * 3)
+  bad = fake_peer("bad", [{"seconds": 1.0}, {"error": "out of memory"}])
+  times = speed.in_turn(lambda: None, [good, bad], {"do": "train", "batch": 1, "count": 1}, 3, 1.0)
+  assert times["good"] == [3.0] * 3 and times["bad"] == "out of memory" and len(times["ours"]) == 3
+  times["ours"] = [2.0, 1.0, 1.5]
+  row = speed.row(times, images=300, flop=6e12, ceiling=8e12, peak=None)
+  assert row["images_per_s"] == 200 and row["flop_per_image"] == 2e10 and row["mfu_of_measured"] == 0.5
+  assert row["faster than good"] == 2.0 and row["images_per_s good"] == 100
+  assert "faster than bad" not in row and row["mfu_of_989"] is None
