@@ -10,6 +10,7 @@ A maker of GUIDES returns a Guide; what it may look at besides the denoiser is t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Guide:
     needs_null: whether every condition must have a null that was trained.
     needs_bounds: whether it speaks of a range of the data.
     likelihood: whether it belongs to the model whose likelihood is measured.
+    request: (numbers [n] of the samples, the training data or None) -> fields that samples ask for because of it.
   """
 
   apply: Callable[[Denoiser, Scene], Denoiser]
@@ -65,6 +67,7 @@ class Guide:
   needs_null: bool = False
   needs_bounds: bool = False
   likelihood: bool = False
+  request: Callable[..., dict] = lambda index, source: {}
 
 
 def clipped(denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
@@ -217,13 +220,16 @@ def autoguidance(run: Run("denoise") = "", w: float = 1.0) -> Guide:
 
 
 def classifier(run: Run("log_prob") = "", w: float = 1.0) -> Guide:
-  """Guidance by a classifier of noisy data, a run of the task "classifier"; see `classifier_guided`."""
+  """Guidance by a classifier of noisy data, a run of the task "classifier"; see `classifier_guided`.
+
+  The samples ask for classes as the classifier's own request says, so that the model itself may know of none.
+  """
 
   def apply(denoiser, scene):
     log_prob = run.can["log_prob"](scene.frozen[run.place], scene.data)
     return classifier_guided(denoiser, scene.schedule, lambda x, t: log_prob(x, t, scene.schedule), w)
 
-  return Guide(apply)
+  return Guide(apply, request=functools.partial(run.can["request"], run.params))
 
 
 GUIDES: dict[str, Callable[..., Guide]] = checked(

@@ -37,6 +37,7 @@ def classifier(
   dtype: str,
   fields: Mapping[str, Field],
   field: str = "label",
+  request: int | None = None,
 ) -> Task:
   """The task, of makers of its parts, and of the fields of the data.
 
@@ -49,11 +50,12 @@ def classifier(
     dtype: of its computation.
     fields: of the data.
     field: the one that holds the class.
+    request: the class that guided samples ask for; by default all in turn.
 
   Raises:
     ConfigError: parts that do not go together, or data without classes.
   """
-  space, change, classes = space(fields=fields), augmentation(), label(fields=fields, field=field).classes
+  space, change, asked = space(fields=fields), augmentation(), label(fields=fields, field=field, request=request)
   if change.labels:
     raise Unsuitable("augment", "which tells the network what was done; choose 'flip' or 'none'")
   schedule = schedules.shifted(schedule(), shift)
@@ -64,7 +66,7 @@ def classifier(
   if times.divides:
     raise Unsuitable("times", "which changes with the losses, and these are not divided by its density")
   prediction = Prediction(None, given(input_scale, sigma_data=space.std), time_input)
-  network = encoder(outputs=classes, dtype=dtype)
+  network = encoder(outputs=asked.classes, dtype=dtype)
 
   def logits(params, xt, t, dropout_keys=None):
     return network.apply({"params": params["model"]}, *prediction.inputs(schedule, xt, t), {}, dropout_keys)
@@ -107,5 +109,5 @@ def classifier(
     held_out=held_out,
     fields=(*space.fields, field),
     cases=functools.partial(bands, schedule),
-    can={"log_prob": log_prob},
+    can={"log_prob": log_prob, "request": lambda params, index, source: asked.request(index, source)},
   )

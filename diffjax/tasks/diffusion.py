@@ -19,7 +19,7 @@ from diffjax import keys, objectives, predictions, schedules
 from diffjax import times as when
 from diffjax.conditions import Condition, Conditions
 from diffjax.data.augment import Augmentation
-from diffjax.data.source import Field
+from diffjax.data.source import Field, Source
 from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_denoiser, rescheduled
 from diffjax.guidance import Guide, Scene, folded
 from diffjax.objectives import Objective
@@ -163,13 +163,21 @@ def diffusion(
     held_out=held_out,
     fields=tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields)))),
     cases=functools.partial(bands, schedule),
-    request=functools.partial(told.requests, tells),
+    request=functools.partial(requests, made),
     draw=drawing(made, sampler, grid(schedule, sampling_steps), final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, made)},
     start=lambda: times.start(schedule),
     record=lambda memory, seen: times.record(memory, *seen),
   )
+
+
+def requests(made: Diffusion, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
+  """What samples ask for, by field: for their guides, and for their conditions."""
+  found = {}
+  for guide in made.guides:
+    found |= guide.request(index, source)
+  return found | told.requests(made.conditions, index, source)
 
 
 def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:

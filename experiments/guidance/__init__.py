@@ -2,14 +2,14 @@
 
     python -m experiments.launch guidance --on=local && python -m experiments.collect guidance
 
-One model is trained; the runs sample from it.
+One model is trained; the runs sample from it. experiments/classifier_guidance is its pair.
 """
 
 from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/digits.py",
-  {"sample.guidance": (0.0, 0.1, 0.3, 1.0, 3.0)},
+  {"sample.classifier_free.w": (0.0, 0.1, 0.3, 1.0, 3.0)},
   shared={"eval.count": 720},
   trained={},
 )
