@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from benchmarks import ours
 from diffjax import experiment
-from diffjax.jobs.train_step import losses
 from diffjax.keys import Draws
 
 
@@ -124,21 +124,23 @@ def count(function: Callable, *operands) -> int:
 
 def training_step(config, size: int) -> int:
   """Of forward and backward of a batch of config.train, for images of this size and three channels."""
-  made = experiment.create(config, (size, size, 3), 0)
-  count_of = config.train.batch_size
+  task, many = experiment.create(config, ours.fields(size)).task, config.train.batch_size
 
   def loss(params, batch, key):
-    times = made.memory.times(made.start_memory())
-    return losses(made, params, times, batch, Draws(key, batch["index"], count_of)).mean()
+    return task.loss(params, {}, batch, Draws(key, batch["index"], many), task.start()).each.mean()
 
-  batch = {"image": np.zeros((count_of, size, size, 3), np.uint8), "index": np.arange(count_of)}
+  batch = {"image": np.zeros((many, size, size, 3), np.uint8), "index": np.arange(many)}
   key = jax.random.key(0)
-  return count(jax.grad(loss), jax.eval_shape(made.init, key), batch, key)
+  return count(jax.grad(loss), jax.eval_shape(task.init, key), batch, key)
 
 
 def sampling_step(config, size: int, batch: int) -> int:
   """Of one call of the network on a batch of such images."""
-  made = experiment.create(config, (size, size, 3), 0)
-  params = jax.eval_shape(made.init, jax.random.key(0))
+  task = experiment.create(config, ours.fields(size)).task
+  (schedule,) = experiment.makers(config, "schedule", "name").values()
   images = np.zeros((batch, size, size, 3), np.float32)
-  return count(lambda params, x: made.denoiser(params, None)(x, 0.5).x0, params, images)
+
+  def denoised(params, x):
+    return task.can["denoise"](params, {})(x, 0.5, schedule()).x0
+
+  return count(denoised, jax.eval_shape(task.init, jax.random.key(0)), images)

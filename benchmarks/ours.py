@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from benchmarks.same_weights import converted
 from configs import cifar10_ddpm
 from diffjax import experiment, keys
+from diffjax.data.source import Field
 from diffjax.jobs.sampling import Sampling
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import parallel, state
@@ -30,21 +31,29 @@ def images(count: int, size: int, channels: int = 3, seed: int = 0) -> np.ndarra
   return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), np.uint8)
 
 
+def fields(size: int, channels: int = 3) -> dict[str, Field]:
+  """The fields of data of such images."""
+  return {"image": Field((size, size, channels), "uint8")}
+
+
 def new_state(made: experiment.Experiment) -> state.TrainState:
   """The state before the first step."""
   key = keys.seed(0)
-  return state.create(made.init(key), made.optimizer, made.config.train.ema, key)
+  return state.create(made.task.init(key), made.optimizer, made.averages, key, made.task.start())
 
 
 def training(
   config: ConfigDict, pixels: np.ndarray, steps: int = 1
 ) -> tuple[Callable, state.TrainState, Callable[[], Mapping]]:
-  """The chunk of `steps` steps as main.py compiles it, a state, and what places the same uint8 images [B, H, W, C]."""
+  """The chunk of `steps` steps as main.py compiles it, a state, and what places the same uint8 images [B, H, W, C].
+
+  The first is called as take(state, {}, placed()): no other run's parameters are used.
+  """
   devices = parallel.create(config.parallel.mode)
-  made = experiment.create(config, pixels.shape[1:], 0)
+  made = experiment.create(config, fields(*pixels.shape[2:]))
   take = devices.train(make_chunk(make_step(made)))
   index = np.arange(len(pixels), dtype=np.int32)
-  batch = {"image": pixels, "label": np.zeros_like(index), "index": index}
+  batch = {"image": pixels, "index": index}
   batch = jax.tree.map(lambda x: np.broadcast_to(x, (steps, *x.shape)), batch)
   return take, devices.init(lambda: new_state(made)), lambda: devices.place(batch, len(pixels))
 
@@ -55,7 +64,7 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
 
   def step():
     nonlocal now
-    now, metrics = take(now, placed())
+    now, metrics = take(now, {}, placed())
     return float(metrics["loss"][-1])
 
   return step
@@ -74,11 +83,12 @@ def sampling(
     weights: a diffusers network's (same_weights.py); random ones otherwise.
   """
   devices = parallel.create(config.parallel.mode)
-  made, net = experiment.create(config, (size, size, 3), 0), config.model.unet
-  made = dataclasses.replace(made, grid=made.grid[:walked])
-  params = devices.init(lambda: made.init(keys.seed(0)))
+  made, net = experiment.create(config, fields(size)), config.model.unet
+  drawing = dataclasses.replace(made.task.draw, stops=walked - 1)
+  made = dataclasses.replace(made, task=dataclasses.replace(made.task, draw=drawing))
+  params = devices.init(lambda: made.task.init(keys.seed(0)))
   if weights is not None:
     model = converted(weights, params["model"], len(net.multipliers), net.blocks)
     params = devices.init(lambda: {**params, "model": model})
-  sampling, index = Sampling(made, devices, batch), np.arange(batch)
-  return lambda: sampling.draw(params, keys.seed(1), index, np.zeros(batch, np.int32))
+  sampling, asked = Sampling(made, devices, batch), {"index": np.arange(batch, dtype=np.int32)}
+  return lambda: sampling.draw(params, keys.seed(1), asked)["image"]

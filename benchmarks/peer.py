@@ -82,7 +82,7 @@ def training_step(
   alphas = DDPMScheduler(num_train_timesteps=config.schedule.linear.steps).alphas_cumprod.to(PLACE)
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(PLACE)
   apply = _compiled(net, compiled)
-  rate = names.ema[0]
+  rate = names.constant.rates[0]
 
   def step():
     x0 = pixels.to(memory_format=torch.channels_last).float() / 127.5 - 1

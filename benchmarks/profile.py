@@ -112,15 +112,15 @@ def main() -> None:
     ours.images(batch, given.size),
   )
   take, state, placed = ours.training(config, pixels)
-  compiled = take.lower(state, placed()).compile()
-  state, _ = compiled(state, placed())
+  compiled = take.lower(state, {}, placed()).compile()
+  state, _ = compiled(state, {}, placed())
   with tempfile.TemporaryDirectory() as empty:
     folder = Path(given.keep or empty)
     jax.block_until_ready(state)
     start = time.perf_counter()
     with jax.profiler.trace(str(folder)):
       for _ in range(given.steps):
-        state, _ = compiled(state, placed())
+        state, _ = compiled(state, {}, placed())
       jax.block_until_ready(state)
       took = (time.perf_counter() - start) / given.steps
     seconds = traced(folder)

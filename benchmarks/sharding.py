@@ -41,13 +41,13 @@ class Step:
     import jax
     import numpy as np
 
-    from benchmarks.ours import images, new_state
+    from benchmarks.ours import fields, images, new_state
     from diffjax import experiment
     from diffjax.jobs.train_step import make_chunk, make_step
     from diffjax.machine import parallel
 
     settings, size, count = config.parallel, config.train.batch_size, config.train.steps_per_call or 1
-    made = experiment.create(config, image_shape, 10)
+    made = experiment.create(config, fields(*image_shape[1:]))
     if one:
       mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), (parallel.DATA,))
       self.devices = parallel.Parallel("jit", mesh)
@@ -56,36 +56,35 @@ class Step:
         settings.mode, settings.data, settings.fsdp, settings.model, settings.small
       )
     pixels, index = images(size, image_shape[0], image_shape[2]), np.arange(size, dtype=np.int32)
-    batch = {"image": pixels, "label": index % 10, "index": index}
+    batch = {"image": pixels, "index": index}
     batch = jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), batch)
     self._batch = self.devices.place(batch, size)
     self._made, self._make, self.steps = made, lambda: new_state(made), count
     self._state, self._take = None, self.devices.train(make_chunk(make_step(made)))
     self.program = None
     if settings.mode == "jit":  # a pmapped function hides its program
-      self.program = self._take.lower(self.devices.abstract(self._make), self._batch).compile()
+      self.program = self._take.lower(self.devices.abstract(self._make), {}, self._batch).compile()
       self._take = self.program
 
   def __call__(self) -> float:
     """Takes the next step, or steps."""
     if self._state is None:
       self._state = self.devices.init(self._make)
-    self._state, metrics = self._take(self._state, self._batch)
+    self._state, metrics = self._take(self._state, {}, self._batch)
     return float(metrics["loss"][-1])
 
   def kept(self) -> int:
     """Bytes of one device's arrays with an axis of examples that JAX keeps for the backward pass."""
     import jax
 
-    from diffjax.jobs.train_step import losses
     from diffjax.keys import Draws
 
     made, size = self._made, self._made.config.train.batch_size
 
     def backward(state, batch):
       def loss(params):
-        times = made.memory.times(state.memory)
-        return losses(made, params, times, batch, Draws(state.key, batch["index"], size)).mean()
+        draws = Draws(state.key, batch["index"], size)
+        return made.task.loss(params, {}, batch, draws, state.memory).each.mean()
 
       return jax.vjp(loss, state.params)[1]
 
