@@ -5,6 +5,8 @@ Everything follows the dtype of t. A curve is a frozen dataclass and a pytree; o
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -119,7 +121,7 @@ class Cosine:
     """From whichever end is the nearer."""
     start, complement = self._ends
     speed = np.pi / 2 - start - complement
-    up = jnp.arctan(jnp.exp(-jnp.abs(logsnr) / 2))
+    up = jnp.arctan(jnp.exp(-jnp.where(logsnr > 0, logsnr, -logsnr) / 2))  # abs has the other slope at 0
     return jnp.where(logsnr > 0, (up - start) / speed, 1 - (up - complement) / speed)
 
 
@@ -296,12 +298,50 @@ class Monotone:
 
   def t_of(self, logsnr: Times) -> Times:
     """By bisection to the last digit; not differentiable."""
+    return _bisection(self.logsnr, logsnr)
 
-    def halve(_, bracket):
-      low, high = bracket
-      middle = (low + high) / 2
-      early = self.logsnr(middle) > logsnr
-      return jnp.where(early, middle, low), jnp.where(early, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(logsnr), jnp.ones_like(logsnr)))
-    return (low + high) / 2
+def _bisection(curve: Callable[[Times], Times], logsnr: Times) -> Times:
+  """The t in [0, 1] where a strictly decreasing function has this value, to the last digit of either float type."""
+
+  def halve(_, bracket):
+    low, high = bracket
+    middle = (low + high) / 2
+    early = curve(middle) > logsnr
+    return jnp.where(early, middle, low), jnp.where(early, high, middle)
+
+  low, high = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(logsnr), jnp.ones_like(logsnr)))
+  return (low + high) / 2
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _inverse(curve: Callable[[Times], Times], logsnr: Times) -> Times:
+  return _bisection(curve, logsnr)
+
+
+@_inverse.defjvp
+def _inverse_jvp(curve, primals, tangents):
+  """dt / dL = 1 / L'(t)."""
+  t = _inverse(curve, *primals)
+  slope = jax.jvp(curve, (t,), (jnp.ones_like(t),))[1]
+  return t, tangents[0] / slope
+
+
+@pytree("logsnr")
+@dataclasses.dataclass(frozen=True)
+class Bisected:
+  """A curve of which the log-SNR alone is known: what a schedule of a new shape needs,
+
+      Schedule(Bisected(lambda t: 10 * jnp.cos(jnp.pi * t)))
+
+  Attributes:
+    logsnr: t -> log-SNR, a pure function of arrays of any shape, elementwise, strictly decreasing on [0, 1] and
+      differentiable. It is part of what is compiled, not a leaf: the same function each time compiles once, and one
+      with parameters that are trained needs a curve of its own, as Monotone is.
+  """
+
+  logsnr: Callable[[Times], Times]
+
+  def t_of(self, logsnr: Times) -> Times:
+    """By bisection to the last digit; 0 or 1 beyond the ends. Differentiable as any inverse function is."""
+    return _inverse(self.logsnr, logsnr)
