@@ -154,12 +154,12 @@ class Prediction:
   """What a network is told of x_t, and what it answers.
 
   Attributes:
-    row: one of ROWS.
+    row: one of ROWS; None where the answer is no mix of x0 and eps, a classifier's.
     input_scale: one of INPUT_SCALES.
     time_input: one of TIME_INPUTS.
   """
 
-  row: Row
+  row: Row | None
   input_scale: Callable
   time_input: Callable
 

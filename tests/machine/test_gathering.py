@@ -12,12 +12,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from diffjax import config as configs
-from diffjax import experiment, keys, state
+from diffjax import experiment, keys
 from diffjax.data import SOURCES
 from diffjax.data.pipeline import chunk_reader
-from diffjax.models import conv
+from diffjax.data.source import Field
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine import state
 from diffjax.machine.parallel import AXES, DATA, FSDP, MODEL, Parallel
-from diffjax.train_step import make_chunk, make_step
+from diffjax.models import conv
 
 B = 16
 MESHES = [shape for shape in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(shape) == 8]
@@ -40,27 +42,28 @@ def made(accumulate=1):
   """A U-Net of one level for classes, and an optimizer whose state is the last gradient."""
   config = configs.base()
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 32, (1,), 1
-  config.model.unet.attention, config.model.unet.dropout, config.model.conditional = (), 0.0, True
-  config.train.batch_size, config.train.accumulate, config.train.ema = B, accumulate, (0.9,)
-  return dataclasses.replace(experiment.create(config, (8, 8, 1), 10), optimizer=optax.trace(decay=0.0))
+  config.model.unet.attention, config.model.unet.dropout, config.condition.names = (), 0.0, ("label",)
+  config.train.batch_size, config.train.accumulate, config.train.constant.rates = B, accumulate, (0.9,)
+  fields = {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)}
+  return dataclasses.replace(experiment.create(config, fields), optimizer=optax.trace(decay=0.0))
 
 
 @pytest.fixture(scope="module")
 def start():
   """The state before the step, moved from where training starts: there zeros hide the gradients of others."""
   here, rng = made(), np.random.default_rng(0)
-  shapes = jax.eval_shape(here.init, keys.seed(7))
+  shapes = jax.eval_shape(here.task.init, keys.seed(7))
   params = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
-  now = state.create(params, here.optimizer, here.config.train.ema, keys.seed(3))
+  now = state.create(params, here.optimizer, here.averages, keys.seed(3))
   return jax.tree.map(lambda x: np.asarray(x) if x.dtype == np.float32 else x, now)
 
 
 def gradients(start, shape, accumulate=1):
   """The gradients of a training step on a mesh, by path."""
   devices = Parallel("jit", mesh(shape), small=512)
-  batch = chunk_reader(SOURCES["digits"]("train"), 0, B, devices.rows(B), 1)(0)
+  batch = chunk_reader(SOURCES["digits"]("train"), (), 0, B, devices.rows(B), 1)(0)
   now = jax.tree.map(lambda x: jax.device_put(jnp.copy(x), devices.of_state(x.shape)), start)
-  after, _ = devices.train(make_chunk(make_step(made(accumulate))))(now, devices.place(batch, B))
+  after, _ = devices.train(make_chunk(make_step(made(accumulate))))(now, {}, devices.place(batch, B))
   leaves = jax.tree_util.tree_leaves_with_path(after.opt_state.trace)
   return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 

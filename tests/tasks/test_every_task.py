@@ -1,0 +1,271 @@
+"""What every task of TASKS must be, whatever it trains: its loss, its parameters, a step, a resumed run."""
+
+import dataclasses
+import functools
+import inspect
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.data.source import Field
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine import state
+from diffjax.machine.checkpoint import Checkpoints
+from diffjax.machine.parallel import Parallel
+from diffjax.models import ENCODERS, MODELS
+from diffjax.models.conditioning import Conditioning, Widths
+from diffjax.tasks import TASKS
+
+B = 8
+FIELDS = {"image": Field((4, 4, 1), "uint8"), "label": Field((), "int32", 3)}
+
+
+class Small(nn.Module):
+  """A network, or encoder, of a few numbers, which uses all that it is given."""
+
+  out_channels: int = 1
+  outputs: int = 0
+  conditions: tuple = ()
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    said = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(time, cond or {})
+    h = jnp.tanh(nn.Dense(8)(x.reshape(len(x), -1)) + said.vector)
+    if keys is not None:
+      h *= jax.vmap(lambda key: jax.random.uniform(key, (8,), minval=0.5))(keys)
+    if self.outputs:
+      return nn.Dense(self.outputs)(h)
+    return nn.Dense(x[0, ..., 0].size * self.out_channels)(h).reshape(*x.shape[:-1], -1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "small", Small)
+    patch.setitem(ENCODERS, "small", Small)
+    yield
+
+
+@functools.cache
+def made(name):
+  """An experiment of the task, with a condition and an augmentation where it takes them."""
+  config = configs.base()
+  config.task.name, config.train.batch_size, config.train.learning_rate = name, B, 1e-2
+  config.model.name = config.model.encoder = "small"
+  config.data.augment = "flip"
+  config.condition.names, config.condition.label.dropout = ("label",), 0.5
+  config.train.averages, config.train.constant.rates = ("constant", "ramp"), (0.9,)
+  config.sample.steps = 3
+  return experiment.create(config, FIELDS)
+
+
+def batches(count, fields):
+  random = np.random.default_rng(0)
+  most = lambda field: field.classes or 256
+  data = {
+    name: random.integers(0, most(FIELDS[name]), (count, B, *FIELDS[name].shape)).astype(FIELDS[name].dtype)
+    for name in fields
+  }
+  return data | {"index": np.tile(np.arange(B, dtype=np.int32), (count, 1))}
+
+
+def moved_params(task):
+  """Parameters away from the start, where zeros hide what depends on what."""
+  random = np.random.default_rng(1)
+  shapes = jax.eval_shape(task.init, keys.seed(0))
+  return jax.tree.map(lambda x: jnp.asarray(0.3 * random.normal(size=x.shape), x.dtype), shapes)
+
+
+def losses(task, params, data, index):
+  draws = keys.Draws(keys.seed(4), jnp.asarray(index), B, jnp.asarray(3))
+  return task.loss(params, {}, data, draws, task.start())
+
+
+def part(data, rows):
+  return {name: jnp.asarray(values)[rows] for name, values in data.items()}
+
+
+def new_state(made):
+  return state.create(
+    made.task.init(keys.seed(7)), made.optimizer, made.averages, keys.seed(3), made.task.start()
+  )
+
+
+def devices(mode="jit", count=1):
+  return Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+
+
+def take(made, parallel, now, data):
+  """A state after the steps of these batches, and the metrics of each."""
+  run, metrics = parallel.train(make_chunk(make_step(made))), []
+  for k in range(len(data["index"])):
+    now, found = run(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], data), B))
+    metrics.append(jax.device_get(found))
+  return now, metrics
+
+
+def raw(tree):
+  data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+  return {
+    jax.tree_util.keystr(path): np.asarray(data(x)) for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_takes_its_parts_and_fields_by_name(name):
+  parameters = inspect.signature(TASKS[name]).parameters
+  required = {p.name for p in parameters.values() if p.default is p.empty}
+  assert required <= configs.PARTS | {"fields"}
+  task = made(name).task
+  assert task.fields and set(task.fields) <= set(FIELDS)
+  assert set(task.rates) <= set(jax.eval_shape(task.init, keys.seed(0)))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_loss_is_one_finite_number_an_example(name):
+  task = made(name).task
+  (data,) = [part(batches(1, task.fields), 0)]
+  found = losses(task, moved_params(task), data, np.arange(B))
+  assert found.each.shape == (B,) and found.each.dtype == jnp.float32
+  assert np.isfinite(found.each).all() and len(np.unique(found.each)) == B
+  assert all(
+    x.shape == (B,) and np.isfinite(x).all() for x in jax.tree.leaves((found.seen, dict(found.logs)))
+  )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_examples_loss_does_not_depend_on_the_others(name):
+  task = made(name).task
+  params, data = moved_params(task), part(batches(1, task.fields), 0)
+  whole = losses(task, params, data, np.arange(B))
+  rows = np.asarray([5, 2])  # alone and in another order
+  few = losses(task, params, part(data, rows), rows)
+  np.testing.assert_allclose(few.each, whole.each[rows], rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[rows], rtol=1e-5), few.logs, whole.logs)
+  other = data | {
+    field: data[field].at[0].set((data[field][0] + 1) % (FIELDS[field].classes or 256))
+    for field in task.fields
+  }
+  changed = losses(task, params, other, np.arange(B))
+  np.testing.assert_allclose(changed.each[1:], whole.each[1:], rtol=1e-6)
+  assert abs(changed.each[0] - whole.each[0]) > 1e-6
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_held_out_numbers_are_the_same_at_every_call_and_of_each_example(name):
+  task = made(name).task
+  params, data = moved_params(task), part(batches(1, task.fields), 0)
+  cases = task.cases(B)
+  assert cases
+  for case, setting in jax.tree.map(jnp.asarray, dict(cases)).items():
+    found, again = (task.held_out(params, {}, data, setting) for _ in range(2))
+    assert found and all(x.shape == (B,) and np.isfinite(x).all() for x in found.values()), case
+    jax.tree.map(np.testing.assert_array_equal, found, again)
+    few = task.held_out(params, {}, part(data, slice(2, 5)), jax.tree.map(lambda x: x[2:5], setting))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2:5], rtol=1e-5, atol=1e-6), few, found)
+
+
+@pytest.fixture(scope="module")
+def straight():
+  """Task -> the state after two steps on one device, with the metrics."""
+
+  @functools.cache
+  def of(name):
+    here = made(name)
+    return take(here, devices(), devices().init(lambda: new_state(here)), batches(2, here.task.fields))
+
+  return of
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_step_moves_every_player_and_every_average_and_logs_what_the_task_names(name, straight):
+  here = made(name)
+  after, metrics = straight(name)
+  before = new_state(here)
+  assert after.step == 2
+  for tree, start in ((after.params, before.params), *((after.ema[n], before.params) for n in here.averages)):
+    for player in start:
+      pairs = zip(jax.tree.leaves(tree[player]), jax.tree.leaves(start[player]), strict=True)
+      assert any(not np.array_equal(a, b) for a, b in pairs), player
+  logs = losses(here.task, before.params, part(batches(1, here.task.fields), 0), np.arange(B)).logs
+  for found in metrics:
+    assert set(found) == {"loss", "grad_norm", "update_norm", "learning_rate", *logs}
+    assert all(value.shape == (1,) and np.isfinite(value).all() for value in found.values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("mode, count", [("jit", 8), ("pmap", 8)])
+def test_devices_change_nothing(name, mode, count, straight):
+  here, parallel = made(name), devices(mode, count)
+  after, metrics = take(here, parallel, parallel.init(lambda: new_state(here)), batches(2, here.task.fields))
+  expected, told = straight(name)
+  for one, other in zip(metrics, told, strict=True):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other)
+  for path, value in raw(jax.device_get(after)).items():
+    np.testing.assert_allclose(value, raw(expected)[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_run_that_is_saved_and_restored_goes_on_bit_for_bit(name, straight, tmp_path):
+  here, parallel = made(name), devices()
+  data = batches(2, here.task.fields)
+  first = jax.tree.map(lambda x: x[:1], data)
+  now, _ = take(here, parallel, parallel.init(lambda: new_state(here)), first)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(now, {})
+  with Checkpoints(tmp_path) as checkpoints:
+    found = checkpoints.restore(parallel.abstract(lambda: new_state(here)), 1)
+  after, _ = take(here, parallel, found, jax.tree.map(lambda x: x[1:], data))
+  expected = raw(straight(name)[0])
+  assert raw(after).keys() == expected.keys() and len(expected) > 10
+  for path, value in raw(after).items():
+    assert value.tobytes() == expected[path].tobytes(), path
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_makes_samples_makes_those_of_its_keys(name):
+  task = made(name).task
+  if task.draw is None:
+    assert not task.likelihoods
+    return
+  index = np.arange(3)
+  asked = {"index": index.astype(np.int32)} | task.request(index, None)
+  asked = {field: jnp.asarray(values) for field, values in asked.items()}
+  params, drawing = moved_params(task), task.draw
+
+  def samples(rows):
+    data, own = part(asked, rows), keys.of_examples(keys.seed(2), asked["index"][rows])
+    carry = drawing.begin(params, {}, drawing.plan, data, own)
+    _, _, found = drawing.advance(params, {}, drawing.plan, data, own, carry, 0, drawing.stops)
+    return drawing.show({}, found)
+
+  whole, few = samples(np.arange(3)), samples(np.asarray([2]))
+  assert set(whole) <= set(FIELDS)
+  for field, values in whole.items():
+    assert values.shape == (3, *FIELDS[field].shape) and str(values.dtype) == FIELDS[field].dtype
+    np.testing.assert_allclose(
+      np.asarray(few[field])[0].astype(int), np.asarray(values)[2].astype(int), atol=1
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_factors_on_the_learning_rate_hold_for_their_player(name):
+  here = made(name)
+  player, *_ = jax.eval_shape(here.task.init, keys.seed(0))
+  slow = dataclasses.replace(here, task=dataclasses.replace(here.task, rates={player: 0.25}))
+  data = part(batches(1, here.task.fields), 0)
+  step = lambda made: make_step(made)(new_state(here), {}, data, lambda tree: tree)[0].params[player]
+  start = new_state(here).params[player]
+  move = lambda after: jax.tree.map(lambda a, b: a - b, after, start)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, 0.25 * b, rtol=1e-3, atol=1e-7),
+    move(step(slow)),
+    move(step(here)),
+  )
