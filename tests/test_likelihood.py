@@ -1,14 +1,17 @@
 """Bits per dimension on data with known densities: recursions in float64, exact flows, discrete entropies."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffjax import keys, likelihood
-from diffjax.denoisers import Estimate, clipped, gaussian_denoiser, mixture_denoiser
+from diffjax.denoisers import Estimate, gaussian_denoiser, mixture_denoiser
 from diffjax.gaussian import expand
-from diffjax.likelihood import continuous_vlb, discrete_vlb, mean_and_error, ode_likelihood
+from diffjax.guidance import clipped
+from diffjax.likelihood import LIKELIHOODS, continuous_vlb, discrete_vlb, mean_and_error, ode_likelihood
 from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError
 
@@ -113,15 +116,19 @@ def test_continuous_vlb_of_a_wrong_model_is_larger_by_the_divergence():
 ANALYTIC = [("linear", "vp"), ("continuous_linear", "fm"), ("cosine", "ve")]
 
 
-@pytest.mark.parametrize("name, scale", ANALYTIC)
-def test_ode_is_the_analytic_density(x64, name, scale):
-  """The flow of N(MEAN, VAR) keeps the standardised x, and maps it to the prior at t = 1."""
-  schedule = SCHEDULES[name](scale=scale)
-  x0 = gaussian_data(3, 5)
+def flow_logpdf(schedule, x0, mean):
+  """log p elementwise: the flow of N(mean, VAR) keeps the standardised x, and maps it to the prior at t = 1."""
   (alpha, sigma), (alpha_1, sigma_1) = (schedule.alpha_sigma(jnp.asarray(t)) for t in (schedule.t_min, 1.0))
   ratio = jnp.sqrt((alpha_1**2 * VAR + sigma_1**2) / (alpha**2 * VAR + sigma**2))
-  x1 = alpha_1 * MEAN + ratio * alpha * (x0 - MEAN)
-  log_p = jax.scipy.stats.norm.logpdf(x1, 0, schedule.prior_std()) + jnp.log(ratio * alpha)
+  x1 = alpha_1 * mean + ratio * alpha * (x0 - mean)
+  return jax.scipy.stats.norm.logpdf(x1, 0, schedule.prior_std()) + jnp.log(ratio * alpha)
+
+
+@pytest.mark.parametrize("name, scale", ANALYTIC)
+def test_ode_is_the_analytic_density(x64, name, scale):
+  schedule = SCHEDULES[name](scale=scale)
+  x0 = gaussian_data(3, 5)
+  log_p = flow_logpdf(schedule, x0, MEAN)
   run = jax.jit(lambda x, k: ode_likelihood(gaussian_denoiser(schedule, MEAN, VAR), schedule, x, k))
   got = run(x0, example_keys(3))
   np.testing.assert_allclose(got.total, -log_p.mean(axis=1) / np.log(2), atol=2e-4)
@@ -292,6 +299,49 @@ def test_an_example_is_alone_in_its_batch(name):
   assert not np.allclose(run(images, example_keys(5, seed=1)), whole, rtol=1e-4)
 
 
+SOLVED = {"ode": {"rtol": 1e-7, "atol": 1e-7, "trace": "exact"}, "continuous_vlb": {"times": 16}}
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["unconditional", "conditional"])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_every_likelihood_of_an_example_is_its_own(x64, name, bound):
+  """At a batch size of 1 as of 4, whatever stands beside it, also where the denoiser holds the batch's conditions."""
+  schedule = SCHEDULES["linear"](steps=20, beta_end=0.5)
+  measure, x0 = functools.partial(LIKELIHOODS[name], **SOLVED.get(name, {})), gaussian_data(4, 3)
+  cond, sample_keys = jnp.asarray([MEAN, -1.0, 0.0, 2.0]) if bound else jnp.full(4, MEAN), example_keys(4)
+
+  @jax.jit
+  def run(x0, cond, sample_keys):
+    denoiser = gaussian_denoiser(schedule, cond[:, None] if bound else MEAN, VAR)
+    return measure(denoiser, schedule, x0, sample_keys)
+
+  whole = run(x0, cond, sample_keys)
+  assert whole.total.shape == (4,) and np.all(np.isfinite(whole.total))
+  for i in (0, 3):
+    one = run(x0[i : i + 1], cond[i : i + 1], sample_keys[i : i + 1])
+    np.testing.assert_allclose(one.total, whole.total[i : i + 1], rtol=1e-9)
+    np.testing.assert_array_equal(one.nfe, whole.nfe if np.ndim(whole.nfe) == 0 else whole.nfe[i : i + 1])
+  order = jnp.asarray([3, 1, 1, 0])
+  again = run(x0[order], cond[order], sample_keys[order])
+  np.testing.assert_allclose(again.total, whole.total[order], rtol=1e-9)
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_ode_under_conditions_is_the_density_of_each_condition(x64, trace):
+  """Of N(cond, VAR), by its exact denoiser; independent dimensions, of which signs find the trace exactly."""
+  schedule, cond = SCHEDULES["continuous_cosine"](), jnp.asarray([MEAN, -1.0, 0.0, 2.0])
+  x0 = gaussian_data(4, 3) - MEAN + cond[:, None]
+
+  @jax.jit
+  def run(x0, cond):
+    denoiser = gaussian_denoiser(schedule, cond[:, None], VAR)
+    return ode_likelihood(denoiser, schedule, x0, example_keys(4), trace=trace, rtol=1e-8, atol=1e-8)
+
+  truth = -flow_logpdf(schedule, x0, cond[:, None]).mean(axis=1) / np.log(2)
+  np.testing.assert_allclose(run(x0, cond).total, truth, atol=1e-6)
+  assert np.abs(run(x0, cond[::-1]).total - truth).min() > 0.1
+
+
 def test_function_evaluations_are_those_made():
   schedule = SCHEDULES["continuous_cosine"](logsnr_min=-8.0, logsnr_max=8.0)
   exact, calls = gaussian_denoiser(schedule, MEAN, VAR), []
@@ -327,12 +377,18 @@ def test_mean_and_error():
 @pytest.mark.parametrize(
   "call, message",
   [
-    (lambda d, s, x, k: discrete_vlb(d, s, x, k), "names 'discrete_vlb'.* but the schedule is continuous"),
-    (lambda d, s, x, k: discrete_vlb(d, SCHEDULES["linear"](), x, k, "learned"), "variance is 'learned'"),
-    (lambda d, s, x, k: continuous_vlb(d, s, x, k, times=0), "times is 0"),
-    (lambda d, s, x, k: ode_likelihood(d, s, x, k, "flow"), "dequantise is 'flow'; .* uniform, variational"),
-    (lambda d, s, x, k: ode_likelihood(d, s, x, k, trace="full"), "trace is 'full'"),
-    (lambda d, s, x, k: ode_likelihood(d, s, x, k, probes=0), "probes is 0"),
+    (
+      lambda *given: LIKELIHOODS["discrete_vlb"](*given),
+      "^discrete_vlb is the bound .* but the schedule is continuous",
+    ),
+    (
+      lambda d, s, x, k: LIKELIHOODS["discrete_vlb"](d, SCHEDULES["linear"](), x, k, "learned"),
+      "^variance is 'learned'",
+    ),
+    (lambda *given: LIKELIHOODS["continuous_vlb"](*given, times=0), "^times is 0"),
+    (lambda *given: LIKELIHOODS["ode"](*given, "flow"), "^dequantise is 'flow'; .* uniform, variational"),
+    (lambda *given: LIKELIHOODS["ode"](*given, trace="full"), "^trace is 'full'"),
+    (lambda *given: LIKELIHOODS["ode"](*given, probes=0), "^probes is 0"),
   ],
 )
 def test_bad_requests_raise(call, message):
