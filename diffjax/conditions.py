@@ -10,7 +10,7 @@ All conditions of an example are dropped by one draw, each at its own rate (Ho &
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from diffjax import keys
 from diffjax.data.source import Field, Source
 from diffjax.keys import Draws
 from diffjax.models.conditioning import Embed, OnTime, Projected, Table
-from diffjax.ranges import Share, Whole, checked
+from diffjax.ranges import FREE, Share, Whole, checked
 from diffjax.spaces import field_of
 from diffjax.types import ConfigError, Data
 
@@ -55,7 +55,10 @@ Conditions = Mapping[str, Condition]
 
 
 def label(
-  fields: Mapping[str, Field], field: str = "label", dropout: Share = 0.0, request: int | None = None
+  fields: Mapping[str, Field],
+  field: str = "label",
+  dropout: Share = 0.0,
+  request: Annotated[int | None, FREE] = None,
 ) -> Condition:
   """A class.
 
@@ -134,7 +137,12 @@ def augment(labels: int) -> Condition:
   )
 
 
-CONDITIONS: dict[str, Callable[..., Condition]] = checked({"label": label, "vector": vector})
+CONDITIONS: dict[str, Callable[..., Condition]] = checked(
+  {
+    "label": label,
+    "vector": vector,
+  }
+)
 
 
 def values(conditions: Conditions, data: Data, draws: Draws | None = None) -> dict[str, Any]:

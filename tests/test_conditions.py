@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import conditions, keys
+from diffjax import conditions, config, keys
 from diffjax.conditions import CONDITIONS, augment, nulls, replaced, requests, values
 from diffjax.data.source import ArraySource, Field
 from diffjax.keys import Draws
@@ -248,3 +248,8 @@ def test_embeddings_are_asked_for_from_the_data():
 def test_what_cannot_be_is_refused_by_name(name, options, words):
   with pytest.raises(ConfigError, match=words):
     CONDITIONS[name](FIELDS, **options)
+
+
+def test_samples_may_ask_for_another_class_than_the_run_was_begun_with():
+  may_change = config.free(config.base())
+  assert may_change("condition.label.request") and not may_change("condition.label.dropout")

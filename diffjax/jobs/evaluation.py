@@ -82,9 +82,12 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
   if sampling:
     images = _score(run, metrics, sampling, params, place, said, reporter)
     said["seconds"] = round(time.monotonic() - begun, 1)
+    how = said["sample"]  # which names what the task takes
+    sampler = f"{how['sampler']}, " if "sampler" in how else ""
+    guides = f", guides {', '.join(how['guides']) or 'none'}" if "guides" in how else ""
     head = (
-      f"{head}, {said['samples']} samples x {len(seeds)} seeds, {said['sample']['sampler']}, "
-      f"{said['evaluations'] or 'adaptive'} evaluations, guides {', '.join(said['sample']['guides']) or 'none'}"
+      f"{head}, {said['samples']} samples x {len(seeds)} seeds, {sampler}"
+      f"{said['evaluations'] or 'adaptive'} evaluations{guides}"
     )
     if run.writes:
       report.save(place, said, images)

@@ -7,4 +7,9 @@ from diffjax.tasks.classifier import classifier
 from diffjax.tasks.diffusion import diffusion
 from diffjax.tasks.task import Task
 
-TASKS: dict[str, Callable[..., Task]] = checked({"diffusion": diffusion, "classifier": classifier})
+TASKS: dict[str, Callable[..., Task]] = checked(
+  {
+    "diffusion": diffusion,
+    "classifier": classifier,
+  }
+)
