@@ -1,5 +1,6 @@
 """Which numbers or names an option may be: the ranges by their definition, and every entry of every dict by them."""
 
+import inspect
 import math
 from typing import Annotated
 
@@ -8,8 +9,12 @@ import pytest
 from diffjax import config as configs
 from diffjax import experiment, ranges
 from diffjax.config import CHOICES
+from diffjax.data.source import Field
 from diffjax.machine.optimization import OPTIMIZERS
+from diffjax.predictions import INPUT_SCALES, ROWS
+from diffjax.times import TIMES
 from diffjax.types import ConfigError
+from diffjax.weights import WEIGHTS
 
 CASES = [
   (ranges.FINITE, (-1e9, 0.0, 3.5), (math.inf, -math.inf)),
@@ -27,10 +32,10 @@ CASES = [
 @pytest.mark.parametrize("allowed, good, bad", CASES, ids=[case[0].text for case in CASES])
 def test_a_range_holds_what_it_says_and_never_nan(allowed, good, bad):
   for number in good:
-    ranges.check("a.b", number, allowed)
+    ranges.check("config.a.b", number, allowed)
   for number in (*bad, *([math.nan] if isinstance(bad[0], int | float) else [])):
     with pytest.raises(ConfigError, match=r"^config\.a\.b is .*; it must be ") as error:
-      ranges.check("a.b", number, allowed)
+      ranges.check("config.a.b", number, allowed)
     assert str(error.value) == f"config.a.b is {number!r}; it must be {allowed.text}."
 
 
@@ -41,14 +46,15 @@ def test_the_annotation_says_the_range_and_what_is_no_number_passes():
   for value in (True, "nan", None, (), ("inf",)):
     ranges.check("a.b", value, ranges.above(5))
   with pytest.raises(ConfigError, match=r"config.a.b is \(1, 0\); every element must be at least 1."):
-    ranges.check("a.b", (1, 0), ranges.of(tuple[ranges.Count, ...]))
+    ranges.check("config.a.b", (1, 0), ranges.of(tuple[ranges.Count, ...]))
 
 
+FIELDS = {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)}
 OPTIONS = [
-  (choice, name, option, default)
+  (choice, name, option, parameter.default)
   for choice in CHOICES
   for name in choice.entries
-  for option, default in choice.options(name).items()
+  for option, parameter in choice.options(name).items()
 ]
 
 
@@ -89,11 +95,11 @@ WRONG = [
   ("objective.weight", "soft_min_snr.gamma", 0.0, "greater than 0"),
   ("objective.weight", "p2.gamma", -0.5, "at least 0"),
   ("objective.weight", "p2.k", 0.0, "greater than 0"),
-  ("objective.weight", "edm.sigma_data", 0.0, "greater than 0"),
   ("objective.name", "hybrid.vlb_weight", -0.001, "at least 0"),
   ("objective.name", "vdm.levels", 1, "at least 2"),
-  ("objective.predict", "edm.sigma_data", -0.5, "greater than 0"),
-  ("objective.input_scale", "unit.sigma_data", 0.0, "greater than 0"),
+  ("space.name", "pixels.std", -0.5, "greater than 0"),
+  ("space.name", "vector.scale", 0.0, "greater than 0"),
+  ("condition.names", "label.dropout", 1.5, "between 0 and 1"),
   ("model.name", "unet.time_scale", -1.0, "greater than 0"),
   ("model.name", "unet.attention", (4, 0), "at least 1"),
   ("model.name", "dit.mlp_ratio", 0.0, "greater than 0"),
@@ -109,6 +115,11 @@ WRONG = [
   ("sample.sampler", "predictor_corrector.snr", 0.0, "greater than 0"),
   ("sample.sampler", "annealed_langevin.corrections", 0, "at least 1"),
   ("sample.sampler", "adaptive_ode.rtol", -1e-5, "at least 0"),
+  ("sample.guides", "threshold.percentile", 1.5, "between 0 and 1"),
+  ("sample.guides", "classifier_free.sigma_min", -1.0, "at least 0"),
+  ("sample.guides", "classifier_free.rescale", 2.0, "between 0 and 1"),
+  ("sample.guides", "classifier_free.w", math.inf, "finite"),
+  ("train.averages", "constant.rates", (0.9, 1.0), "at least 0 and less than 1"),
   ("sample.grid", "karras.sigma_min", -1.0, "at least 0"),
   ("sample.grid", "custom.sigmas", (1.0, -1.0), "greater than 0"),
   ("sample.sampler", "ancestral.variance", "fixed", "one of fixed_small, fixed_large, learned"),
@@ -126,15 +137,66 @@ def test_a_value_that_cannot_be_right_is_refused_by_its_full_name(field, option,
   (choice,) = (choice for choice in CHOICES if (choice.section, choice.field) == (section, field))
   config = with_option(choice, *option.split("."), value)
   with pytest.raises(ConfigError) as error:
-    experiment.create(config, (8, 8, 1), 10)
+    experiment.create(config, FIELDS)
   every = "every element" if isinstance(value, tuple) else "it"
   assert str(error.value) == f"config.{section}.{option} is {value!r}; {every} must be {said}."
+
+
+def called(entry, **options):
+  """Calls an entry with these options, and with nothing for what it must be given."""
+  needed = [p for p in inspect.signature(entry).parameters.values() if p.default is p.empty]
+  return entry(
+    **{p.name: None for p in needed if p.name not in options and p.kind is not p.VAR_KEYWORD}, **options
+  )
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: f"{choice.section}.{choice.field}")
+def test_ranges_hold_wherever_an_entry_is_called(choice):
+  """Without a config, which calls a parameter that a run sets itself, such as sigma_data, by no name at all."""
+  for entry in (entry for entry in choice.entries.values() if callable(entry)):
+    for option, parameter in inspect.signature(entry).parameters.items():
+      if isinstance(parameter.default, float):
+        with pytest.raises(ConfigError, match=f"^{option} is nan; it must be "):
+          called(entry, **{option: math.nan})
+
+
+DIRECTLY = [
+  (TIMES["log_normal"], {"std": 0.0}, "greater than 0"),
+  (TIMES["logit_normal"], {"std": -1.0}, "greater than 0"),
+  (TIMES["importance"], {"last": 0}, "at least 1"),
+  (TIMES["importance"], {"uniform": 1.5}, "greater than 0 and at most 1"),
+  (ROWS["edm"], {"sigma_data": 0.0}, "greater than 0"),
+  (INPUT_SCALES["unit"], {"sigma_data": -0.5}, "greater than 0"),
+  (WEIGHTS["edm"], {"sigma_data": 0.0}, "greater than 0"),
+  (WEIGHTS["min_snr"], {"gamma": 0.0}, "greater than 0"),
+  (WEIGHTS["p2"], {"gamma": -0.5}, "at least 0"),
+]
+
+
+@pytest.mark.parametrize("entry, options, said", DIRECTLY, ids=lambda value: str(value))
+def test_an_entry_that_is_called_directly_names_the_option_alone(entry, options, said):
+  ((option, value),) = options.items()
+  with pytest.raises(ConfigError) as error:
+    called(entry, **options)
+  assert str(error.value) == f"{option} is {value!r}; it must be {said}."
+
+
+def test_options_given_by_their_place_are_held_too():
+  with pytest.raises(ConfigError, match="^std is 0.0; it must be greater than 0.$"):
+    TIMES["log_normal"](-1.2, 0.0)
+
+
+def test_an_entry_keeps_its_name_and_its_signature():
+  assert TIMES["log_normal"].__name__ == "log_normal" and TIMES["log_normal"].__doc__
+  assert list(inspect.signature(TIMES["log_normal"]).parameters) == ["mean", "std"]
+  entries = ranges.checked({"one": TIMES["log_normal"], "two": None, "three": 3})
+  assert entries["two"] is None and entries["three"] == 3  # only what is called has arguments
 
 
 def test_options_of_entries_that_are_not_chosen_are_not_looked_at():
   config = configs.base()
   config.model.unet.attention, config.train.adamw.b1 = (), 2.0
-  assert config.train.optimizer == "adam" and experiment.create(config, (8, 8, 1), 10)
+  assert config.train.optimizer == "adam" and experiment.create(config, FIELDS)
 
 
 def test_data_are_checked_before_they_are_read():
@@ -156,4 +218,4 @@ def test_a_new_entry_brings_its_ranges(monkeypatch):
     config = configs.base()
     config.train.optimizer, config.train.sgd[option] = "sgd", value
     with pytest.raises(ConfigError, match=rf"config.train.sgd.{option} is {value}; it must be"):
-      experiment.create(config, (8, 8, 1), 10)
+      experiment.create(config, FIELDS)
