@@ -20,15 +20,14 @@ os.environ.setdefault(
 )  # before jax looks for plugins: this one would look for a driver
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks import flops, machine, ours, profile, report
-from diffjax import experiment, keys, state
-from diffjax.samplers import base
-from diffjax.train_step import make_chunk, make_step
+from diffjax import experiment, keys
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine.state import TrainState
 
 # Of NVIDIA's data sheets and what the driver says: memory in bytes, and its bandwidth in bytes/s.
 CARDS = {
@@ -58,41 +57,11 @@ device_description_str: "{name}"
 """
 
 # Operations of a scheduled program that start no kernel.
-FREE = {
-  *(
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "after-all",
-    "opt-barrier",
-    "partition-id",
-  ),
-  *(
-    "while",
-    "call",
-    "conditional",
-    "copy-done",
-    "async-done",
-    "all-reduce-done",
-    "replica-id",
-    "async-update",
-  ),
-}
-BYTES = {
-  "pred": 1,
-  "s8": 1,
-  "u8": 1,
-  "bf16": 2,
-  "f16": 2,
-  "s32": 4,
-  "u32": 4,
-  "f32": 4,
-  "s64": 8,
-  "u64": 8,
-  "f64": 8,
-}
+FREE = set(
+  "parameter constant tuple get-tuple-element bitcast after-all opt-barrier partition-id replica-id while call "
+  "conditional copy-done async-done async-update all-reduce-done".split()
+)
+BYTES = {"pred": 1, "bf16": 2} | {f"{kind}{8 * n}": n for n in (1, 2, 4, 8) for kind in "suf"}
 ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 
@@ -232,30 +201,26 @@ def by(found: list[Kernel], key: Callable[[Kernel], tuple], card: str, steps: in
 
 def training(config, pixels: int, steps: int, card: str):
   """The chunk of `steps` training steps of a config for images of this size and three channels."""
-  made = experiment.create(config, (pixels, pixels, 3), 0)
-  chunk = make_chunk(make_step(made))
-  create = lambda: ours.new_state(made)
-  now: state.TrainState = jax.eval_shape(create)
-  count = config.train.batch_size
+  made = experiment.create(config, ours.fields(pixels))
+  chunk, count = make_chunk(make_step(made)), config.train.batch_size
+  now: TrainState = jax.eval_shape(lambda: ours.new_state(made))
   batch = {"image": np.empty((steps, count, pixels, pixels, 3), np.uint8)}
-  batch |= {name: np.empty((steps, count), np.int32) for name in ("label", "index")}
-  return compiled(lambda now, batch: chunk(now, batch, lambda x: x), card, now, batch, donate=(0,))
+  batch["index"] = np.empty((steps, count), np.int32)
+  return compiled(lambda now, batch: chunk(now, {}, batch, lambda x: x), card, now, batch, donate=(0,))
 
 
 def sampling(config, pixels: int, batch: int, card: str):
-  """The walk along the whole grid of a config."""
-  made = experiment.create(config, (pixels, pixels, 3), 0)
-  grid, length = base.padded(made.grid)
+  """The walk along the whole grid of a config, and how many calls of the network it has."""
+  task = experiment.create(config, ours.fields(pixels)).task
+  drawing = task.draw
 
-  def walk(params, key, grid, index):
-    sample_keys = keys.of_examples(key, index)
-    schedule = made.schedule_of(params)
-    denoiser = made.sampling_denoiser(params, jnp.zeros_like(index))
-    carry = made.sampler.start(base.prior(schedule, sample_keys, made.image_shape, made.grid[0]))
-    return base.walk(denoiser, schedule, made.sampler, carry, grid, 0, int(length) - 1, sample_keys)
+  def walk(params, key, plan, index):
+    asked, sample_keys = {"index": index}, keys.of_examples(key, index)
+    carry = drawing.begin(params, {}, plan, asked, sample_keys)
+    return drawing.advance(params, {}, plan, asked, sample_keys, carry, 0, drawing.stops)
 
-  params = jax.eval_shape(made.init, keys.seed(0))
-  return compiled(walk, card, params, keys.seed(0), grid, np.arange(batch))
+  params = jax.eval_shape(task.init, keys.seed(0))
+  return compiled(walk, card, params, keys.seed(0), drawing.plan, np.arange(batch)), drawing.evaluations
 
 
 def arguments() -> argparse.Namespace:
@@ -280,7 +245,7 @@ def main() -> None:
     program, steps = training(config, given.size, given.steps, given.card), given.steps
     products = flops.training_step(config, given.size)
   else:
-    program, steps = sampling(config, given.size, given.batch, given.card), config.sample.steps - 1
+    program, steps = sampling(config, given.size, given.batch, given.card)
     products = flops.sampling_step(config, given.size, given.batch)
   text = program.as_text()
   if given.text:

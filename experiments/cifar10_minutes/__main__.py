@@ -47,8 +47,8 @@ def arguments(argv=None) -> argparse.Namespace:
 
 def configured(overrides: Mapping[str, str]):
   """The recipe's config with these fields changed."""
-  from diffjax import commandline
   from diffjax.config import require_field
+  from diffjax.jobs import commandline
 
   config = commandline.load(CONFIG)
   if not config.train.steps_per_call:
@@ -73,7 +73,7 @@ class Results:
 
   def add(self, **found) -> None:
     """Adds and writes."""
-    from diffjax import atomic
+    from diffjax.machine import atomic
 
     self._found |= found
     with atomic.writing(self._folder / "results.json") as file:
@@ -87,21 +87,21 @@ class Results:
     print(f"[{time.monotonic() - START:6.1f} s] {text}", flush=True)
 
 
-def images_of(args):
+def images_of(args, config):
   """The training split; random images where it is a rehearsal."""
   import numpy as np
 
-  from diffjax.data import SOURCES
+  from diffjax import experiment
   from diffjax.data.source import ArraySource
 
   if args.rehearse:
-    rng = np.random.default_rng(0)
-    return ArraySource(
-      rng.integers(0, 256, (REHEARSED, 32, 32, 3), np.uint8), np.arange(REHEARSED) % 10, 10, "random"
-    )
+    rng, label = np.random.default_rng(0), np.arange(REHEARSED, dtype=np.int32) % 10
+    pixels = rng.integers(0, 256, (REHEARSED, 32, 32, 3), np.uint8)
+    return ArraySource({"image": pixels, "label": label}, "random", {"label": 10})
   if args.data:  # all of the file is for training
-    return SOURCES["arrays"](split="train", path=args.data, test_path=args.data)
-  return SOURCES["tfds"](split="train", name="cifar10")
+    config.data.source = "arrays"
+    config.data.arrays.path = config.data.arrays.test_path = args.data
+  return experiment.source(config, "train")
 
 
 def main(argv=None) -> int:
@@ -110,16 +110,18 @@ def main(argv=None) -> int:
   import jax
   import numpy as np
 
-  from diffjax import atomic, commandline, experiment, keys, parallel, pictures
-  from diffjax.config import chosen, resolved
+  from diffjax import experiment, keys
+  from diffjax.config import resolved
+  from diffjax.jobs import commandline
+  from diffjax.machine import atomic, parallel, pictures
   from experiments.cifar10_minutes import clock, drawing, loop
 
   config = configured(args.overrides)
   commandline.prepare(config)
   results, devices = Results(args.workdir), parallel.create(config.parallel.mode)
-  source = images_of(args)
-  made = experiment.create(config, tuple(source.image_shape), source.num_classes)
-  (scale,) = chosen(config, "train", "optimizer")
+  source = images_of(args, config)
+  made = drawing.asking(experiment.create(config, source.fields), source.fields)
+  (scale,) = experiment.makers(config, "train", "optimizer").values()
   made = clock.by_the_clock(made, scale())
   device = jax.devices()[0].device_kind
   results.add(device=device, jax=jax.__version__, images=len(source), config=resolved(config))
@@ -137,10 +139,10 @@ def main(argv=None) -> int:
     losses=trained.losses,
   )
   params, key = trained.params, keys.seed(config.sample.seed)
-  draw = drawing.drawing(made, devices)
+  draw, w = drawing.drawing(made, devices), config.sample.classifier_free.w
 
   began = time.monotonic()
-  samples = draw(params, key, config.sample.guidance, np.arange(args.count))
+  samples = draw(params, key, w, np.arange(args.count))
   results.add(
     sampling_seconds=time.monotonic() - began, samples=args.count, done_seconds=time.monotonic() - START
   )
@@ -154,10 +156,10 @@ def main(argv=None) -> int:
       np.savez(file, **devices.fetch(leaves))
   if args.rehearse or args.inception:
 
-    def again(w, index):
-      if w == config.sample.guidance and index.max() < len(samples):
+    def again(weight, index):
+      if weight == w and index.max() < len(samples):
         return samples[index]
-      return draw(params, key, w, index)
+      return draw(params, key, weight, index)
 
     _score(args, results, source, devices, again)
   return 0
@@ -168,8 +170,8 @@ def _score(args, results: Results, source, devices, draw) -> None:
   import jax
   import numpy as np
 
-  from diffjax import pictures
-  from diffjax.metrics import inception, weights
+  from diffjax.machine import pictures
+  from diffjax.metrics import inception, inception_weights
   from experiments.cifar10_minutes import score
 
   until = time.monotonic() + 60 * args.score_minutes
@@ -181,10 +183,11 @@ def _score(args, results: Results, source, devices, draw) -> None:
       time.sleep(0.2)
     if not args.inception.exists():
       return results.say(f"{args.inception} is not there: no FID")
-    found = weights.load(args.inception)
+    found = inception_weights.load(args.inception)
     variables, _ = found.variables, results.add(inception=found.digest, published=found.published)
   referred = 2 * args.together if args.rehearse else args.referred or len(source)
-  scorer = score.scorer(variables, source.images[:referred], args.together, devices)
+  images = source.read(np.arange(referred), ("image",))["image"]
+  scorer = score.scorer(variables, images, args.together, devices)
   results.add(reference_images=scorer.reference.count)
   ways = [float(w) for w in args.guidance.split(",")]
   found = score.choose(scorer, draw, ways, args.chosen_on, until)

@@ -15,7 +15,8 @@ import optax
 from jaxtyping import Array
 
 from diffjax.experiment import Experiment
-from diffjax.state import TrainState
+from diffjax.machine import optimization
+from diffjax.machine.state import TrainState
 
 WARMUP, DECAY = 0.02, 0.9  # shares of the time
 
@@ -51,7 +52,7 @@ def timed(inner: optax.GradientTransformation) -> optax.GradientTransformation:
 def by_the_clock(experiment: Experiment, scale: optax.GradientTransformation) -> Experiment:
   """The experiment with its gradient clipped, scaled, and multiplied by the rate that `with_rate` puts in."""
   clip = experiment.config.train.clip
-  inner = optax.chain(optax.clip_by_global_norm(clip), scale) if clip else scale
+  inner = optax.chain(optimization.clipped(clip), scale) if clip else scale
   return dataclasses.replace(experiment, optimizer=timed(inner))
 
 

@@ -1,68 +1,55 @@
-"""Samples with a guidance that is an argument: one compile to try several weights.
+"""Samples whose guidance weight is asked for like a class: one compile to try several weights."""
 
-The grid's length is known when this is compiled, so that nothing waits for the host, and outside of the interval the
-network is called for the conditional half alone.
-"""
-
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from diffjax.denoisers import classifier_free, guidance_interval
-from diffjax.experiment import Experiment
-from diffjax.parallel import Parallel
-from diffjax.samplers import base
+from diffjax.data.source import Field
+from diffjax.experiment import Experiment, Maker, no_runs
+from diffjax.guidance import Guide, classifier_free, guidance_interval
+from diffjax.jobs.sampling import Sampling
+from diffjax.machine.parallel import Parallel
+from diffjax.tasks.diffusion import diffusion
 from diffjax.types import Params
 
-
-def guided_within(experiment: Experiment, params: Params, cond: Array, w: Array):
-  """The denoiser of the labels [B], guided by w in config.sample.guidance_interval; its times are scalars."""
-  conditional, null = (
-    functools.partial(experiment.denoiser, params),
-    jnp.full_like(cond, experiment.num_classes),
-  )
-  schedule = experiment.schedule_of(params)
-  weight = guidance_interval(schedule, w, *experiment.config.sample.guidance_interval)
-  guided, plain = classifier_free(conditional, cond, null, weight), conditional(cond)
-  return lambda x, t: jax.lax.cond(weight(t) != 0, guided, plain, x, t)
+FIELD = "guidance"
 
 
-def drawing(experiment: Experiment, devices: Parallel) -> Callable[..., np.ndarray]:
-  """A function (params, key, w, index [N]) -> samples uint8 [N, H, W, C], the classes in turn.
+def asked_guide(sigma_min: float, sigma_max: float) -> Guide:
+  """Classifier-free guidance of the weight that a sample asks for, where sigma / alpha lies in (sigma_min, sigma_max].
 
-  Sample i is drawn from fold_in(key, i), in batches of config.sample.batch_size.
+  Elsewhere the network is called for the conditional half alone: all samples of a batch are at one time.
   """
-  settings, grid = experiment.config.sample, np.asarray(experiment.grid, np.float32)
 
-  def draw(shared, batch):
-    params, key, w = shared
-    cond = batch["index"] % experiment.num_classes
-    denoiser, schedule = guided_within(experiment, params, cond, w), experiment.schedule_of(params)
-    shape = experiment.image_shape
-    x0 = base.sample(
-      denoiser,
-      schedule,
-      experiment.sampler,
-      jnp.asarray(grid),
-      len(grid),
-      key,
-      batch["index"],
-      shape,
-      settings.final,
-    )
-    return jnp.round(jnp.clip((x0 + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+  def apply(denoiser, scene):
+    inside = guidance_interval(scene.schedule, 1, sigma_min, sigma_max)
+    weight = lambda t: scene.data[FIELD] * inside(t)
+    guided = classifier_free(scene.conditional, scene.cond, scene.null, weight)
+    return lambda x, t: jax.lax.cond(inside(t) != 0, guided, denoiser, x, t)
 
-  compiled, size = devices.batched(draw), devices.padded(settings.batch_size)
+  return Guide(apply, first=True, needs_null=True)
 
-  def samples(params: Params, key: Key[Array, ""], w: float, index: np.ndarray) -> np.ndarray:
-    shared, parts = (params, key, jnp.float32(w)), []
-    for start in range(0, len(index), size):
-      rows = np.minimum(np.arange(start, start + size), len(index) - 1)
-      parts.append(compiled(shared, {"index": index[rows].astype(np.int32)}))
-    return np.concatenate(devices.fetch(parts))[: len(index)]
+
+def asking(experiment: Experiment, fields: Mapping[str, Field]) -> Experiment:
+  """The experiment with this guide in place of its own, in the interval of config.sample.classifier_free."""
+  settings = experiment.config.sample.classifier_free
+  guide = functools.partial(asked_guide, settings.sigma_min, settings.sigma_max)
+  parts = Maker(experiment.config, no_runs).parts(fields) | {"guides": {"asked": guide}}
+  return dataclasses.replace(experiment, task=diffusion(**parts))
+
+
+def drawing(
+  experiment: Experiment, devices: Parallel
+) -> Callable[[Params, Key[Array, ""], float, np.ndarray], np.ndarray]:
+  """A function (params, key, w, index [N]) -> images uint8 [N, H, W, C] of an `asking` experiment, classes in turn."""
+  sampling = Sampling(experiment, devices, experiment.config.sample.batch_size)
+
+  def samples(params, key, w, index):
+    asked = {"index": index.astype(np.int32), FIELD: np.full(len(index), w, np.float32)}
+    return sampling.draw(params, key, asked | experiment.task.request(index, None))["image"]
 
   return samples

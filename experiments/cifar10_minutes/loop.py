@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from diffjax import keys, state
+from diffjax import keys
 from diffjax.data.pipeline import batches
 from diffjax.data.source import Source
 from diffjax.experiment import Experiment
-from diffjax.parallel import Parallel
-from diffjax.train_step import make_chunk, make_step
+from diffjax.jobs.train_step import make_chunk, make_step
+from diffjax.machine import state
+from diffjax.machine.parallel import Parallel
 from diffjax.types import Params, RunError
 from experiments.cifar10_minutes import clock
 
@@ -40,10 +41,9 @@ class Trained:
 
 
 def _new_state(experiment: Experiment):
-  key, config = keys.seed(experiment.config.seed), experiment.config
-  params = experiment.init(jax.random.fold_in(key, 2**32 - 1))
-  memory = experiment.start_memory()
-  return state.create(params, experiment.optimizer, config.train.ema, key, memory)
+  key, task = keys.seed(experiment.config.seed), experiment.task
+  params = task.init(jax.random.fold_in(key, 2**32 - 1))
+  return state.create(params, experiment.optimizer, experiment.averages, key, task.start())
 
 
 def _kept(row: list, metrics: dict[str, Array]) -> tuple:
@@ -77,6 +77,7 @@ def train(
   now = devices.init(lambda: _new_state(experiment))
   reading = batches(
     source,
+    experiment.task.fields,
     seed=experiment.config.seed,
     start_step=0,
     batch_size=config.batch_size,
@@ -89,7 +90,7 @@ def train(
     def call(rate):
       nonlocal now
       now = clock.with_rate(now, devices.replicate(np.float32(rate)))
-      now, metrics = take(now, devices.place(next(ahead), config.batch_size))
+      now, metrics = take(now, experiment.frozen, devices.place(next(ahead), config.batch_size))
       return metrics
 
     jax.block_until_ready(call(0.0))
@@ -110,5 +111,5 @@ def train(
     if pending:
       losses.append(_kept(*pending))
     jax.block_until_ready(now)
-  rate_name = str(config.ema[0])
-  return Trained(now.ema[rate_name], step, start - began, time.monotonic() - start, losses)
+  _, average = experiment.weights(now)
+  return Trained(average, step, start - began, time.monotonic() - start, losses)

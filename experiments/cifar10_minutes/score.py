@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diffjax.machine.parallel import Parallel
 from diffjax.metrics.frechet import distance_to, fid_name
 from diffjax.metrics.inception import POOL3, extractor
 from diffjax.metrics.moments import Moments
-from diffjax.parallel import Parallel
 
 SLICE = 10_000
 
@@ -37,7 +37,7 @@ def scorer(variables, images: np.ndarray, together: int, devices: Parallel) -> S
   """A scorer against all of `images`, uint8 [N, H, W, 3].
 
   Args:
-    variables: of the published network (metrics/weights.py).
+    variables: of the published network (metrics/inception_weights.py).
     images: the training split.
     together: images that pass the network together.
     devices: where it runs.

@@ -8,7 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import experiment, keys, optimization, parallel
+from diffjax import experiment, guidance, keys
+from diffjax.data.source import Field
+from diffjax.guidance import Scene
+from diffjax.machine import optimization, parallel
 from experiments.cifar10_minutes import __main__ as command
 from experiments.cifar10_minutes import clock, drawing
 
@@ -27,6 +30,9 @@ SMALL = {
 }
 
 
+FIELDS = {"image": Field((8, 8, 3), "uint8"), "label": Field((), "int32", 10)}
+
+
 def test_the_rate_rises_stays_and_falls_with_the_time():
   rates = [
     clock.rate(share, 8.0, warmup=0.25, decay=0.5) for share in (-0.1, 0, 0.125, 0.25, 0.5, 0.75, 1, 1.1)
@@ -35,7 +41,7 @@ def test_the_rate_rises_stays_and_falls_with_the_time():
 
 
 def test_the_clocks_optimizer_is_the_librarys_at_the_same_rate():
-  made = experiment.create(command.configured(SMALL), (8, 8, 3), 10)
+  made = experiment.create(command.configured(SMALL), FIELDS)
   assert made.config.train.clip == 1.0
   timed = clock.by_the_clock(made, optimization.adam()).optimizer
   plain = optimization.optimizer(optimization.adam(), lambda step: 0.25, 1.0)
@@ -54,30 +60,33 @@ def test_the_clocks_optimizer_is_the_librarys_at_the_same_rate():
 @pytest.fixture(scope="module")
 def network():
   """A tiny experiment and parameters that are not the first ones."""
-  config = command.configured(SMALL)
-  config.sample.guidance, config.sample.guidance_interval = 0.5, (0.2, 3.0)
-  made = experiment.create(config, (8, 8, 3), 10)
+  made = experiment.create(command.configured(SMALL), FIELDS)
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
   return made, jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
-def test_guidance_as_an_argument_is_the_configs(network):
+def test_guidance_that_is_asked_for_is_the_library_s(network):
   made, params = network
-  cond, x = jnp.arange(3), jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
-  theirs = jax.jit(lambda x, t: made.sampling_denoiser(params, cond)(x, t).x0)
-  ours = jax.jit(lambda x, t: drawing.guided_within(made, params, cond, jnp.float32(0.5))(x, t).x0)
-  unguided = jax.jit(lambda x, t: made.denoiser(params, cond)(x, t).x0)
+  (schedule,) = (make() for make in experiment.makers(made.config, "schedule", "name").values())
+  denoise = lambda cond: lambda x, t: made.task.can["denoise"](params, cond)(x, t, schedule)
+  cond, null = {"label": jnp.arange(3)}, {"label": jnp.full(3, 10)}
+  weights = jnp.asarray([0.5, 0.5, 2.0])
+  scene = Scene(schedule, denoise, cond, null, {}, {drawing.FIELD: weights})
+  ours = drawing.asked_guide(0.2, 3.0).apply(denoise(cond), scene)
+  theirs = [guidance.GUIDES["classifier_free"](w, 0.2, 3.0).apply(denoise(cond), scene) for w in (0.5, 2.0)]
+  x = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
   for sigma, inside in ((0.1, False), (1.0, True), (10.0, False)):
-    t = jnp.float32(made.schedule.t_of(-2 * np.log(sigma)))
-    found, expected = ours(sigma * x, t), theirs(sigma * x, t)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert (np.abs(found - unguided(sigma * x, t)).max() > 1e-3) == inside
+    t = jnp.float32(schedule.t_of(-2 * np.log(sigma)))
+    half, two, unguided = (jax.jit(f)(sigma * x, t).x0 for f in (*theirs, denoise(cond)))
+    found = jax.jit(ours)(sigma * x, t).x0
+    np.testing.assert_allclose(found, jnp.concatenate([half[:2], two[2:]]), atol=1e-5)
+    assert (np.abs(found - unguided).max() > 1e-3) == inside
 
 
 def test_samples_do_not_hang_on_their_batch(network):
   made, params = network
-  draw, key = drawing.drawing(made, parallel.create()), keys.seed(0)
+  draw, key = drawing.drawing(drawing.asking(made, FIELDS), parallel.create()), keys.seed(0)
   whole = draw(params, key, 0.5, np.arange(5))
   assert whole.shape == (5, 8, 8, 3) and whole.dtype == np.uint8
   part = draw(params, key, 0.5, np.arange(3, 5))
