@@ -37,7 +37,7 @@ from diffjax.curves import (
 )
 from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, closed, inside
 from diffjax.scales import SCALES, Scale
-from diffjax.types import ConfigError, Params, Times
+from diffjax.types import ConfigError, Params, Times, Unsuitable
 
 Rows = Annotated[int, at_least(2)]
 Beta = Annotated[float, inside(0, 1)]
@@ -117,15 +117,16 @@ def check(schedule: Schedule) -> None:
   """Refuses a schedule that float32 cannot hold.
 
   Raises:
-    ConfigError: a log-SNR that does not fall from t_min to 1, or an end where SNR overflows or underflows; but -inf
+    Unsuitable: a log-SNR that does not fall from t_min to 1, or an end where SNR overflows or underflows; but -inf
       at t = 1, where alpha = 0, is allowed.
   """
   start, end = schedule.ends
   silent = end == -np.inf and schedule.scale != "ve"
   if not (end < start and abs(start) <= LIMIT and (silent or abs(end) <= LIMIT)):
-    raise ConfigError(
-      f"the log-SNR runs from {start:.6g} at t = {schedule.t_min:.6g} to {end:.6g} at t = 1; it must fall and lie "
-      f"between {-LIMIT:g} and {LIMIT:g}, beyond which float32 has no noise or no signal."
+    raise Unsuitable(
+      "schedule",
+      f"whose log-SNR with its shift runs from {start:.6g} at t = {schedule.t_min:.6g} to {end:.6g} at t = 1; it must "
+      f"fall and lie between {-LIMIT:g} and {LIMIT:g}, beyond which float32 has no noise or no signal",
     )
 
 
@@ -192,11 +193,12 @@ def shifted(schedule: Schedule, by: float) -> Schedule:
   2024, eq. 23. On a table all rows move.
 
   Raises:
-    ConfigError: for a learned curve, whose ends are trained.
+    Unsuitable: for a learned curve, whose ends are trained.
   """
   if by and _learned(schedule):
-    raise ConfigError(
-      f"shift is {by}, but the schedule trains its own ends; set logsnr_min and logsnr_max, where training starts."
+    raise Unsuitable(
+      "schedule",
+      f"which trains its own ends, but shift is {by}; set logsnr_min and logsnr_max, where training starts",
     )
   return dataclasses.replace(schedule, curve=Shifted(schedule.curve, by)) if by else schedule
 
