@@ -272,3 +272,22 @@ def test_a_grid_that_starts_below_one_draws_its_own_noise(scale):
     grid = grids.GRIDS[name](schedule, 10, **options)
     assert grid[0] < 1
     np.testing.assert_allclose(run(*base.padded(grid)), VAR**0.5, rtol=0.08, err_msg=name)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_step_evaluates_the_denoiser_as_often_as_is_said(name):
+  """Counted as the step runs, in its loops too; the adaptive solver cannot say."""
+  options = {"annealed_langevin": {"corrections": 3}, "predictor_corrector": {"corrections": 2}}.get(name, {})
+  schedule, sampler, calls = SCHEDULES["continuous_cosine"](), SAMPLERS[name](**options), []
+  exact = gaussian_denoiser(schedule, MEAN, VAR)
+
+  def counted(xt, t):
+    jax.debug.callback(lambda: calls.append(1))
+    return exact(xt, t)
+
+  step(sampler, schedule, jnp.ones((2, 3)), 0.5, 0.4, counted).x.block_until_ready()
+  jax.effects_barrier()
+  if sampler.evaluations is None:
+    assert name == "adaptive_ode"
+  else:
+    assert len(calls) == sampler.evaluations
