@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array
 
 from diffjax import keys
+from diffjax.data.encoded import Encodings
 from diffjax.data.source import Field, Source
 from diffjax.keys import Draws
 from diffjax.models.conditioning import Embed, OnTime, Projected, Table
@@ -38,6 +39,7 @@ class Condition:
     embed: a network's widths -> the module from values to Embedded.
     request: (numbers [n] of the samples, the training data or None) -> the fields that samples ask for.
     fields: of the data that it needs.
+    encodings: the fields among them that a trained run makes of the data's own.
     dropout: share of the training examples for which it is left out.
     classes: that its value is one of; 0 where it is no class.
   """
@@ -47,6 +49,7 @@ class Condition:
   embed: Embed
   request: Callable[[np.ndarray, Source | None], dict[str, np.ndarray]]
   fields: tuple[str, ...] = ()
+  encodings: Encodings = dataclasses.field(default_factory=dict)
   dropout: float = 0.0
   classes: int = 0
 

@@ -37,7 +37,7 @@ from diffjax.machine.averages import AVERAGES
 from diffjax.machine.optimization import DECAYS, OPTIMIZERS
 from diffjax.machine.parallel import MODES
 from diffjax.metrics import METRICS
-from diffjax.models import ENCODERS, MODELS
+from diffjax.models import AUTOENCODERS, ENCODERS, MODELS
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
@@ -49,6 +49,7 @@ from diffjax.schedules import SCHEDULES
 from diffjax.sections import FREE_SECTIONS, SECTIONS
 from diffjax.spaces import SPACES
 from diffjax.tasks import TASKS
+from diffjax.tasks.reconstruction import TERMS
 from diffjax.times import TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
@@ -109,6 +110,7 @@ _OF_TASKS = (
   Choice("condition", "names", CONDITIONS, "conditions", ("fields",), many=True),
   Choice("schedule", "name", SCHEDULES, "schedule"),
   Choice("objective", "name", OBJECTIVES, "objective", ("weight",)),
+  Choice("objective", "terms", TERMS, "terms", many=True),
   Choice("objective", "predict", ROWS, "row", ("sigma_data",)),
   Choice("objective", "times", TIMES, "times"),
   Choice("objective", "weight", WEIGHTS, "weight", ("sigma_data",)),
@@ -116,6 +118,7 @@ _OF_TASKS = (
   Choice("objective", "time_input", TIME_INPUTS, "time_input"),
   Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
   Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
+  Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", ("parent", "name", "out_channels", "dtype")),
   Choice("model", "dtype", names(DTYPES), "dtype"),
   Choice("train", "optimizer", OPTIMIZERS),
   Choice("train", "decay", DECAYS),

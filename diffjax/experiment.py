@@ -17,7 +17,7 @@ from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
-from diffjax.tasks.task import Task
+from diffjax.tasks.task import Task, require
 from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
 
 Find = Callable[[str, str], Trained]  # (place, what it must be able to do) -> what was trained there
@@ -87,14 +87,22 @@ class Maker:
 
   def _runs(self, choice: Choice, name: str) -> dict[str, Trained]:
     """The runs that an entry's options name."""
-    wanted = {option: can for option, p in choice.options(name).items() if (can := ranges.uses(p.annotation))}
-    return {option: self._run(choice, name, option, can) for option, can in wanted.items()}
+    wanted = {
+      option: uses for option, p in choice.options(name).items() if (uses := ranges.uses(p.annotation))
+    }
+    places = {option: self.config[choice.section][name][option] for option in wanted}
+    return {
+      option: self._run(option, places[option], uses.can)
+      for option, uses in wanted.items()
+      if places[option] or not uses.optional
+    }
 
-  def _run(self, choice: Choice, name: str, option: str, can: str) -> Trained:
-    place = self.config[choice.section][name][option]
+  def _run(self, option: str, place: str, can: str) -> Trained:
     if not place:
       raise ConfigError(f"{option} is empty; name the workdir of a run that can {can}.")
-    self.found[place] = self.find(place, can)
+    if place not in self.found:
+      self.found[place] = self.find(place, can)
+    require(self.found[place].can, can, f"the run {place!r}")
     return self.found[place]
 
   def parts(self, fields: Mapping[str, Field]) -> dict[str, Any]:

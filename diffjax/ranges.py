@@ -124,16 +124,17 @@ FREE = object()  # says of a field or an option that a run may change it while i
 
 @dataclasses.dataclass(frozen=True)
 class Uses:
-  """Says of an option that it names a workdir, whose trained task must be able to do this."""
+  """Says of an option that it names a workdir, whose trained task must be able to do this; or, if optional, none."""
 
   can: str
+  optional: bool = False
 
 
-def Run(can: str) -> Any:
+def Run(can: str, optional: bool = False) -> Any:
   """The annotation of an option that names a run; the entry is called with what was trained there, a Trained."""
-  return Annotated[str | Trained, Uses(can)]
+  return Annotated[str | Trained, Uses(can, optional)]
 
 
-def uses(annotation: Any) -> str | None:
+def uses(annotation: Any) -> Uses | None:
   """What a run that an option names must be able to do; None where the option names no run."""
-  return next((said.can for said in getattr(annotation, "__metadata__", ()) if isinstance(said, Uses)), None)
+  return next((said for said in getattr(annotation, "__metadata__", ()) if isinstance(said, Uses)), None)

@@ -70,6 +70,7 @@ class Objective:
   weight: str = "simple"
   input_scale: str = "none"
   time_input: str = "index"
+  terms: tuple[str, ...] = ("l2", "kl")  # of an autoencoder's loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Model:
 
   name: str = "unet"
   encoder: str = "unet_encoder"  # of tasks that answer with a vector
+  autoencoder: str = "kl"
   dtype: str = "float32"
 
 

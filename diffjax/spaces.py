@@ -1,6 +1,7 @@
 """Spaces: where x0 lives, and how fields of a batch come to be there and back.
 
 pixels   a field of uint8 pixels, 0..255 as [-1, 1]; [H, W, C], or [T, H, W, C]
+latent   the latent of an autoencoder, another run, of a field of pixels
 vector   a field of float32 numbers as they are, or divided by their standard deviation
 """
 
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from diffjax import keys
+from diffjax.data.encoded import Encoding, Encodings, fields_of
 from diffjax.data.source import Field
 from diffjax.keys import Draws
-from diffjax.ranges import Positive, checked
+from diffjax.ranges import Positive, Run, checked
 from diffjax.types import Batch, ConfigError, Data, Frozen
 
 
@@ -26,8 +29,9 @@ class Space:
     std: standard deviation of the data there: EDM's sigma_data.
     bounded: whether all of it lies in [-1, 1], so that clipping means anything.
     fields: of the data that it needs.
-    observed: fields -> what a likelihood is of: uint8 pixels, or continuous numbers.
+    observed: fields -> what a likelihood is of: uint8 pixels, or continuous numbers; None: there is none.
     encode: (fields, draws or None) -> x0 [B, *shape].
+    encodings: the fields among `fields` that a trained run makes of the data's own.
     decode: (parameters of other runs, x0) -> fields.
   """
 
@@ -35,9 +39,10 @@ class Space:
   std: float
   bounded: bool
   fields: tuple[str, ...]
-  observed: Callable[[Data], Array]
+  observed: Callable[[Data], Array] | None
   encode: Callable[[Data, Draws | None], Batch]
   decode: Callable[[Frozen, Batch], Data]
+  encodings: Encodings = dataclasses.field(default_factory=dict)
 
 
 def of_pixels(pixels: Array) -> Batch:
@@ -99,4 +104,44 @@ def vector(
   )
 
 
-SPACES: dict[str, Callable[..., Space]] = checked({"pixels": pixels, "vector": vector})
+def latent(
+  fields: Mapping[str, Field], run: Run("encode") = "", field: str = "image", std: Positive = 1.0
+) -> Space:
+  """The latent of an autoencoder, drawn from its Gaussian and normalised per channel as the run found it to lie.
+
+  Args:
+    fields: of the data.
+    run: of a task that can encode and decode, and knows where its latents lie ("statistics").
+    field: what is encoded.
+    std: standard deviation of the normalised latents.
+
+  Raises:
+    ConfigError: the field or the run will not do.
+  """
+  field_of(fields, field, "uint8")
+  for what in ("decode", "statistics"):
+    if what not in run.can:
+      raise ConfigError(f"run is {run.place!r}, which cannot {what}; name one of the task 'autoencoder'.")
+  encodings = {"latent": Encoding(run, "encode", field)}
+  shape = fields_of(fields, encodings)["latent_mean"].shape
+  mean, deviation = (np.asarray(part) for part in run.can["statistics"](run.params))
+
+  def encode(data, draws):
+    z = data["latent_mean"]
+    if draws is not None:
+      z += data["latent_std"] * keys.normal(draws.keys("latent"), z.shape[1:], z.dtype)
+    return (z - mean) / deviation
+
+  return Space(
+    shape,
+    std,
+    bounded=False,
+    fields=("latent_mean", "latent_std"),
+    observed=None,
+    encode=encode,
+    decode=lambda frozen, x0: {field: to_pixels(run.can["decode"](frozen[run.place], x0 * deviation + mean))},
+    encodings=encodings,
+  )
+
+
+SPACES: dict[str, Callable[..., Space]] = checked({"pixels": pixels, "latent": latent, "vector": vector})

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from diffjax import experiment, keys
 from diffjax.config import check, leaves
+from diffjax.data.encoded import encoded
 from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
 from diffjax.jobs import trained, workdir
@@ -41,8 +42,8 @@ class Run:
   examples: int
 
   @functools.cached_property
-  def data(self) -> Source:
-    """The training data, which are not opened before they are asked for; those that the run was trained on.
+  def source(self) -> Source:
+    """The training data as they are, which are not opened before they are asked for; those that the run was trained on.
 
     Raises:
       ConfigError: they are not there, or are others.
@@ -53,9 +54,17 @@ class Run:
     return source
 
   @functools.cached_property
+  def data(self) -> Source:
+    """The training data with what other runs make of them; see `source`."""
+    return self._encoded(self.source)
+
+  @functools.cached_property
   def test(self) -> Source:
     """The held-out data."""
-    return experiment.source(self.config, "test")
+    return self._encoded(experiment.source(self.config, "test"))
+
+  def _encoded(self, source: Source) -> Source:
+    return encoded(source, self.experiment.task.encodings, self.parallel.local)
 
   @property
   def writes(self) -> bool:
@@ -163,5 +172,5 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
     workdir.require_uses(folder, made.uses)
   run = Run(config, folder, devices, made, fields, examples)
   if source:
-    run.__dict__["data"] = source  # where cached_property keeps it
+    run.__dict__["source"] = source  # where cached_property keeps it
   return run

@@ -1,11 +1,13 @@
 """The networks, by the name that a config gives them.
 
-MODELS answer with x's shape but for its channels, ENCODERS with a vector. Each is called as
+MODELS answer with x's shape but for its channels, ENCODERS with a vector, AUTOENCODERS with x itself and what it passed
+through. Of the first two each is called as
 
     MODELS[name](out_channels=C, conditions=((name, embed), ...), dtype="float32", **options)
     net.apply({"params": params}, x [B, ..., c], time [B], {name: value}, dropout keys [B] or None)
 """
 
+from diffjax.models.autoencoder import AutoencoderKL
 from diffjax.models.dit import DiT
 from diffjax.models.encoder import UNetEncoder
 from diffjax.models.unet import UNet
@@ -13,3 +15,4 @@ from diffjax.ranges import checked
 
 MODELS = checked({"unet": UNet, "dit": DiT})
 ENCODERS = checked({"unet_encoder": UNetEncoder})
+AUTOENCODERS = checked({"kl": AutoencoderKL})

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from diffjax.ranges import checked
+from diffjax.tasks.autoencoder import autoencoder
 from diffjax.tasks.classifier import classifier
 from diffjax.tasks.diffusion import diffusion
 from diffjax.tasks.task import Task
@@ -10,6 +11,7 @@ from diffjax.tasks.task import Task
 TASKS: dict[str, Callable[..., Task]] = checked(
   {
     "diffusion": diffusion,
+    "autoencoder": autoencoder,
     "classifier": classifier,
   }
 )

@@ -55,7 +55,11 @@ def classifier(
   Raises:
     ConfigError: parts that do not go together, or data without classes.
   """
-  space, change, asked = space(fields=fields), augmentation(), label(fields=fields, field=field, request=request)
+  space, change, asked = (
+    space(fields=fields),
+    augmentation(),
+    label(fields=fields, field=field, request=request),
+  )
   if change.labels:
     raise Unsuitable("augment", "which tells the network what was done; choose 'flip' or 'none'")
   schedule = schedules.shifted(schedule(), shift)

@@ -19,6 +19,7 @@ from diffjax import keys, objectives, predictions, schedules
 from diffjax import times as when
 from diffjax.conditions import Condition, Conditions
 from diffjax.data.augment import Augmentation
+from diffjax.data.encoded import fields_of
 from diffjax.data.source import Field, Source
 from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_denoiser, rescheduled
 from diffjax.guidance import Guide, Scene, folded
@@ -113,6 +114,10 @@ def diffusion(
   tells = {name: make(fields=fields) for name, make in conditions.items()}
   if change.labels:
     tells["augment"] = told.augment(change.labels)
+  encodings = dict(space.encodings)
+  for condition in tells.values():
+    encodings |= condition.encodings
+  fields = {**fields, **fields_of(fields, encodings)}
   schedule = schedules.shifted(schedule(), shift)
   schedules.check(schedule)
   times, weight = times(), given(weight, sigma_data=space.std)()
@@ -162,6 +167,7 @@ def diffusion(
     loss=loss,
     held_out=held_out,
     fields=tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields)))),
+    encodings=encodings,
     cases=functools.partial(bands, schedule),
     request=functools.partial(requests, made),
     draw=drawing(made, sampler, grid(schedule, sampling_steps), final),
@@ -272,7 +278,12 @@ def check_sampler(sampler: Sampler, made: Diffusion) -> None:
 
 
 def check_likelihood(measure: Callable, made: Diffusion, fields: Mapping[str, Field]) -> None:
-  """Raises ConfigError if it is no likelihood of this schedule."""
+  """Raises ConfigError if it is no likelihood of this schedule or space."""
+  if made.space.observed is None:
+    raise Unsuitable(
+      "likelihoods",
+      "which measures data, but the model is of latents, whose density is not that of the data; leave it empty",
+    )
   data = {
     name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in made.space.fields
   }

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Key
 
+from diffjax.data.encoded import Encodings
 from diffjax.keys import Draws
 from diffjax.types import ConfigError, Data, Frozen, Keys, Params, PerExample
 
@@ -61,6 +62,7 @@ class Task:
     loss: (params, frozen, data, draws, memory) -> Loss. Examples do not couple.
     held_out: (params, frozen, data, case) -> numbers [B] by name, without dropout, drawn from fixed keys.
     fields: of the data that training needs.
+    encodings: the fields among them that trained runs make of the data's own.
     cases: number of examples -> named settings under which held-out data are measured, each a pytree [B].
     request: (numbers [n] of samples, the training data or None) -> the fields that they ask for.
     draw: how samples are made; None: none are.
@@ -76,6 +78,7 @@ class Task:
   loss: Callable[[Params, Frozen, Data, Draws, Any], Loss]
   held_out: Callable[[Params, Frozen, Data, Any], dict[str, PerExample]]
   fields: tuple[str, ...]
+  encodings: Encodings = dataclasses.field(default_factory=dict)
   cases: Callable[[int], Mapping[str, Any]] = lambda count: {"": ()}
   request: Callable[..., dict] = lambda index, source: {}
   draw: Drawing | None = None

@@ -1,0 +1,155 @@
+"""Fields that a trained run makes of others: encoded once, at the data's edge, and kept.
+
+    encoded(source, {"latent": Encoding(vae, "encode", "image")}, parallel)
+
+is the same source with the field `latent`, or with the fields `latent_mean`, `latent_std` where the run answers with
+several arrays by name. What it made lies in the cache, by the fingerprints of the data and of the run, and is read from
+there by memory mapping.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.data import cache
+from diffjax.data.source import Field, Source, fingerprint
+from diffjax.machine.parallel import Parallel
+from diffjax.types import Trained
+
+BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+  """A field made of another.
+
+  Attributes:
+    run: what makes it.
+    what: the name of its function, (params, values [B, ...]) -> [B, ...], or several by name.
+    field: of the data, that it is given.
+  """
+
+  run: Trained
+  what: str
+  field: str
+
+  def __call__(self, params, values):
+    """Arrays [B, ...] by the end of their name, "" for the only one."""
+    found = self.run.can[self.what](params, values)
+    return found if isinstance(found, Mapping) else {"": found}
+
+
+Encodings = Mapping[str, Encoding]
+
+
+def _named(name: str, part: str) -> str:
+  return f"{name}_{part}" if part else name
+
+
+def fields_of(fields: Mapping[str, Field], encodings: Encodings) -> dict[str, Field]:
+  """The fields that encodings add to these."""
+  found = {}
+  for name, encoding in encodings.items():
+    field = fields[encoding.field]
+    like = jax.ShapeDtypeStruct((1, *field.shape), field.dtype)
+    for part, array in jax.eval_shape(encoding, encoding.run.params, like).items():
+      found[_named(name, part)] = Field(array.shape[1:], str(array.dtype))
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedSource:
+  """A source with further fields; see `encoded`."""
+
+  source: Source
+  arrays: Mapping[str, np.ndarray]
+  fields: Mapping[str, Field]
+  fingerprint: str
+
+  @property
+  def in_memory(self) -> bool:
+    """Whether reading is a gather."""
+    return self.source.in_memory
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self.source)
+
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Gathers the rows; the source itself is asked only for fields of its own."""
+    names = names or tuple(self.fields)
+    own = [name for name in names if name not in self.arrays]
+    found = self.source.read(indices, own) if own else {}
+    return {name: found[name] if name in found else np.asarray(self.arrays[name][indices]) for name in names}
+
+
+def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir: str | None = None) -> Source:
+  """The source with these fields.
+
+  Args:
+    source: the data.
+    encodings: what is made of them, by the new field's name.
+    parallel: the devices that encode.
+    cache_dir: see cache.folder.
+  """
+  if not encodings:
+    return source
+  fields, arrays = fields_of(source.fields, encodings), {}
+  for name, encoding in encodings.items():
+    key = fingerprint("encoded", source.fingerprint, encoding.run.fingerprint, encoding.what, encoding.field)
+    parts = [field for field in fields if field == name or field.startswith(f"{name}_")]
+    places = {part: cache.folder(cache_dir) / f"encoded-{key}-{part}.npy" for part in parts}
+    if any(_mapped(place, len(source)) is None for place in places.values()):
+      _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
+    arrays |= {part: _mapped(place, len(source)) for part, place in places.items()}
+  runs = [encoding.run.fingerprint for encoding in encodings.values()]
+  return EncodedSource(source, arrays, {**source.fields, **fields}, fingerprint(source.fingerprint, runs))
+
+
+def of_request(asked: dict[str, np.ndarray], encodings: Encodings) -> dict[str, np.ndarray]:
+  """What samples ask for, with the encodings of fields that they ask for by content."""
+  found = dict(asked)
+  for name, encoding in encodings.items():
+    if encoding.field in asked:
+      parts = encoding(encoding.run.params, jnp.asarray(asked[encoding.field]))
+      found |= {_named(name, part): np.asarray(array) for part, array in parts.items()}
+  return found
+
+
+def _mapped(place: Path, count: int) -> np.ndarray | None:
+  try:
+    array = np.load(place, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError, EOFError):
+    return None
+  return array if len(array) == count else None
+
+
+def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel) -> None:
+  """Encodes all examples into files that take their places when whole."""
+  compiled, count = parallel.batched(lambda params, batch: encoding(params, batch)), len(source)
+  size = parallel.padded(min(BATCH, count))
+  partial = {part: place.with_name(f".{place.name}.{os.getpid()}") for part, place in places.items()}
+  try:
+    files = {}
+    for part, place in partial.items():
+      place.parent.mkdir(parents=True, exist_ok=True)
+      shape = (count, *fields[part].shape)
+      files[part] = np.lib.format.open_memmap(place, "w+", np.dtype(fields[part].dtype), shape)
+    for start in range(0, count, size):
+      rows = np.minimum(np.arange(start, start + size), count - 1)
+      values = source.read(rows, (encoding.field,))[encoding.field]
+      for ending, array in parallel.fetch(compiled(encoding.run.params, values)).items():
+        files[_named(name, ending)][start : start + size] = array[: count - start]
+      print(f"encoding {name}: {min(start + size, count)} of {count}", file=sys.stderr, flush=True)
+    for part, file in files.items():
+      file.flush()
+      partial[part].replace(places[part])
+  finally:
+    for place in partial.values():
+      place.unlink(missing_ok=True)
