@@ -186,7 +186,7 @@ def _settings(every: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[
 def _held_out(found: Sequence[Row]) -> str:
   """The table of held-out losses: the moving average's where there is one."""
   names = _union([row.held_out for row in found])
-  averaged = [name for name in names if name.startswith("ema_")]
+  averaged = [name for name in names if name.split("/")[0] != "raw"]
   names = [name for name in averaged if name.split("/")[0] == averaged[0].split("/")[0]] or names
   lines = [
     [row.run, *(f"{row.held_out[name]:.4g}" if name in row.held_out else "" for name in names)]

@@ -15,14 +15,14 @@ RECIPE = Recipe(
       "sample.ddim.eta": 0.0,
       "sample.grid": "quadratic",
       "sample.steps": 100,
-      "sample.clip": False,
+      "sample.guides": (),
     },
     "ancestral_1000": {
       "sample.sampler": "ancestral",
       "sample.ancestral.variance": "fixed_large",
       "sample.grid": "leading",
       "sample.steps": 1000,
-      "sample.clip": True,
+      "sample.guides": ("clip",),
     },
   },
   published={

@@ -10,7 +10,7 @@ IMAGES = 200e6
 RECIPE = Recipe(
   "configs/cifar10_edm.py",
   judged={
-    "heun_18": {"sample.sampler": "heun", "sample.grid": "karras", "sample.steps": 18, "sample.clip": False},
+    "heun_18": {"sample.sampler": "heun", "sample.grid": "karras", "sample.steps": 18, "sample.guides": ()},
   },
   published={
     "Karras et al. 2022, unconditional": ((IMAGES, 1.97),),

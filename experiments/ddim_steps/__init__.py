@@ -13,7 +13,7 @@ SWEEP = product(
     "sample.steps": (5, 10, 20, 50, 100),
     "sample.ddim.eta": {"eta_0": 0.0, "eta_1": 1.0},
   },
-  shared={"sample.sampler": "ddim", "eval.count": 720, "sample.guidance": 0.0},
+  shared={"sample.sampler": "ddim", "eval.count": 720, "sample.guides": ("clip",)},
   trained={},
   x="sample.steps",
 )

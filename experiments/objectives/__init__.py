@@ -12,7 +12,7 @@ SWEEP = product(
     "train.steps": 500,
     "checkpoint.every": 250,
     "eval.count": 720,
-    "sample.guidance": 0.0,
+    "sample.guides": ("clip",),
   },
   x="objective.predict",
 )

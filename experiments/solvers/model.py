@@ -10,7 +10,7 @@ images; the level of all of them is shown as well.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,23 +21,23 @@ import numpy as np
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from diffjax import experiment, keys
-from diffjax.config import chosen
+from diffjax import conditions, experiment, keys
+from diffjax.data.source import Field
 from diffjax.experiment import Experiment
+from diffjax.guidance import Scene, folded
 from diffjax.jobs import runs, workdir
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import labels_of
-from diffjax.machine import pictures
 from diffjax.metrics import METRICS
 from diffjax.metrics.metric import Metric
 from diffjax.samplers import base
-from diffjax.schedules import Schedule, shifted
+from diffjax.schedules import Schedule, rebuilt, shifted
 from diffjax.types import ConfigError, Params
 from experiments.solvers.page import OPTIONS, Scope, figure, header, steps_within
 
 BUDGETS = "5,10,20,50,100"
 TOLERANCES = (1e-1, 1e-3)  # of solvers that choose their own steps, the first and the last
 COUNT, SEEDS = 200, (0, 1)
+WITHIN = ("clip", "threshold")  # guides that keep the data in their range; the page has no others
 NOISIEST = 80.0  # sigma / alpha where grids start; of the noise beyond it a sampler learns nothing
 
 
@@ -45,12 +45,22 @@ def without_guidance(folder: Path, sampler: str) -> ConfigDict:
   """The run's config with this sampler and the page's grid."""
   config = workdir.load(folder)
   sample = config.sample
-  sample.sampler, sample.grid, sample.steps, sample.guidance = sampler, "karras", 2, 0.0
+  sample.sampler, sample.grid, sample.steps = sampler, "karras", 2
+  sample.guides = tuple(name for name in sample.guides if name in WITHIN)
   for option, value in OPTIONS.get(sampler, {}).items():
     sample[sampler][option] = value
-  (schedule,) = chosen(config, "schedule", "name")
-  sample.karras.sigma_max = _start(shifted(schedule(), config.schedule.shift))
+  sample.karras.sigma_max = _start(_schedule(config))
   return config
+
+
+def _chosen(config: ConfigDict, section: str, field: str) -> Callable:
+  """The maker of what a field names."""
+  (make,) = experiment.makers(config, section, field).values()
+  return make
+
+
+def _schedule(config: ConfigDict) -> Schedule:
+  return shifted(_chosen(config, "schedule", "name")(), config.schedule.shift)
 
 
 def _start(schedule: Schedule) -> float:
@@ -62,23 +72,35 @@ def _start(schedule: Schedule) -> float:
 class Draw:
   """Samples of one sampler; one compile serves all grids and seeds, and all tolerances."""
 
-  def __init__(self, made: Experiment, params: Params):
+  def __init__(self, made: Experiment, params: Params, fields: Mapping[str, Field]):
     self.made, self.params, self.calls = made, params, 0
-    self.index = np.arange(COUNT)
-    self.labels = labels_of(made, self.index)
+    config, index = made.config, np.arange(COUNT)
+    self.asked = {"index": index.astype(np.int32)} | made.task.request(index, None)
+    self.sampler = _chosen(config, "sample", "sampler")()
+    self._schedule = _schedule(config)
+    self._space = _chosen(config, "space", "name")(fields=fields)
+    self._guides = tuple(make() for make in experiment.makers(config, "sample", "guides").values())
+    told = experiment.makers(config, "condition", "names")
+    self._conditions = {name: make(fields=fields) for name, make in told.items()}
+    if labels := _chosen(config, "data", "augment")().labels:
+      self._conditions["augment"] = conditions.augment(labels)
     self._on_grid, self._adapting = jax.jit(self._sample), jax.jit(self._adapt)
 
+  def _denoiser(self, params, schedule):
+    """The denoiser of the samples, with what keeps the data in their range."""
+    asked = {name: jnp.asarray(values) for name, values in self.asked.items()}
+    cond = conditions.values(self._conditions, asked)
+    plain = lambda cond: lambda xt, t: self.made.task.can["denoise"](params, cond)(xt, t, schedule)
+    return folded(self._guides, plain(cond), Scene(schedule, plain, cond, None, {}, asked))
+
   def _sample(self, params, key, grid, length, sampler=None, watched=lambda denoiser: denoiser):
-    made = self.made
-    denoiser = watched(made.sampling_denoiser(params, jnp.asarray(self.labels)))
-    settings = made.schedule_of(params), sampler or made.sampler
-    final = made.config.sample.final
-    return base.sample(
-      denoiser, *settings, grid, length, key, jnp.asarray(self.index), made.image_shape, final
-    )
+    schedule = rebuilt(self._schedule, params.get("schedule"))
+    denoiser, index = watched(self._denoiser(params, schedule)), jnp.asarray(self.asked["index"])
+    shape, final = self._space.shape, self.made.config.sample.final
+    return base.sample(denoiser, schedule, sampler or self.sampler, grid, length, key, index, shape, final)
 
   def _adapt(self, params, key, grid, length, tolerance):
-    (make,) = chosen(self.made.config, "sample", "sampler")
+    make = _chosen(self.made.config, "sample", "sampler")
     return self._sample(params, key, grid, length, make(rtol=tolerance, atol=tolerance), self._counted)
 
   def _counted(self, denoiser):
@@ -93,13 +115,19 @@ class Draw:
 
   def on_grid(self, steps: int, key: Key[Array, ""]) -> np.ndarray:
     """Float [COUNT, H, W, C] after so many steps."""
-    (make,) = chosen(self.made.config, "sample", "grid")
-    return np.asarray(self._on_grid(self.params, key, *base.padded(make(self.made.schedule, steps + 1))))
+    return np.asarray(self._on_grid(self.params, key, *base.padded(self._grid(steps))))
+
+  def _grid(self, steps: int) -> np.ndarray:
+    return _chosen(self.made.config, "sample", "grid")(self._schedule, steps + 1)
+
+  def pixels(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Samples as fields."""
+    return jax.device_get(self._space.decode({}, samples))
 
   def adapting(self, tolerance: float, key: Key[Array, ""]) -> tuple[int, np.ndarray]:
     """The calls that the slowest sample took, and the samples."""
     self.calls = 0
-    ends = base.padded(self.made.grid)
+    ends = base.padded(self._grid(1))
     images = np.asarray(self._adapting(self.params, key, *ends, jnp.asarray(tolerance)))
     jax.effects_barrier()
     return self.calls, images
@@ -122,9 +150,9 @@ def points(draw: Draw, metric: Metric, budgets: Sequence[int]) -> Iterator[Point
 
   def judged(images):
     finite = np.isfinite(images).all()
-    return metric.score(pictures.to_uint8(images), None)["frechet"] if finite else float("nan")
+    return metric.judge(draw.pixels(images), draw.asked)["frechet"] if finite else float("nan")
 
-  sampler = draw.made.sampler
+  sampler = draw.sampler
   if sampler.evaluations is None:
     for tolerance in tolerances(len(budgets)):
       found = [draw.adapting(tolerance, keys.seed(seed)) for seed in SEEDS]
@@ -141,18 +169,20 @@ def points(draw: Draw, metric: Metric, budgets: Sequence[int]) -> Iterator[Point
 
 def floors(run: Run, metric: Metric) -> dict[str, float]:
   """The distance of all training images, and of as many as there are samples, their classes in turn."""
-  rows = run.train.read(np.arange(len(run.train)))
-  rng, wanted = np.random.default_rng(0), labels_of(run.experiment, np.arange(COUNT))
+  rows, rng = run.data.read(np.arange(len(run.data))), np.random.default_rng(0)
+  asked = run.experiment.task.request(np.arange(COUNT), None)
+  nothing = np.zeros(max(COUNT, len(run.data)))
+  wanted, labels = (asked["label"], rows["label"]) if "label" in asked else (nothing[:COUNT], nothing)
 
   def some():
-    places = rng.permutation(len(run.train))
-    classes = rows["label"][places] if run.experiment.num_classes else np.zeros(len(places))
-    picked = [places[classes == c][: np.sum(wanted == c)] for c in np.unique(wanted)]
-    return metric.score(rows["image"][np.concatenate(picked)], None)["frechet"]
+    places = rng.permutation(len(run.data))
+    picked = [places[labels[places] == c][: np.sum(wanted == c)] for c in np.unique(wanted)]
+    picked = {name: values[np.concatenate(picked)] for name, values in rows.items()}
+    return metric.judge(picked, picked)["frechet"]
 
   return {
     f"{COUNT} training images": float(np.median([some() for _ in range(9)])),
-    f"all {len(run.train)} training images": metric.floor["frechet"],
+    f"all {len(run.data)} training images": metric.floor["frechet"],
   }
 
 
@@ -189,18 +219,18 @@ def main(folder: Path, wanted: Scope) -> None:
     ConfigError: see run.start, and where nothing is trained yet.
   """
   run = runs.start(workdir.load(folder), folder)
-  ((_, weights, params),) = run.trained()
-  metric = METRICS["classifier"](run.train, run.test, run.parallel.local)
+  ((_, weights, params),) = run.trained("latest", "config.eval.checkpoints")
+  metric = METRICS["classifier"](run.data, run.test, run.parallel.local)
   results, refused, levels = {}, {}, floors(run, metric)
   for name in wanted.samplers:
     try:
       config = without_guidance(folder, name)
-      made = experiment.create(config, run.experiment.image_shape, run.train.num_classes)
-      found = list(points(Draw(made, params), metric, wanted.budgets))
+      draw = Draw(experiment.create(config, run.fields), params, run.fields)
+      found = list(points(draw, metric, wanted.budgets))
     except ConfigError as error:
       refused[name] = str(error)
       continue
-    results[name] = made.sampler, found
+    results[name] = draw.sampler, found
     print(name, found, flush=True)
   (wanted.out / "model.md").write_text(table(results, refused, levels, weights, wanted.budgets))
   means = {

@@ -8,7 +8,7 @@
 is six runs, eps-linear to v-cosine. Where a value makes a poor name, or one choice sets several fields, an
 axis maps names to values, and a field to None leaves it alone:
 
-    product("configs/digits.py", {"train.ema": {"fast": (0.99,), "slow": (0.9999,)}})
+    product("configs/digits.py", {"train.constant.rates": {"fast": (0.99,), "slow": (0.9999,)}})
     Sweep("configs/digits.py", (Run("small", {"model.unet.channels": 16, "train.batch_size": 32}), ...))
 
 A sweep with `trained` trains one run and samples from it in many ways: its runs change sample. and eval.

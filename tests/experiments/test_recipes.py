@@ -147,18 +147,18 @@ def test_overrides_have_the_types_of_their_fields():
   given = {
     "train.batch_size": "64",
     "train.learning_rate": "1e-3",
-    "train.ema": "(0.9,)",
-    "data.flip": "True",
-    "sample.weights": "0.9",
+    "train.constant.rates": "(0.9,)",
+    "deterministic": "True",
+    "sample.weights": "ema_0.9",
     "log.wandb": "a=b",
   }
   found = recipes.overrides_of(RECIPE, [f"--config.{path}={text}" for path, text in given.items()])
   assert found == {
     "train.batch_size": 64,
     "train.learning_rate": 1e-3,
-    "train.ema": (0.9,),
-    "data.flip": True,
-    "sample.weights": "0.9",
+    "train.constant.rates": (0.9,),
+    "deterministic": True,
+    "sample.weights": "ema_0.9",
     "log.wandb": "a=b",
   }
 
@@ -201,12 +201,12 @@ def test_the_shipped_recipes_sample_as_their_papers():
     recipe = importlib.import_module(f"experiments.{name}").RECIPE
     found |= {way: config.sample for way, config in sweeps.check(recipe.sweep({})).items()}
   settings = {
-    way: (s.sampler, s.grid, s.steps, s.clip, s.weights) for way, s in found.items() if way != "trained"
+    way: (s.sampler, s.grid, s.steps, s.guides, s.weights) for way, s in found.items() if way != "trained"
   }
   assert settings == {
-    "ddim_100": ("ddim", "quadratic", 100, False, "ema"),
-    "ancestral_1000": ("ancestral", "leading", 1000, True, "ema"),
-    "heun_18": ("heun", "karras", 18, False, "ema"),
+    "ddim_100": ("ddim", "quadratic", 100, (), "average"),
+    "ancestral_1000": ("ancestral", "leading", 1000, ("clip",), "average"),
+    "heun_18": ("heun", "karras", 18, (), "average"),
   }
   assert found["ddim_100"].ddim.eta == 0 and found["ancestral_1000"].ancestral.variance == "fixed_large"
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffjax.samplers import SAMPLERS
+from diffjax.spaces import to_pixels
 from experiments.solvers import __main__ as command
 from experiments.solvers import model, page
 
@@ -69,9 +70,10 @@ def test_steps_and_distances_of_a_model_page():
     asked.append(steps)
     return np.full((2, 4, 4, 1), np.nan if steps > 10 else 0.0)
 
-  metric = types.SimpleNamespace(score=lambda images, labels: {"frechet": float(np.mean(images))})
+  metric = types.SimpleNamespace(judge=lambda samples, asked: {"frechet": float(np.mean(samples["image"]))})
   sampler = SAMPLERS["dpm_solver_3"]()
-  draw = types.SimpleNamespace(made=types.SimpleNamespace(sampler=sampler), on_grid=on_grid)
+  pixels = lambda images: {"image": to_pixels(images)}
+  draw = types.SimpleNamespace(sampler=sampler, on_grid=on_grid, pixels=pixels, asked={})
   nothing, some, broken = model.points(draw, metric, (3, 10, 50))
   assert nothing is None and some.evaluations == 10 and broken.evaluations == 49
   assert set(asked) == {3, 16} and some.distances == [128.0, 128.0] and np.isnan(broken.distances).all()

@@ -32,14 +32,14 @@ def test_names_of_values():
     BASE,
     {
       "train.learning_rate": (1e-4, 0.5),
-      "train.ema": ((0.9, 0.99),),
-      "data.flip": (True,),
+      "train.constant.rates": ((0.9, 0.99),),
+      "deterministic": (True,),
       "seed": {"first": 0},
     },
   )
   assert names(sweep) == [
-    "learning_rate_0.0001-ema_0.9_0.99-flip_True-first",
-    "learning_rate_0.5-ema_0.9_0.99-flip_True-first",
+    "learning_rate_0.0001-rates_0.9_0.99-deterministic_True-first",
+    "learning_rate_0.5-rates_0.9_0.99-deterministic_True-first",
   ]
 
 
@@ -60,10 +60,13 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
     ({"train.steps": 2.5}, "config.train.steps is of type int"),
     ({"objective.predict": "velocity"}, "config.objective.predict is 'velocity'; it must be one of"),
     ({"train.steps": 0}, "config.train.steps is 0; it must be at least 1"),
-    ({"train.ema": ("high",)}, "every element must be of type float"),
+    ({"train.constant.rates": ("high",)}, "every element must be of type float"),
     ({"schedule": "linear"}, "config.schedule is a section; set its fields"),
     ({"schedule.linear.beta_end": 0.03}, "has no effect here: 'linear' is not what is chosen"),
-    ({"model.conditional": False}, "config.objective.label_dropout is 0.1, but config.model.conditional is"),
+    (
+      {"condition.names": ()},
+      r"config.sample.guides is \('classifier_free', 'clip'\), which needs a condition",
+    ),
   ],
 )
 def test_bad_overrides_are_refused(overrides, message):
@@ -158,10 +161,10 @@ def test_the_shipped_sweeps():
 def test_the_command_line_makes_the_checked_config(monkeypatch):
   """Every kind of value survives its way through main.py's flags."""
   overrides = {
-    "train.ema": (0.9, 0.99),
+    "train.constant.rates": (0.9, 0.99),
     "train.learning_rate": 1e-5,
-    "data.flip": True,
-    "sample.label": 3,
+    "deterministic": True,
+    "condition.label.request": 3,
     "eval.metrics": ("classifier",),
     "eval.checkpoints": "1000,2000",
     "log.wandb": "a name, 'quoted'",
