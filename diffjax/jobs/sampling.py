@@ -19,7 +19,7 @@ from diffjax import keys
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs
-from diffjax.machine import atomic, pictures, reporting
+from diffjax.machine import atomic, memory, pictures, reporting
 from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError, Params
 
@@ -84,7 +84,7 @@ class Sampling:
       asked = jax.eval_shape(lambda: {"index": index} | experiment.task.request(index, None))
       shared = (params, self._frozen, key, drawing.plan)
       batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
-      batch_size = parallel.fitting(advance, (*shared, place, place), batch, self._at_once)
+      batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
     part = max(-(-most // self._at_once), min(most, STRIPS))
     self.batch_size = parallel.padded(min(batch_size, part))
 

@@ -142,7 +142,9 @@ class Checkpoints:
       )
       about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
     except Exception as error:
-      raise RunError(self._damaged(step, f"its {weights} weights cannot be read ({_shortened(error)})")) from error
+      raise RunError(
+        self._damaged(step, f"its {weights} weights cannot be read ({_shortened(error)})")
+      ) from error
     self._require_whole(step, found, about)
     return found["params"] if weights == "raw" else found["ema"][weights]
 

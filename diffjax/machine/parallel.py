@@ -17,12 +17,10 @@ axis over `model`, its longest other axis over `fsdp`, where these divide; small
 What computes with parameters gathers them over `fsdp` first: that axis shares out memory, and no convolution sees it.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,8 +39,6 @@ SMALL = 2**14  # numbers; an array with fewer is copied to every device
 # longer; at 0 they take twice as long, but what runs once does not mind.
 EFFORT = "xla_backend_optimization_level"
 EFFORTS = {"often": 1, "once": 0}
-CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what this process's container may use
-SHARE = 0.75  # of the free memory, for batches that are sized to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,37 +247,23 @@ class Parallel:
 
     return lambda shared, batch: compiled(jax.tree.map(gather, shared), self.shard(batch))
 
-  def fitting(self, function: Callable, shared: Any, batch: Any, at_once: int = 1) -> int:
-    """The largest batch, a power of two on each device, with which a function of `batched` fits the free memory.
+  def needs(self, function: Callable, shared: Any, batch: Any) -> tuple[int, float]:
+    """Bytes on a device that a function of `batched` needs: of `shared`, and of each example of a batch.
 
     Args:
       function: (shared, batch) -> batch.
       shared, batch: their shapes and types. The function is compiled for this batch, and an example taken to need
         its part of all that is not `shared`, fixed costs included. That is an estimate: XLA may choose other
         algorithms for other sizes.
-      at_once: how many such batches are computed at the same time.
-
-    Raises:
-      ConfigError: not one example fits.
     """
     put = lambda place: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape))
     shared = jax.tree.map(put(lambda shape: self._whole(self.of_state(shape))), shared)
     batch = jax.tree.map(put(lambda shape: self.cut()), batch)
     kept = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shared))
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("once"))
-    needs = compiled.lower(shared, batch).compile().memory_analysis()
-    needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
-    each = (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
-    free = min(map(free_memory, self.mesh.local_devices))
-    free = min(map(int, self.texts(str(free))))  # of all processes
-    fits = int((SHARE * free - kept) / (each * at_once))
-    if fits < 1:
-      raise ConfigError(
-        f"A batch cannot be sized to the memory: {free / 2**30:.3g} GiB are free on a device, of which {SHARE:.0%} may "
-        f"be used, and one example takes {(kept + each * at_once) / 2**30:.3g} GiB. Free memory, take a smaller "
-        "model, or name the batch size in place of 0."
-      )
-    return self.batch_devices << (fits.bit_length() - 1)
+    found = compiled.lower(shared, batch).compile().memory_analysis()
+    needed = found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes
+    return kept, (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
 
   def fetch(self, tree: Any) -> Any:
     """Copies to NumPy, gathered from all devices and processes."""
@@ -329,28 +311,6 @@ class Parallel:
   def padded(self, count: int) -> int:
     """The next number that the batch's shares divide."""
     return -(-count // self.batch_devices) * self.batch_devices
-
-
-def free_memory(device: jax.Device) -> int:
-  """Bytes; of a CPU, which keeps no account, what system and container (cgroup v2) leave, by the devices of the run.
-
-  So all processes of a run on CPUs are taken to be on one machine, and pages that the system could take back from its
-  cache count as used: rather too little than too much.
-
-  Raises:
-    ConfigError: the system does not say (macOS).
-  """
-  if account := device.memory_stats():
-    return account["bytes_limit"] - account["bytes_in_use"]
-  if "SC_AVPHYS_PAGES" not in os.sysconf_names:
-    raise ConfigError(
-      "config.sample.batch_size is 0, but this system does not say what memory is free; name a size."
-    )
-  free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-  with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
-    most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
-    free = min(free, most - used)
-  return max(free, 0) // jax.device_count()
 
 
 def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, small: int = SMALL) -> Parallel:

@@ -11,7 +11,7 @@ from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import Field
 from diffjax.jobs.sampling import STRIPS, Sampling
-from diffjax.machine import parallel
+from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
 from diffjax.models import MODELS
 from diffjax.samplers import base
@@ -87,23 +87,21 @@ def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
 
   like = lambda n: {"x": jax.ShapeDtypeStruct((n,), jnp.float32)}
   shared = jax.ShapeDtypeStruct((wide,), jnp.float32)
-  for memory in (2**26, 2**27):
-    monkeypatch.setattr(parallel, "free_memory", lambda device, memory=memory: memory)
-    sizes[memory] = devices.fitting(function, shared, like(8 * count))
-    each = sizes[memory] // count
-    assert each & (each - 1) == 0 and sizes[memory] == each * count
+  for free in (2**26, 2**27):
+    monkeypatch.setattr(memory, "free", lambda device, devices, free=free: free)
+    sizes[free] = memory.fitting(devices, function, shared, like(8 * count))
+    each = sizes[free] // count
+    assert each & (each - 1) == 0 and sizes[free] == each * count
     compiled = jax.jit(function).lower(shared, like(each)).compile().memory_analysis()
     needed = compiled.temp_size_in_bytes + compiled.argument_size_in_bytes + compiled.output_size_in_bytes
-    assert (
-      needed <= parallel.SHARE * memory < 3 * needed
-    )  # it fits; twice as many, with what is fixed, would not
-    assert devices.fitting(function, shared, like(8 * count), 4) < sizes[memory]
+    assert needed <= memory.SHARE * free < 3 * needed  # it fits; twice as many, with what is fixed, would not
+    assert memory.fitting(devices, function, shared, like(8 * count), 4) < sizes[free]
   assert sizes[2**27] == 2 * sizes[2**26]
   sampling = Sampling(make(batch_size=0), devices, 20)
   assert sampling.batch_size == (
     10 if count == 1 else 24
   )  # no more than are asked for, in two halves on one CPU
-  monkeypatch.setattr(parallel, "free_memory", lambda device: 1)
+  monkeypatch.setattr(memory, "free", lambda device, devices: 1)
   with pytest.raises(ConfigError, match="one example takes"):
     Sampling(make(batch_size=0), devices, 20)
   monkeypatch.undo()

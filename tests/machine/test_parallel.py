@@ -236,18 +236,3 @@ def test_a_mesh_takes_the_rest_for_data():
   np.testing.assert_array_equal(made.rows(8), np.arange(8))
   with pytest.raises(ConfigError, match="x is 6, which 4 devices do not divide"):
     parallel.check_batch(made, "x", 6)
-
-
-def test_free_memory_is_what_the_container_leaves(monkeypatch, tmp_path):
-  monkeypatch.setattr(parallel, "CONTAINER", tmp_path)
-  (device, *_), count = jax.devices(), jax.device_count()
-  system = parallel.free_memory(device)
-  assert system > 2**20
-  (tmp_path / "memory.current").write_text("1000\n")
-  (tmp_path / "memory.max").write_text("max\n")
-  assert parallel.free_memory(device) > system / 2
-  (tmp_path / "memory.max").write_text("9000\n")
-  assert parallel.free_memory(device) == 8000 // count
-  monkeypatch.setattr(parallel.os, "sysconf_names", {})
-  with pytest.raises(ConfigError, match="name a size"):
-    parallel.free_memory(device)
