@@ -64,8 +64,8 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
     ({"schedule": "linear"}, "config.schedule is a section; set its fields"),
     ({"schedule.linear.beta_end": 0.03}, "has no effect here: 'linear' is not what is chosen"),
     (
-      {"condition.names": ()},
-      r"config.sample.guides is \('classifier_free', 'clip'\), which needs a condition",
+      {"train.accumulate": 3},
+      "config.train.batch_size is 64, which config.train.accumulate = 3 does not divide",
     ),
   ],
 )
