@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -16,7 +15,7 @@ from benchmarks import ours
 from benchmarks.accelerator import part, sizes
 from diffjax import experiment
 from diffjax.keys import Draws
-from diffjax.train_step import losses
+from diffjax.tasks.task import Task
 
 BATCH, STEPS = 8, 20
 EXACT = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
@@ -24,7 +23,7 @@ RUN = """
 import sys
 from pathlib import Path
 from benchmarks.accelerator import sizes
-from diffjax import commandline, training
+from diffjax.jobs import commandline, training
 config = sizes.resumed(int(sys.argv[2]))
 commandline.prepare(config)
 training.train(config, Path(sys.argv[1]))
@@ -39,13 +38,11 @@ def difference(found, truth) -> float:
   return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
 
 
-def losses_and_gradient(config, precision: str):
+def losses_and_gradient(task: Task, precision: str):
   """A function (params, batch) -> losses [B] and the gradient of their mean, at a matrix precision."""
-  made = experiment.create(config, (32, 32, 3), 0)
 
   def loss(params, batch):
-    times, draws = made.memory.times(made.start_memory()), Draws(jax.random.key(1), batch["index"], BATCH)
-    each = losses(made, params, times, batch, draws)
+    each = task.loss(params, {}, batch, Draws(jax.random.key(1), batch["index"], BATCH), task.start()).each
     return each.mean(), each
 
   def evaluate(params, batch):
@@ -61,23 +58,21 @@ WAYS = {"float32": ("float32", "highest"), "bfloat16": ("bfloat16", "default")}
 
 def numbers(make) -> dict[str, float]:
   """Losses and gradients of a network here against float32 on the CPU, at every way to compute them."""
-  made = experiment.create(make("float32"), (32, 32, 3), 0)
+  tasks = {dtype: experiment.create(make(dtype=dtype), ours.fields(32)).task for dtype in WAYS}
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(made.init, jax.random.key(0))
+  shapes = jax.eval_shape(tasks["float32"].init, jax.random.key(0))
   params = jax.tree.map(lambda x: (0.05 * rng.normal(size=x.shape)).astype(np.float32), shapes)
   batch = {"image": ours.images(BATCH, 32), "index": np.arange(BATCH, dtype=np.int32)}
 
   def computed(dtype, precision, device):
-    evaluate = losses_and_gradient(make(dtype), precision)
+    evaluate = losses_and_gradient(tasks[dtype], precision)
     with jax.default_device(device):
       return jax.device_get(evaluate(*jax.device_put((params, batch), device)))
 
-  with ThreadPoolExecutor() as pool:  # they compile at the same time
-    truth = pool.submit(computed, "float32", "highest", jax.devices("cpu")[0])
-    here = {name: pool.submit(computed, *way, jax.devices()[0]) for name, way in WAYS.items()}
-  found = {}
-  for name, way in here.items():
-    errors = (difference(h, t) for h, t in zip(way.result(), truth.result(), strict=True))
+  truth, found = computed("float32", "highest", jax.devices("cpu")[0]), {}
+  for name, way in WAYS.items():
+    here = computed(*way, jax.devices()[0])
+    errors = (difference(h, t) for h, t in zip(here, truth, strict=True))
     found[f"{name} loss"], found[f"{name} gradient"] = errors
   return found
 
@@ -85,11 +80,11 @@ def numbers(make) -> dict[str, float]:
 ALLOWED = {"float32 loss": 1e-4, "float32 gradient": 1e-3, "bfloat16 loss": 3e-2, "bfloat16 gradient": 1e-1}
 
 
-def training(folder: Path, steps: int) -> subprocess.Popen:
-  """A process that trains, or goes on with, a run of `sizes.resumed`."""
+def trained(folder: Path, steps: int) -> bool:
+  """Trains, or goes on with, a run of `sizes.resumed` in a process of its own; whether it ended well."""
   flags = f"{os.environ.get('XLA_FLAGS', '')} {EXACT}" if jax.default_backend() == "gpu" else ""
   environment = os.environ | {"XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-  return subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(steps)], env=environment)
+  return not subprocess.run([sys.executable, "-c", RUN, str(folder), str(steps)], env=environment).returncode
 
 
 def weights(folder: Path, step: int) -> dict[str, int]:
@@ -105,13 +100,13 @@ def compiled_once() -> dict:
     lambda name, seconds, **other: count.append(name) if "backend_compile" in name else None
   )
   take, now, placed = ours.training(sizes.unet(BATCH, True), ours.images(BATCH, 32), 2)
-  first, metrics = take(now, placed())
+  first, metrics = take(now, {}, placed())
   jax.block_until_ready(first)
-  big = [leaf for leaf in jax.tree.leaves(now.params)]
-  given = sum(leaf.is_deleted() for leaf in big) / len(big)
+  old = jax.tree.leaves(now.params)
+  given = sum(leaf.is_deleted() for leaf in old) / len(old)
   before = len(count)
   for _ in range(3):
-    first, metrics = take(first, placed())
+    first, metrics = take(first, {}, placed())
   jax.block_until_ready(first)
   return {"donated": given, "compiles_before": before, "compiles_after": len(count) - before}
 
@@ -121,28 +116,17 @@ def main() -> None:
   args = part.arguments("correct", __doc__)
   results, bad = part.Results(args.out, "correct", args.seconds), []
   part.cached()
-  folders = [args.out / "resume" / name for name in ("whole", "halves")]
-  began = time.monotonic()
-  whole, half = (
-    training(folders[0], STEPS),
-    training(folders[1], STEPS // 2),
-  )  # at the same time as what follows
-  with ThreadPoolExecutor() as pool:
-    networks = {"unet": sizes.unet, "dit": sizes.dit}
-    checked = {
-      name: pool.submit(numbers, functools.partial(make, BATCH, True)) for name, make in networks.items()
-    }
-  for name, check in checked.items():
-    found = check.result()
+  for name, make in {"unet": sizes.unet, "dit": sizes.dit}.items():
+    found = numbers(functools.partial(make, BATCH, True))
     results.add(**{name: found})
     bad += [f"{name}: {key} {found[key]:.2e}" for key, most in ALLOWED.items() if not found[key] <= most]
   found = compiled_once()
   results.add(**found)
   bad += [f"{found}"] if found["donated"] < 1 or found["compiles_after"] else []
-  bad += ["the first half ended badly"] if half.wait() else []
-  second = training(folders[1], STEPS)
-  bad += ["the whole run ended badly"] if whole.wait() else []
-  bad += ["the second half ended badly"] if second.wait() else []
+  folders = [args.out / "resume" / name for name in ("whole", "halves")]
+  began = time.monotonic()
+  for folder, steps in ((folders[0], STEPS), (folders[1], STEPS // 2), (folders[1], STEPS)):
+    bad += [] if trained(folder, steps) else [f"{folder} ended badly before step {steps}"]
   one, other = (weights(folder, STEPS) for folder in folders)
   different = [name for name in one if one[name] != other.get(name)]
   results.add(resumed_bit_for_bit=not different, arrays=len(one), different=different[:5])

@@ -77,7 +77,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("out", type=Path)
   parser.add_argument("--cifar10", type=Path, help="npz of images and labels")
-  parser.add_argument("--inception", type=Path, help="npz of tensors (metrics/weights.py)")
+  parser.add_argument("--inception", type=Path, help="npz of tensors (metrics/inception_weights.py)")
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   if args.cifar10:

@@ -38,6 +38,7 @@ class Results:
 
 def cached() -> None:
   """Compiled functions are kept between parts, as main.py keeps them."""
-  from diffjax import commandline, config
+  from diffjax import config
+  from diffjax.jobs import commandline
 
   commandline.prepare(config.base())

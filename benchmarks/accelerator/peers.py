@@ -1,4 +1,4 @@
-"""Processes of peers, which compile while others work and stand still while others are timed."""
+"""Processes of peers, which compile and work when they are asked to, and wait otherwise."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Peer:
       mode: torch.compile's, "" for eager.
       log: gets what it says besides.
     """
-    self.name, self._lines, self._still = mode or "eager", queue.Queue(), False
+    self.name, self._lines = mode or "eager", queue.Queue()
     parts = {"model": {"unet": config.model.unet}, "train": config.train, "schedule": config.schedule}
     self._process = subprocess.Popen(
       [
@@ -58,12 +58,6 @@ class Peer:
       return self._lines.get(timeout=max(timeout, 0.01))
     except queue.Empty:
       return {"error": "no answer in time"}
-
-  def pause(self, still: bool) -> None:
-    """Lets the whole process group stand still, or go on."""
-    if still != self._still and self._process.poll() is None:
-      os.killpg(self._process.pid, signal.SIGSTOP if still else signal.SIGCONT)
-      self._still = still
 
   def end(self) -> None:
     """Ends it and all that it started."""

@@ -7,12 +7,8 @@ from diffjax import config as configs
 
 TINY_RECIPE = [
   *("--count=60", "--chosen_on=30", "--scored=60", "--together=20"),
-  *(
-    "--config.model.unet.channels=16",
-    "--config.model.unet.multipliers=(1,1)",
-    "--config.model.unet.blocks=1",
-  ),
-  *("--config.train.batch_size=16", "--config.train.steps_per_call=2"),
+  *("--config.model.unet.channels=16", "--config.model.unet.multipliers=(1,1)"),
+  *("--config.model.unet.blocks=1", "--config.train.batch_size=16", "--config.train.steps_per_call=2"),
   *("--config.sample.steps=4", "--config.sample.batch_size=30"),
 ]
 
@@ -37,15 +33,17 @@ def dit(batch: int, tiny: bool, dtype: str = "bfloat16") -> ConfigDict:
 
 
 def resumed(steps: int) -> ConfigDict:
-  """A run of seconds on the digits that stops half-way and goes on, for the bit-for-bit test."""
+  """A run of seconds on the digits that stops half-way and goes on, for the bit-for-bit test.
+
+  One of every layer, and no samples: it is compiled anew, for its flags.
+  """
   config = configs.base()
-  config.data.flip = True
-  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 32, (1, 2), 1
-  config.model.unet.attention, config.model.unet.dropout = (4,), 0.1
+  config.data.augment = "flip"
+  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 32, (1,), 1
+  config.model.unet.attention, config.model.unet.dropout = (8,), 0.1
   config.model.dtype = "bfloat16"
   config.train.steps, config.train.batch_size, config.train.steps_per_call = steps, 64, 5
-  config.log.every, config.log.held_out, config.log.samples = 10, 0, 4
+  config.log.every, config.log.held_out, config.log.sample_every = 10, 0, 0
   config.checkpoint.every = 10
-  config.sample.steps = 10
   config.deterministic = True
   return config

@@ -1,13 +1,17 @@
 """Images per second of training and sampling, ours and diffusers' in PyTorch, in turn on one card.
 
-The peers (torch.compile with max-autotune and with its default) compile in processes of their own while ours does;
-while anything is timed all others stand still. A peer that has not compiled in time is left out, and the table says
-so. A time is that of many steps given to the device one after the other, from a finished device to a finished one.
+One thing is compiled at a time, the most wanted first: ours, which is then timed alone, then the peer, and both are
+timed in turn. torch.compile's default mode is the peer everywhere, max-autotune comes last. What has not compiled when
+the time is up is left out, and the table says so. A time is that of many steps given to the device one after the
+other, from a finished device to a finished one.
 """
 
+import dataclasses
+import importlib.util
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,35 +20,34 @@ import numpy as np
 from benchmarks import flops, ours
 from benchmarks.accelerator import part, sizes
 from benchmarks.accelerator.peers import Peer
-from diffjax import experiment, keys, parallel
-from diffjax.sampling import Sampling
+from diffjax import experiment, keys
+from diffjax.jobs.sampling import Sampling
+from diffjax.machine import parallel
 
 CHUNK, PEAK = 10, {"H100": 989e12, "H200": 989e12}
-MODES = ("default", "max-autotune")
+SPARE = 15  # seconds that are kept when a peer is waited for
+LEAST = 75  # seconds without which nothing more is compiled
 
 
-def our_training(config, batch: int, chunk: int):
+def our_training(config, batch: int, chunk: int) -> Callable[[int], None]:
   """A function that takes `count` steps, and ends when the device has done them."""
   take, state, placed = ours.training(config, ours.images(batch, 32), chunk)
 
   def run(count):
     nonlocal state
     for _ in range(count // chunk):
-      state, metrics = take(state, placed())
+      state, metrics = take(state, {}, placed())
     jax.block_until_ready(metrics)
 
-  run(2 * chunk)
   return run
 
 
-def our_sampling(config, batch: int):
+def our_sampling(config, batch: int) -> Callable[[], None]:
   """A function that draws a batch with the config's sampler and waits for it, as --mode=sample does."""
   config.sample.batch_size = batch
-  devices, made = parallel.create(), experiment.create(config, (32, 32, 3), 0)
-  params, drawn = devices.init(lambda: made.init(keys.seed(0))), Sampling(made, devices, batch)
-  run = lambda: drawn.draw(params, keys.seed(1), np.arange(batch), np.zeros(batch, np.int32))  # noqa: E731
-  run()
-  return run
+  devices, made = parallel.create(), experiment.create(config, ours.fields(32))
+  params, drawn = devices.init(lambda: made.task.init(keys.seed(0))), Sampling(made, devices, batch)
+  return lambda: drawn.draw(params, keys.seed(1), {"index": np.arange(batch, dtype=np.int32)})
 
 
 def timed(run, *arguments) -> float:
@@ -58,14 +61,10 @@ def in_turn(run, peers: list[Peer], asked: dict, rounds: int, limit: float) -> d
   """Seconds of ours and of each peer, a number a round; a peer without an answer is left out from then on."""
   found = {"ours": []} | {peer.name: [] for peer in peers}
   for _ in range(rounds):
-    for peer in peers:
-      peer.pause(True)
     found["ours"].append(timed(run))
     for peer in list(peers):
-      peer.pause(False)
       peer.ask(**asked)
       answer = peer.answer(limit)
-      peer.pause(True)
       if "error" in answer:
         found[peer.name] = answer["error"]
         peers.remove(peer)
@@ -87,18 +86,6 @@ def row(times: dict, images: int, flop: float, ceiling: float, peak: float | Non
   return found
 
 
-def _ready(peers: list[Peer], limit: float) -> tuple[list[Peer], dict]:
-  """The peers whose first answer is there by then, and what is to be said of the others."""
-  until, ready, said = time.monotonic() + limit, [], {}
-  for peer in peers:
-    answer = peer.answer(until - time.monotonic())
-    if "error" in answer:
-      said[peer.name] = answer["error"]
-    else:
-      ready.append(peer)
-  return ready, said
-
-
 def ceiling(out: Path) -> float:
   """FLOP/s of the matrix product that card.py measured; nan where it did not."""
   try:
@@ -107,85 +94,116 @@ def ceiling(out: Path) -> float:
     return float("nan")
 
 
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows as they come.
+
+  Attributes:
+    results: where they go.
+    best: the measured ceiling, FLOP/s.
+    peak: the datasheet's, where it is known.
+    rounds: of every row.
+  """
+
+  results: part.Results
+  best: float
+  peak: float | None
+  rounds: int
+
+  def measure(
+    self, name: str, run: Callable[[], None], peers: list[Peer], asked: dict, images: int, flop: int
+  ) -> list[Peer]:
+    """Times ours alone and then with the peers in turn; peers that fail are ended.
+
+    Args:
+      name: of the row.
+      run: ours.
+      peers: are asked to compile, one after the other.
+      asked: the same of a peer (peer_turns.py).
+      images: that a run makes or is trained on.
+      flop: of a run.
+
+    Returns:
+      The peers that answered.
+    """
+    compiling = {"ours": timed(run)}
+    alone = {"ours": [timed(run) for _ in range(self.rounds)]}
+    found = row(alone, images, flop, self.best, self.peak) | {"first_seconds": compiling}
+    self.results.add(**{f"{name}, alone": found})
+    ready, without = [], {}
+    for peer in peers:
+      began = time.perf_counter()
+      peer.ask(**asked)
+      answer = peer.answer(self.results.left - SPARE)
+      compiling[peer.name] = time.perf_counter() - began
+      if "error" in answer:
+        without[peer.name] = answer["error"]
+        peer.end()
+      else:
+        ready.append(peer)
+    if peers:
+      limit = self.results.left - SPARE
+      times = in_turn(run, list(ready), asked, self.rounds, limit) if ready else alone
+      found = row(times, images, flop, self.best, self.peak)
+      self.results.add(**{name: found | {"first_seconds": compiling, "without": without}})
+    return ready
+
+
 def main() -> None:
   """Measures, the most important first."""
   args = part.arguments("speed", __doc__)
   results = part.Results(args.out, "speed", args.seconds)
-  batches, steps, rounds, chunk = ((4, 8), 4, 2, 2) if args.tiny else ((128, 512), 40, 5, CHUNK)
-  try:
-    import diffusers  # noqa: F401
-
-    kinds = MODES if not args.tiny else ("",)
-  except ImportError as error:
-    results.add(no_peer=str(error))
-    kinds = ()
-  config = sizes.unet(batches[0], args.tiny)
-  peers = [Peer(config, mode, args.out / f"peer-{mode or 'eager'}.log") for mode in kinds]
-  try:
-    _measure(args, results, peers, batches, steps, rounds, chunk)
-  finally:
-    for peer in peers:
-      peer.end()
-
-
-def _measure(
-  args, results: part.Results, everyone: list[Peer], batches, steps: int, rounds: int, chunk: int
-) -> None:
-  small, large = batches
-  for peer in everyone:
-    peer.ask("train", small, 1)
   part.cached()
   device = jax.devices()[0].device_kind
   peak = next((value for name, value in PEAK.items() if name in device), None)
-  best = ceiling(args.out)
-  results.add(device=device, ceiling=best, peak=peak)
+  table = Table(results, ceiling(args.out), peak, 2 if args.tiny else 5)
+  results.add(device=device, ceiling=table.best, peak=peak)
+  there, peers = importlib.util.find_spec("diffusers"), []
 
-  def train(name, config, batch, peers, wait):
+  def peer(mode):
+    if there:
+      peers.append(Peer(sizes.unet(1, args.tiny), mode, args.out / f"peer-{mode or 'eager'}.log"))
+    return peers[-1:]
+
+  if not there:
+    results.add(no_peer="diffusers is not installed")
+  try:
+    _measure(args, table, peer)
+  finally:
+    for each in peers:
+      each.end()
+
+
+def _measure(args, table: Table, peer: Callable[[str], list[Peer]]) -> None:
+  small, large, drawn, chunk = (4, 8, 4, 2) if args.tiny else (128, 512, 256, CHUNK)
+  steps = 4 if args.tiny else 40
+
+  def enough():
+    return args.tiny or table.results.left > LEAST
+
+  def train(name, config, batch, peers, step=None):
     count = max(chunk, steps * small // batch // chunk * chunk)
-    run, flop = our_training(config, batch, chunk), flops.training_step(config, 32)
-    for peer in peers:
-      peer.pause(True)
-    alone = [timed(run, count) for _ in range(rounds)]
-    results.add(**{f"{name}, alone": row({"ours": alone}, count * batch, count * flop, best, peak)})
-    for peer in peers:
-      peer.pause(False)
-    ready, said = _ready(peers, min(wait, results.left - 20)) if peers else ([], {})
-    for peer in peers:
-      peer.pause(peer not in ready)
-    if ready:
-      asked = {"do": "train", "batch": batch, "count": count}
-      times = in_turn(lambda: run(count), list(ready), asked, rounds, results.left - 15)
-      results.add(**{name: row(times, count * batch, count * flop, best, peak) | {"without": said}})
-    elif said:
-      results.add(**{f"{name}, peers": said})
-    return ready
+    step = step or our_training(config, batch, chunk)
+    asked = {"do": "train", "batch": batch, "count": count}
+    flop = count * flops.training_step(config, 32)
+    return step, table.measure(name, lambda: step(count), peers, asked, count * batch, flop)
 
-  ready = train(f"unet, batch {small}", sizes.unet(small, args.tiny), small, everyone, 75)
-  for peer in everyone:
-    if peer not in ready:
-      peer.end()
-  first = ready[:1]  # its default mode, or what there is
-  for peer in ready[1:]:
-    peer.end()
-  for peer in first:
-    peer.pause(False)
-    peer.ask("train", large, 1)
-  first = train(f"unet, batch {large}", sizes.unet(large, args.tiny), large, first, 45)
-  drawn = 4 if args.tiny else 256
-  for peer in first:
-    peer.pause(False)
-    peer.ask("sample", drawn, 50)
-  config = sizes.unet(small, args.tiny)
-  config.sample.sampler, config.sample.grid, config.sample.steps = "ddim", "leading", 50
-  run, flop = our_sampling(config, drawn), 50 * flops.sampling_step(config, 32, drawn)
-  ready, said = _ready(first, min(40, results.left - 25)) if first else ([], {})
-  asked = {"do": "sample", "batch": drawn, "count": 50}
-  times = in_turn(run, list(ready), asked, min(rounds, 3), results.left - 15)
-  results.add(ddim_50=row(times, drawn, flop, best, peak) | {"batch": drawn, "without": said})
-  for peer in first:
-    peer.end()
-  if results.left > 25 or args.tiny:
-    train(f"dit-s/2, batch {small}", sizes.dit(small, args.tiny), small, [], 0)
+  first = f"unet, batch {small}"
+  step, known = train(first, sizes.unet(small, args.tiny), small, peer("" if args.tiny else "default"))
+  if enough():
+    config = sizes.unet(small, args.tiny)
+    config.sample.sampler, config.sample.grid, config.sample.steps = "ddim", "leading", 50
+    run, flop = our_sampling(config, drawn), 50 * flops.sampling_step(config, 32, drawn)
+    asked = {"do": "sample", "batch": drawn, "count": 50}
+    known = table.measure(f"ddim-50, batch {drawn}", run, known, asked, drawn, flop)
+  if enough():
+    _, known = train(f"unet, batch {large}", sizes.unet(large, args.tiny), large, known)
+  for each in known:
+    each.end()
+  if enough() and not args.tiny:
+    train(f"{first}, max-autotune", sizes.unet(small, False), small, peer("max-autotune"), step)
+  if enough():
+    train(f"dit-s/2, batch {small}", sizes.dit(small, args.tiny), small, [])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.accelerator import lossless
 from benchmarks.accelerator.pack import digest
-from diffjax import atomic
+from diffjax.machine import atomic
 
 
 def images(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.accelerator import __main__ as accelerator
-from benchmarks.accelerator import lossless, pack, speed, unpack
+from benchmarks.accelerator import lossless, pack, part, speed, unpack
 
 RNG = np.random.default_rng(0)
 
@@ -97,7 +97,7 @@ def test_a_part_that_hangs_or_fails_takes_nothing_from_the_others(tmp_path, monk
   monkeypatch.setattr(accelerator, "PARTS", {"card": 1, "correct": 20, "speed": 20})
   monkeypatch.setattr(accelerator, "command", lambda name, *rest: [sys.executable, "-c", scripts[name]])
   began = time.monotonic()
-  status = accelerator.main(["--seconds=30", f"--out={tmp_path}", "--parts=card,correct+speed"])
+  status = accelerator.main(["--seconds=30", f"--out={tmp_path}", "--parts=card,correct,speed"])
   assert status == 1 and time.monotonic() - began < 20
   summary = json.loads((tmp_path / "summary.json").read_text())
   assert {name: part["status"] for name, part in summary.items()} == {
@@ -113,9 +113,13 @@ def test_a_part_that_hangs_or_fails_takes_nothing_from_the_others(tmp_path, monk
 
 def fake_peer(name, answers):
   """A peer that has these answers ready."""
-  left = list(answers)
+  left, ended = list(answers), []
   return types.SimpleNamespace(
-    name=name, pause=lambda still: None, ask=lambda **asked: None, answer=lambda limit: left.pop(0)
+    name=name,
+    ask=lambda **asked: None,
+    answer=lambda limit: left.pop(0),
+    end=lambda: ended.append(True),
+    ended=ended,
   )
 
 
@@ -129,3 +133,19 @@ def test_peers_are_timed_in_turn_and_one_that_fails_is_left_out():
   assert row["images_per_s"] == 200 and row["flop_per_image"] == 2e10 and row["mfu_of_measured"] == 0.5
   assert row["faster than good"] == 2.0 and row["images_per_s good"] == 100
   assert "faster than bad" not in row and row["mfu_of_989"] is None
+
+
+def test_ours_is_kept_before_a_peer_compiles_and_a_peer_that_does_not_is_named(tmp_path):
+  def late(limit):
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert kept["step, alone"]["images_per_s"] > 0  # nothing is lost if this were the end
+    return {"error": "no answer in time"}
+
+  good, bad = fake_peer("good", [{"seconds": 3.0}] * 3), fake_peer("bad", [])
+  bad.answer = late
+  table = speed.Table(part.Results(tmp_path, "speed", 60), best=8e12, peak=None, rounds=2)
+  asked = {"do": "train", "batch": 1, "count": 1}
+  assert table.measure("step", lambda: None, [good, bad], asked, 300, 6e12) == [good]
+  found = table.results.found["step"]
+  assert found["without"] == {"bad": "no answer in time"} and bad.ended and not good.ended
+  assert found["images_per_s good"] == 100 and found["first_seconds"].keys() == {"ours", "good", "bad"}
