@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax import keys
 from diffjax.data.source import Field
 from diffjax.spaces import SPACES, of_pixels, to_pixels
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Trained
 
 RNG = np.random.default_rng(0)
 FIELDS = {
@@ -42,7 +43,7 @@ def batch(count=5):
 
 
 def test_all_spaces_are_here():
-  assert {name for name, *_ in CASES} == SPACES.keys()
+  assert {name for name, *_ in CASES} | {"latent"} == SPACES.keys()
 
 
 @every_space
@@ -108,3 +109,57 @@ def test_a_field_that_cannot_be_is_refused_by_name(name, field, fields, words):
 def test_ranges_hold_without_a_config(name, option):
   with pytest.raises(ConfigError, match=f"{option} is 0"):
     SPACES[name](fields=FIELDS, **{option: 0})
+
+
+MEAN, DEVIATION = np.linspace(-1, 1, 12, dtype=np.float32), np.linspace(0.5, 2, 12, dtype=np.float32)
+
+
+def folded(params, images):
+  """2x2 pixels as 12 channels, times a parameter: a latent that loses nothing, and how sure it is."""
+  x = of_pixels(images).reshape(-1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 2, 3, 12)
+  return {"mean": params["scale"] * x, "std": jnp.full_like(x, 0.25)}
+
+
+def unfolded(params, z):
+  return (z / params["scale"]).reshape(-1, 2, 3, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4, 6, 3)
+
+
+CAN = {"encode": folded, "decode": unfolded, "statistics": lambda params: (MEAN, DEVIATION)}
+RUN = Trained("runs/vae", CAN, {"scale": jnp.float32(3)}, "0123")
+
+
+def test_the_latent_space_goes_through_the_run_s_autoencoder():
+  space, data = SPACES["latent"](fields=FIELDS, run=RUN, std=1.5), batch()
+  assert space.shape == (2, 3, 12) and space.std == 1.5 and not space.bounded and space.observed is None
+  assert space.fields == ("latent_mean", "latent_std") and space.encodings["latent"].field == "image"
+  parts = space.encodings["latent"](RUN.params, data["image"])
+  encoded = {f"latent_{part}": value for part, value in parts.items()}
+  x0 = space.encode(encoded, None)
+  np.testing.assert_allclose(x0 * DEVIATION + MEAN, folded(RUN.params, data["image"])["mean"], atol=1e-5)
+  back = space.decode({"runs/vae": RUN.params}, x0)
+  np.testing.assert_array_equal(back["image"], data["image"])
+  # with the parameters that it is given, not those that it was made with
+  other = space.decode({"runs/vae": {"scale": jnp.float32(6)}}, x0)["image"]
+  np.testing.assert_allclose(of_pixels(other), of_pixels(data["image"]) / 2, atol=1 / 127)
+
+
+def test_latents_are_drawn_from_their_gaussian_by_the_example_s_key():
+  space = SPACES["latent"](fields=FIELDS, run=RUN)
+  data = {"latent_mean": jnp.ones((500, 2, 3, 12)), "latent_std": jnp.full((500, 2, 3, 12), 0.25)}
+  draws = keys.Draws(keys.seed(0), jnp.arange(500), 500)
+  x0 = space.encode(data, draws)
+  z = np.asarray((x0 * DEVIATION + MEAN - 1) / 0.25)
+  assert abs(z.mean()) < 4 / np.sqrt(z.size) and abs(z.std() - 1) < 4 / np.sqrt(2 * z.size)
+  rows = np.array([33, 4, 270])
+  part = {name: value[rows] for name, value in data.items()}
+  some = space.encode(part, keys.Draws(keys.seed(0), jnp.asarray(rows), 500))
+  np.testing.assert_array_equal(some, x0[rows])
+
+
+@pytest.mark.parametrize("lacks", ["decode", "statistics"])
+def test_a_run_that_is_no_autoencoder_is_refused(lacks):
+  run = RUN._replace(can={what: done for what, done in CAN.items() if what != lacks})
+  with pytest.raises(ConfigError, match=f"run is 'runs/vae', which cannot {lacks}"):
+    SPACES["latent"](fields=FIELDS, run=run)
+  with pytest.raises(ConfigError, match="field is 'embedding', but the data's uint8 fields are image, video"):
+    SPACES["latent"](fields=FIELDS, run=RUN, field="embedding")
