@@ -94,6 +94,15 @@ def test_beyond_its_ends_a_schedule_is_asked_at_them_with_their_noise(name):
   np.testing.assert_allclose(got, gaussian_denoiser(own, MEAN, VAR)(scaled, times).x0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_where_no_signal_is_left_every_schedule_is_asked_at_its_end(name):
+  """`flow` at t = 1 has log-SNR -inf, which few inverses can take."""
+  own, flow = SCHEDULES[name](), SCHEDULES["flow"]()
+  times, factor = moved_to(own, flow, jnp.asarray(1.0))
+  np.testing.assert_allclose(times, 1, atol=1e-5)
+  np.testing.assert_allclose(factor, own.alpha_sigma(1.0)[1], rtol=1e-4)
+
+
 def test_a_schedule_rescheduled_to_itself_changes_nothing():
   with jax.enable_x64(True):
     for name, make in SCHEDULES.items():
