@@ -282,6 +282,7 @@ def test_bfloat16_comes_near_the_float32_output(name):
   net, params, _ = made(name)
   given = inputs()
   exact = output(name, given)
+  assert "bf16" not in str(jax.make_jaxpr(net.apply)({"params": params}, *given.values()))
   rough = fast_jit(net.clone(dtype="bfloat16").apply)({"params": params}, *given.values())
   error = np.sqrt(np.mean((rough - exact) ** 2) / np.mean(exact**2))
   assert 1e-4 < error < 0.03  # bfloat16 rounds by up to 2^-9 = 0.002 in each of some 20 layers
