@@ -4,7 +4,7 @@ r"""A folder of your own images, cropped to squares of 64 pixels; sub-folders ar
       --config.data.image_folder.path=PHOTOS
 
 Every twentieth image or so (config.data.image_folder.test_fraction) is held out. With class sub-folders add
---config.condition.names="('label',)" --config.objective.label_dropout=0.1.
+--config.condition.names="('label',)" --config.condition.label.dropout=0.1.
 Expected: recognisable textures after 20,000 steps, whatever the images; watch runs/photos/samples.
 Cost: 17 TFLOP a step of 64 images, a day on one accelerator for 200,000 steps.
 """
