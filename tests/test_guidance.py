@@ -222,9 +222,14 @@ def wide(params, cond):
   return at
 
 
+def in_turn(params, index, source):
+  """What a classifier's samples ask for: a label of each of its classes, as many as its parameters, in turn."""
+  return {"label": index % len(params)}
+
+
 RUNS = {
   "autoguidance": Trained("runs/lesser", {"denoise": wide}, 1.0, "a"),
-  "classifier": Trained("runs/classifier", {"log_prob": log_posterior}, SHARES, "b"),
+  "classifier": Trained("runs/classifier", {"log_prob": log_posterior, "request": in_turn}, SHARES, "b"),
 }
 
 
@@ -346,3 +351,6 @@ def test_what_guides_say_of_themselves():
   assert not made("classifier_free", w=0.0).needs_null
   assert [name for name, guide in guides.items() if guide.needs_bounds] == ["clip", "threshold"]
   assert [name for name, guide in guides.items() if guide.likelihood] == ["clip"]
+  asked = {name: guide.request(np.arange(5), None) for name, guide in guides.items()}
+  assert [name for name, fields in asked.items() if fields] == ["classifier"]
+  np.testing.assert_array_equal(asked["classifier"]["label"], [0, 1, 0, 1, 0])
