@@ -35,7 +35,7 @@ def dit(batch: int, tiny: bool, dtype: str = "bfloat16") -> ConfigDict:
 def resumed(steps: int) -> ConfigDict:
   """A run of seconds on the digits that stops half-way and goes on, for the bit-for-bit test.
 
-  One of every layer, and no samples: it is compiled anew, for its flags.
+  One of every layer: it is compiled anew, for its flags.
   """
   config = configs.base()
   config.data.augment = "flip"
@@ -43,7 +43,8 @@ def resumed(steps: int) -> ConfigDict:
   config.model.unet.attention, config.model.unet.dropout = (8,), 0.1
   config.model.dtype = "bfloat16"
   config.train.steps, config.train.batch_size, config.train.steps_per_call = steps, 64, 5
-  config.log.every, config.log.held_out, config.log.sample_every = 10, 0, 0
+  config.log.every, config.log.held_out, config.log.samples = 10, 0, 4
   config.checkpoint.every = 10
+  config.sample.steps = 10
   config.deterministic = True
   return config
