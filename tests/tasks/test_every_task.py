@@ -205,7 +205,7 @@ def straight():
 def test_a_step_moves_every_player_and_every_average_and_logs_what_the_task_names(name, straight):
   here = made(name)
   after, metrics = straight(name)
-  before = new_state(here)
+  before = devices().init(lambda: new_state(here))  # as the run began, to the bit
   assert after.step == 2
   for tree, start in ((after.params, before.params), *((after.ema[n], before.params) for n in here.averages)):
     for player in start:
