@@ -173,7 +173,9 @@ DIRECTLY = [
 ]
 
 
-@pytest.mark.parametrize("entry, options, said", DIRECTLY, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+  "entry, options, said", DIRECTLY, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_an_entry_that_is_called_directly_names_the_option_alone(entry, options, said):
   ((option, value),) = options.items()
   with pytest.raises(ConfigError) as error:
