@@ -179,7 +179,7 @@ def test_places_where_nothing_is_are_told(done, end, said):
 
 def test_a_run_that_cannot_do_what_is_wanted_is_told(done, classifier):
   found = trained.trained(str(classifier), "log_prob", devices())
-  assert set(found.can) == {"log_prob"} and found.place == str(classifier)
+  assert set(found.can) == {"log_prob", "request"} and found.place == str(classifier)
   with pytest.raises(ConfigError, match=f"the run '{done}' cannot log_prob; it can denoise"):
     trained.trained(str(done), "log_prob", devices())
   with pytest.raises(ConfigError, match="cannot denoise; it can log_prob"):
