@@ -23,7 +23,7 @@ from diffjax.data.folder import images_of
 from diffjax.experiment import makers
 from diffjax.jobs import report, results, runs, workdir
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Samples, Sampling, image_of
+from diffjax.jobs.sampling import Samples, Sampling, Unopened, image_of, request
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import reporting
 from diffjax.machine.state import fingerprint
@@ -56,7 +56,7 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
     for step, weights, params in run.trained(config.eval.checkpoints, "config.eval.checkpoints"):
       if run.config.eval.metrics and sampling is None:
         together = min(run.config.eval.shard, run.config.eval.count or run.examples)
-        sampling = Sampling(run.experiment, run.parallel, together)
+        sampling = Sampling(run.experiment, run.parallel, together, Unopened(run))
         metrics = _metrics(run) if run.writes else {}
       reports.append(_judge(run, metrics or {}, sampling, step, weights, params, reporter))
     if run.writes and len(reports) > 1:
@@ -125,11 +125,11 @@ def _asked(run: Run) -> Samples:
   """Numbers of the samples and the fields that they ask for: those of the training data, or as at sampling."""
   count = run.config.eval.count
   index = np.arange(count or run.examples)
-  asked = run.experiment.task.request(index, run.data if not count else None)
+  asked = request(run, index)
   theirs = [name for name in asked if name in run.fields]
   if not count and theirs:
     asked |= run.data.read(index, theirs)
-  return {"index": index.astype(np.int32)} | asked
+  return asked
 
 
 def _digest(run: Run, params: Params) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from diffjax import keys
-from diffjax.data.source import Field
+from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs
 from diffjax.machine import atomic, memory, pictures, reporting
@@ -44,7 +44,7 @@ class Sampling:
     batch_size: samples in a batch: config.sample's, or where that is 0 as many as fit the devices' memory.
   """
 
-  def __init__(self, experiment: Experiment, parallel: Parallel, most: int):
+  def __init__(self, experiment: Experiment, parallel: Parallel, most: int, source: Source | None = None):
     """Compiles nothing yet, unless config.sample.batch_size is 0 and the memory has to be looked at.
 
     Args:
@@ -52,6 +52,7 @@ class Sampling:
       parallel: the devices.
       most: samples that will be asked for together; a batch need not be larger, nor larger than leaves one for
         each that is walked at the same time.
+      source: the training data, where samples ask for rows of them and the memory has to be looked at.
 
     Raises:
       ConfigError: the task makes nothing.
@@ -81,7 +82,8 @@ class Sampling:
       count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
       params = jax.eval_shape(experiment.task.init, key)
       index = np.arange(count, dtype=np.int32)
-      asked = jax.eval_shape(lambda: {"index": index} | experiment.task.request(index, None))
+      asked = {"index": index} | experiment.task.request(index, source)
+      asked = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), asked)
       shared = (params, self._frozen, key, drawing.plan)
       batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
       batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
@@ -200,7 +202,8 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   run = runs.start(config, folder, "sample")
   settings = run.config.sample
   ((step, weights, params),) = run.trained(str(settings.checkpoint or "latest"), "config.sample.checkpoint")
-  sampling, key = Sampling(run.experiment, run.parallel, settings.count), keys.seed(settings.seed)
+  sampling = Sampling(run.experiment, run.parallel, settings.count, Unopened(run))
+  key = keys.seed(settings.seed)
   asked = request(run, np.arange(settings.count))
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
     samples = sampling.draw(params, key, asked, lambda count: reporter.progress(count, settings.count, {}))

@@ -133,7 +133,7 @@ class Pictures:
     config, task = run.config, run.experiment.task
     self._run, self._sampling = run, None
     if task.draw:
-      self._sampling = Sampling(run.experiment, run.parallel, config.log.samples)
+      self._sampling = Sampling(run.experiment, run.parallel, config.log.samples, run.data)
       self._asked = request(run, np.arange(config.log.samples))
     count = min(config.log.held_out, len(run.test)) if config.log.held_out else 0
     rows = run.test.read(np.arange(count), task.fields) if count else None

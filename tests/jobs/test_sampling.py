@@ -1,15 +1,19 @@
 """The sampling job: the same samples in every batch and on every device, and as the library's own walk."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from ml_collections import FrozenConfigDict
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.data.source import Field
+from diffjax.data.source import ArraySource, Field
+from diffjax.jobs import evaluation
 from diffjax.jobs.sampling import STRIPS, Sampling
 from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
@@ -213,3 +217,40 @@ def test_classes_are_looked_up_before_the_loop_and_not_in_it():
     line for line in entry.splitlines() if f"({table}," in line or f" {table}," in line or f"{table})" in line
   ]
   assert uses and not any(" while(" in line or " tuple(" in line for line in uses)  # and XLA took it out
+
+
+class OfEmbeddings(nn.Module):
+  """A network whose answer depends on an embedding."""
+
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    return self.param("gain", nn.initializers.ones, ()) * x + cond["vector"].sum(1)[:, None, None, None]
+
+
+def of_embeddings(batch_size):
+  """An experiment whose samples ask for rows of the data, and such data."""
+  config = configs.base()
+  config.model.name, config.condition.names, config.sample.guides = "mine", ("vector",), ()
+  config.sample.steps, config.sample.batch_size = 4, batch_size
+  rows = np.arange(5, dtype=np.float32)[:, None] / 10
+  source = ArraySource({"image": np.zeros((5, *SHAPE), np.uint8), "embedding": rows}, "f")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", OfEmbeddings)
+    return experiment.create(config, source.fields), source
+
+
+def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evaluated():
+  made, source = of_embeddings(batch_size=0)
+  devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
+  assert Sampling(made, devices, 20, source).batch_size == 10
+  with pytest.raises(ConfigError, match="there are no data"):
+    Sampling(made, devices, 20)
+  config = FrozenConfigDict({"eval": {"count": 7}})
+  run = SimpleNamespace(config=config, experiment=made, data=source, fields=source.fields, examples=5)
+  asked = evaluation._asked(run)
+  np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
+  np.testing.assert_array_equal(asked["index"], np.arange(7))
