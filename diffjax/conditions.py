@@ -41,6 +41,7 @@ class Condition:
     fields: of the data that it needs.
     encodings: the fields among them that a trained run makes of the data's own.
     dropout: share of the training examples for which it is left out.
+    often_null: whether it is null in training by itself.
     classes: that its value is one of; 0 where it is no class.
   """
 
@@ -51,6 +52,7 @@ class Condition:
   fields: tuple[str, ...] = ()
   encodings: Encodings = dataclasses.field(default_factory=dict)
   dropout: float = 0.0
+  often_null: bool = False
   classes: int = 0
 
 
@@ -137,6 +139,7 @@ def augment(labels: int) -> Condition:
     null=jnp.zeros_like,
     embed=lambda widths: OnTime(widths, name="augment"),
     request=lambda index, source: {},
+    often_null=True,
   )
 
 

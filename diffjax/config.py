@@ -238,7 +238,10 @@ def free(config: ConfigDict) -> Callable[[str], bool]:
 
 
 def _is_free(annotation: Any) -> bool:
-  return any(said is FREE for said in getattr(annotation, "__metadata__", ()))
+  """Said so, or a run that is used: its folder may move, and its weights are compared by themselves."""
+  return any(said is FREE for said in getattr(annotation, "__metadata__", ())) or bool(
+    ranges.uses(annotation)
+  )
 
 
 def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:

@@ -17,6 +17,7 @@ from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
+from diffjax.sections import FREE_SECTIONS
 from diffjax.tasks.task import Task, require
 from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
 
@@ -32,6 +33,7 @@ class Experiment:
     task: what is trained.
     frozen: the parameters of the runs that it uses, by their place.
     uses: the fingerprint of each.
+    needs: of those that training depends on, which guides of sampling do not.
     learning_rate: step -> learning rate.
     optimizer: the gradient transformation.
     averages: the moving averages, by name: step -> rate.
@@ -41,6 +43,7 @@ class Experiment:
   task: Task
   frozen: Frozen
   uses: Mapping[str, str]
+  needs: Mapping[str, str]
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   averages: Averages
@@ -66,6 +69,7 @@ class Maker:
   config: Any
   find: Find
   found: dict[str, Trained] = dataclasses.field(default_factory=dict)
+  needed: set[str] = dataclasses.field(default_factory=set)
 
   def entries(self, section: str, field: str) -> dict[str, Callable]:
     """Makers of what a field names, by name."""
@@ -91,6 +95,8 @@ class Maker:
       option: uses for option, p in choice.options(name).items() if (uses := ranges.uses(p.annotation))
     }
     places = {option: self.config[choice.section][name][option] for option in wanted}
+    if choice.section not in FREE_SECTIONS:
+      self.needed |= {place for place in places.values() if place}
     return {
       option: self._run(option, places[option], uses.can)
       for option, uses in wanted.items()
@@ -184,6 +190,7 @@ def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs
     task=task,
     frozen={place: trained.params for place, trained in maker.found.items()},
     uses={place: trained.fingerprint for place, trained in maker.found.items()},
+    needs={place: maker.found[place].fingerprint for place in sorted(maker.needed)},
     learning_rate=rate,
     optimizer=optimizer(scale(), rate, train.clip),
     averages=averages,

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffjax.data import cache
@@ -105,21 +104,12 @@ def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir:
     key = fingerprint("encoded", source.fingerprint, encoding.run.fingerprint, encoding.what, encoding.field)
     parts = [field for field in fields if field == name or field.startswith(f"{name}_")]
     places = {part: cache.folder(cache_dir) / f"encoded-{key}-{part}.npy" for part in parts}
-    if any(_mapped(place, len(source)) is None for place in places.values()):
+    missing = any(_mapped(place, len(source)) is None for place in places.values())
+    if "True" in parallel.texts(str(missing)):  # in any process: all encode together
       _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
     arrays |= {part: _mapped(place, len(source)) for part, place in places.items()}
   runs = [encoding.run.fingerprint for encoding in encodings.values()]
   return EncodedSource(source, arrays, {**source.fields, **fields}, fingerprint(source.fingerprint, runs))
-
-
-def of_request(asked: dict[str, np.ndarray], encodings: Encodings) -> dict[str, np.ndarray]:
-  """What samples ask for, with the encodings of fields that they ask for by content."""
-  found = dict(asked)
-  for name, encoding in encodings.items():
-    if encoding.field in asked:
-      parts = encoding(encoding.run.params, jnp.asarray(asked[encoding.field]))
-      found |= {_named(name, part): np.asarray(array) for part, array in parts.items()}
-  return found
 
 
 def _mapped(place: Path, count: int) -> np.ndarray | None:

@@ -138,7 +138,8 @@ def _digest(run: Run, params: Params) -> str:
   settings = {name: value for name, value in plain["sample"].items() if name != "count"}
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
   asked = plain.get("condition", {})
-  return results.digest(settings, asked, sums, run.config.eval.count, run.config.eval.shard)
+  uses = dict(run.experiment.uses)
+  return results.digest(settings, asked, uses, sums, run.config.eval.count, run.config.eval.shard)
 
 
 def _rate(drawing: list[tuple[int, float]]) -> float | None:

@@ -16,5 +16,5 @@ def digest(*what: Any) -> str:
 def name_of_samples(run: Run, step: int, weights: str) -> str:
   """The name of a draw: step, weights, seed, and a hash of how and what was asked for."""
   plain = resolved(run.config)
-  how = digest(plain["sample"], plain.get("condition", {}))
+  how = digest(plain["sample"], plain.get("condition", {}), run.experiment.uses)
   return f"{step:08d}_{weights}_seed{run.config.sample.seed}_{how}"

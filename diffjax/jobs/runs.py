@@ -64,7 +64,7 @@ class Run:
     return self._encoded(experiment.source(self.config, "test"))
 
   def _encoded(self, source: Source) -> Source:
-    return encoded(source, self.experiment.task.encodings, self.parallel.local)
+    return encoded(source, self.experiment.task.encodings, self.parallel)
 
   @property
   def writes(self) -> bool:
@@ -169,7 +169,7 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
     workdir.require_data(folder, fingerprint)
   made = experiment.create(config, fields, functools.partial(trained.trained, devices=devices))
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
-    workdir.require_uses(folder, made.uses)
+    workdir.require_uses(folder, made.needs)
   run = Run(config, folder, devices, made, fields, examples)
   if source:
     run.__dict__["source"] = source  # where cached_property keeps it

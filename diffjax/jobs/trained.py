@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from diffjax import experiment
 from diffjax.config import free, leaves, resolved
@@ -20,6 +19,7 @@ from diffjax.experiment import Experiment
 from diffjax.jobs import workdir
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
+from diffjax.machine.state import fingerprint as checksums
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params, Trained
 
@@ -61,6 +61,7 @@ def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, st
     raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
   config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
   made = experiment.create(config, fields, functools.partial(trained, devices=devices))
+  workdir.require_uses(folder, made.needs)
   weights = weights or config.sample.weights
   weights = next(iter(made.averages)) if weights == "average" and made.averages else weights
   if weights not in (known := ("raw", *made.averages)):
@@ -101,11 +102,8 @@ def fingerprint(made: Experiment, params: Params) -> str:
     for path, value in leaves(resolved(made.config))
     if not may_change(path) and path != workdir.MAY_GROW
   }
-  digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(np.asarray(jax.device_get(leaf)).tobytes())
-  return digest.hexdigest()[:16]
+  sums = {name: int(value) for name, value in jax.device_get(checksums(params)).items()}
+  return hashlib.sha256(json.dumps([plain, sums], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def parameters(place: str, wanted: Any, devices: Parallel) -> Params:

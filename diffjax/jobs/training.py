@@ -190,7 +190,7 @@ def _train(run: Run) -> None:
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
     if run.writes:
-      workdir.save(folder, config, run.source, run.experiment.uses)
+      workdir.save(folder, config, run.source, run.experiment.needs)
     if start is not None and start >= config.train.steps:
       return reporter.line(f"{folder} is finished: step {start} of {config.train.steps}.")
     state = run.new_state() if start is None else run.restore(checkpoints, start)

@@ -81,12 +81,13 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
 
 
 def require_uses(workdir: Path, uses: Mapping[str, str]) -> None:
-  """Raises ConfigError if a run that a workdir's run was trained with has other weights now."""
+  """Raises ConfigError if a run that a workdir's run was trained with is not among these; it may lie elsewhere now."""
   for place, trained_with in _saved(workdir).get("uses", {}).items():
-    if uses.get(place, trained_with) != trained_with:
+    if trained_with not in uses.values():
       raise ConfigError(
-        f"--workdir={workdir} holds a run that was trained with the weights {trained_with} of {place!r}, and there "
-        f"are others now ({uses[place]}): it was trained further, or anew. Name the checkpoint by {place}@STEP."
+        f"--workdir={workdir} holds a run that was trained with the weights {trained_with} of {place!r}, and here are "
+        f"{', '.join(f'{now} of {there!r}' for there, now in uses.items()) or 'none'}: it was trained further, or "
+        f"anew, or is another. Name the checkpoint, as {place}@STEP, or the folder in which it lies now."
       )
 
 

@@ -244,12 +244,12 @@ def _check_null(conditions: Conditions) -> None:
   for name, condition in conditions.items():
     if condition.null is None:
       raise Unsuitable("guides", f"which needs to leave out every condition, and {name!r} never is")
-  if not any(condition.dropout for condition in conditions.values()):
-    raise Unsuitable(
-      "guides",
-      "which needs a null that was trained, but no condition is ever dropped; set config.condition."
-      f"{next(iter(conditions))}.dropout to 0.1, say",
-    )
+    if not condition.dropout and not condition.often_null:
+      raise Unsuitable(
+        "guides",
+        f"which needs nulls that were trained, but {name!r} is never dropped; set config.condition.{name}.dropout to "
+        "0.1, say",
+      )
 
 
 def stand_in(made: Diffusion) -> Denoiser:

@@ -95,12 +95,6 @@ def given(make: Callable, **values) -> Callable:
   return functools.partial(make, **{name: value for name, value in values.items() if name in known})
 
 
-def one(makers: Mapping[str, Callable]) -> Callable:
-  """The only maker of a part that a config names once."""
-  (make,) = makers.values()
-  return make
-
-
 def require(can: Mapping[str, Callable], wanted: str, place: str) -> None:
   """Raises ConfigError if what was trained at a place cannot do this."""
   if wanted not in can:

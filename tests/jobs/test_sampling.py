@@ -254,3 +254,17 @@ def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evalu
   asked = evaluation._asked(run)
   np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
   np.testing.assert_array_equal(asked["index"], np.arange(7))
+
+
+def test_guidance_needs_a_trained_null_of_every_condition():
+  config = configs.base()
+  config.model.name, config.condition.names = "mine", ("label", "vector")
+  config.condition.label.dropout = 0.1
+  config.sample.guides, config.sample.classifier_free.w = ("classifier_free",), 2.0
+  fields = FIELDS | {"embedding": Field((3,), "float32")}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", OfEmbeddings)
+    with pytest.raises(ConfigError, match="'vector' is never dropped; set config.condition.vector.dropout"):
+      experiment.create(config, fields)
+    config.condition.vector.dropout = 0.1
+    experiment.create(config, fields)

@@ -16,11 +16,12 @@ import diffjax
 from diffjax import conditions, experiment, keys
 from diffjax import config as configs
 from diffjax.data.source import Field
-from diffjax.jobs import runs, sampling, trained, training, workdir
+from diffjax.jobs import results, runs, sampling, trained, training, workdir
 from diffjax.machine import parallel
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
-from diffjax.models import ENCODERS, MODELS
+from diffjax.models import AUTOENCODERS, ENCODERS, MODELS
+from diffjax.models.autoencoder import Moments
 from diffjax.models.conditioning import Conditioning, Widths
 from diffjax.types import ConfigError
 
@@ -194,18 +195,96 @@ def guided(place, **changes):
   return config
 
 
-def test_a_run_remembers_what_it_uses_and_refuses_others(classifier, tmp_path):
+class Halves(nn.Module):
+  """An autoencoder of a few numbers: the mean of 2x2 pixels, and these again."""
+
+  out_channels: int = 1
+  dtype: str = "float32"
+
+  def setup(self):
+    self.gain = self.param("gain", nn.initializers.ones, ())
+
+  def encode(self, x):
+    mean = self.gain * nn.avg_pool(x, (2, 2), (2, 2))
+    return Moments(mean, jnp.full_like(mean, -5.0))
+
+  def decode(self, z):
+    return self.gain * z.repeat(2, axis=1).repeat(2, axis=2)
+
+  def __call__(self, x):
+    return self.decode(self.encode(x).mean)
+
+
+@pytest.fixture
+def latent(tmp_path, monkeypatch):
+  """The workdir of an autoencoder, and one of diffusion on its latents."""
+  monkeypatch.setitem(AUTOENCODERS, "halves", Halves)
   used, folder = tmp_path / "used", tmp_path / "user"
-  shutil.copytree(classifier, used)
-  training.train(guided(used), folder)
+  first = tiny(task__name="autoencoder", model__autoencoder="halves", condition__names=(), sample__guides=())
+  training.train(first, used)
+  user = tiny(space__name="latent", space__latent__run=str(used), sample__guides=(), condition__names=())
+  training.train(user, folder)
+  return used, folder, first
+
+
+def test_a_run_remembers_what_it_uses_and_refuses_others(latent):
+  used, folder, config = latent
   uses = json.loads((folder / "config.json").read_text())["uses"]
-  assert uses == {str(used): trained.trained(str(used), "log_prob", devices()).fingerprint}
-  runs.start(workdir.load(folder), folder, "sample")
-  training.train(tiny(task__name="classifier", train__steps=STEPS + 1), used)  # further
-  with pytest.raises(
-    ConfigError, match=f"was trained with the weights .* of '{used}', and there are others now"
-  ):
-    runs.start(workdir.load(folder), folder, "sample")
+  assert uses == {str(used): trained.trained(str(used), "decode", devices()).fingerprint}
+  assert runs.start(workdir.load(folder), folder, "sample").experiment.needs == uses
+  config.train.steps = STEPS + 1
+  training.train(config, used)  # further
+  for start in (lambda: runs.start(workdir.load(folder), folder, "sample"), lambda: diffjax.load(folder)):
+    with pytest.raises(ConfigError, match=f"was trained with the weights .* of '{used}', and here are .* of"):
+      start()
+  named = workdir.load(folder)
+  named.space.latent.run = f"{used}@{STEPS}"
+  runs.start(named, folder, "sample")
+
+
+def test_a_used_run_may_lie_elsewhere(latent, tmp_path):
+  used, folder, _ = latent
+  before = diffjax.load(folder).sample(3)["image"]
+  config = workdir.load(folder)
+  config.space.latent.run = str(used.rename(tmp_path / "moved"))
+  run = runs.start(config, folder, "sample")
+  ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
+  drawing = sampling.Sampling(run.experiment, run.parallel, 3)
+  asked = sampling.request(run, np.arange(3))
+  np.testing.assert_array_equal(drawing.draw(params, keys.seed(0), asked)["image"], before)
+
+
+def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp_path):
+  """And a run goes on with other guides than it was begun with."""
+  used, names = tmp_path / "used", []
+  shutil.copytree(classifier, used)
+  for step in (STEPS, STEPS - 1):
+    config = workdir.load(done)
+    config.sample.guides, config.sample.classifier.run = ("classifier", "clip"), str(used)
+    run = runs.start(config, done, "sample")
+    assert run.experiment.needs == {} and list(run.experiment.uses) == [str(used)]
+    names.append(results.name_of_samples(run, STEPS, "raw"))
+    shutil.rmtree(used / "checkpoints" / str(step))
+  assert names[0] != names[1]
+
+
+@pytest.mark.parametrize(
+  "request_, said",
+  [
+    ({"label": 10}, "label is 10; the classes are 0 to 9"),
+    ({"label": -1}, "the classes are 0 to 9"),
+    ({"label": 3.7}, "whole numbers"),
+    ({"label": [1, 2]}, r"of shape \(2,\); it must be \(3,\)"),
+    ({"index": 5}, "cannot ask for 'index'"),
+    ({"lable": 5}, "cannot ask for 'lable'; they ask for label"),
+  ],
+)
+def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
+  loaded = diffjax.load(done)
+  with pytest.raises(ConfigError, match=said):
+    loaded.sample(3, **request_)
+  with pytest.raises(ConfigError, match="count is 0; it must be at least 1"):
+    loaded.sample(0)
 
 
 def test_a_checkpoint_that_is_named_stays_what_it_was_when_the_run_goes_on(classifier, tmp_path):
