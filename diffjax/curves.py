@@ -219,7 +219,7 @@ class Sigmoid:
 
   @property
   def _offset(self):
-    log_cosh = lambda x: np.logaddexp(x, -x)  # noqa: E731  (and log 2)
+    log_cosh = lambda x: np.logaddexp(x, -x)  # and log 2
     return log_cosh(self.start / 2) - log_cosh(self.end / 2)
 
   def _from_either_end(self, logsnr, xp):
@@ -239,7 +239,7 @@ class Sigmoid:
     up, down = self._ends
     speed = self._half - up - down
     rising, falling = up + speed * t, down + speed * (1 - t)
-    log_sinh = lambda x: x + jnp.log(-jnp.expm1(-2 * x))  # noqa: E731  (and log 2)
+    log_sinh = lambda x: x + jnp.log(-jnp.expm1(-2 * x))  # and log 2
     return self._offset + log_sinh(falling) - log_sinh(rising)
 
   def t_of(self, logsnr: Times) -> Times:

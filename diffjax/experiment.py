@@ -179,6 +179,12 @@ def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs
   except ConfigError as error:
     raise ConfigError(f"config.model: {error}") from None
   train = config.train
+  if task.couples and (train.accumulate > 1 or config.parallel.mode == "pmap"):
+    raise ConfigError(
+      f"config.task.name is {config.task.name!r}, in which the loss of an example depends on its whole batch, but "
+      f"config.train.accumulate is {train.accumulate} and config.parallel.mode {config.parallel.mode!r}, which compute "
+      "it in parts; set them to 1 and 'jit'."
+    )
   (decay,), (scale,) = (maker.entries("train", field).values() for field in ("decay", "optimizer"))
   rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
   averages = {}

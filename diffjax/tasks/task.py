@@ -59,7 +59,7 @@ class Task:
 
   Attributes:
     init: key -> parameters: {"model": ...}, or a subtree for each player.
-    loss: (params, frozen, data, draws, memory) -> Loss. Examples do not couple.
+    loss: (params, frozen, data, draws, memory) -> Loss.
     held_out: (params, frozen, data, case) -> numbers [B] by name, without dropout, drawn from fixed keys.
     fields: of the data that training needs.
     encodings: the fields among them that trained runs make of the data's own.
@@ -71,6 +71,7 @@ class Task:
     can: what others may ask of a trained one, by name; every function takes the parameters first.
     start: -> what is remembered before the first step.
     record: (memory, seen) -> the memory after a step, over the global batch in its order.
+    couples: whether an example's loss depends on the others of its batch, so that it cannot be computed in parts.
     rates: factors on the learning rate, by player.
   """
 
@@ -86,6 +87,7 @@ class Task:
   can: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
   start: Callable[[], Any] = tuple
   record: Callable[[Any, Any], Any] = lambda memory, seen: memory
+  couples: bool = False
   rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 

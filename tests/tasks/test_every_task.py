@@ -164,6 +164,9 @@ def test_an_examples_loss_does_not_depend_on_the_others(name):
   whole = losses(task, params, data, np.arange(B))
   rows = np.asarray([5, 2])  # alone and in another order
   few = losses(task, params, part(data, rows), rows)
+  if task.couples:
+    assert not np.allclose(few.each, whole.each[rows], rtol=1e-5)  # it says so, and so it is
+    return
   np.testing.assert_allclose(few.each, whole.each[rows], rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[rows], rtol=1e-5), few.logs, whole.logs)
   other = data | {
@@ -220,12 +223,30 @@ def test_a_step_moves_every_player_and_every_average_and_logs_what_the_task_name
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("mode, count", [("jit", 8), ("pmap", 8)])
 def test_devices_change_nothing(name, mode, count, straight):
+  if made(name).task.couples and mode == "pmap":
+    return  # refused: the next test
   after, metrics = take(name, batches(2, made(name).task.fields), mode=mode, count=count)
   expected, told = straight(name)
   for one, other in zip(metrics, told, strict=True):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other)
   for path, value in raw(jax.device_get(after)).items():
     np.testing.assert_allclose(value, raw(expected)[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("field, value", [("train.accumulate", 2), ("parallel.mode", "pmap")])
+def test_a_task_whose_examples_couple_is_not_computed_in_parts(monkeypatch, field, value):
+  def coupled(**parts):
+    return dataclasses.replace(TASKS["diffusion"](**parts), couples=True)
+
+  coupled.__signature__ = inspect.signature(TASKS["diffusion"])
+  monkeypatch.setitem(TASKS, "coupled", coupled)
+  config = configs.base()
+  config.task.name, config.train.batch_size = "coupled", 4
+  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
+  experiment.create(config, FIELDS)
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match="depends on its whole batch, but config.train.accumulate is"):
+    experiment.create(config, FIELDS)
 
 
 @pytest.mark.parametrize("name", TASKS)
