@@ -113,12 +113,12 @@ def test_derivatives_of_group_norm_are_those_of_its_definition(dtype, with_swish
 
   def derivatives(form):
     at = (x, scale, bias)
-    whole = lambda *at: jnp.sum(form(*at) * against)  # noqa: E731
+    whole = lambda *at: jnp.sum(form(*at) * against)
     along = (jnp.flip(x), jnp.flip(scale), jnp.flip(bias))
     gradient = jax.grad(whole, (0, 1, 2))
     return jax.jvp(form, at, along)[1], gradient(*at), jax.jvp(gradient, at, along)[1][1:]
 
-  close = lambda a, b: np.testing.assert_allclose(  # noqa: E731
+  close = lambda a, b: np.testing.assert_allclose(
     np.float32(a), np.float32(b), rtol=1e-4 if a.dtype == jnp.float32 else 2**-6, atol=2e-4 * np.abs(b).max()
   )
   found, wanted = (jax.jit(derivatives, static_argnums=0)(form) for form in (norm, definition))

@@ -21,6 +21,7 @@ from diffjax.machine.parallel import Parallel
 from diffjax.models import ENCODERS, MODELS
 from diffjax.models.conditioning import Conditioning, Widths
 from diffjax.tasks import TASKS
+from diffjax.types import ConfigError
 
 B = 8
 FIELDS = {"image": Field((4, 4, 1), "uint8"), "label": Field((), "int32", 3)}
