@@ -181,7 +181,7 @@ def test_a_mistake_in_one_argument_is_named(argument, said, wrong):
 SEVERAL = {
   "guidance without dropped labels": (
     ("--config.condition.label.dropout=0.0", "--config.sample.classifier_free.w=1.5"),
-    "config.sample.guides is ('classifier_free', 'clip'), which needs a null that was trained, but no condition is",
+    "config.sample.guides is ('classifier_free', 'clip'), which needs nulls that were trained, but 'label' is",
   ),
   "guidance without labels": (
     ("--config.condition.names=()", "--config.sample.classifier_free.w=1.5"),
