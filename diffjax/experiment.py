@@ -50,11 +50,13 @@ class Experiment:
 
   def weights(self, state: TrainState) -> tuple[str, Params]:
     """The weights that config.sample names, and what they are called in reports."""
-    name = self.config.sample.weights
-    if name == "raw":
-      return name, state.params
-    name = next(iter(self.averages)) if name == "average" else name
-    return name, state.ema[name]
+    name = self.weights_name()
+    return name, state.params if name == "raw" else state.ema[name]
+
+  def weights_name(self, name: str = "") -> str:
+    """The weights of that name, by default config.sample's: "raw", or an average, of which "average" is the first."""
+    name = name or self.config.sample.weights
+    return next(iter(self.averages)) if name == "average" and self.averages else name
 
 
 def no_runs(place: str, wants: str) -> Trained:

@@ -111,8 +111,7 @@ class Run:
     """
     if not workdir.has_checkpoints(self.folder):
       raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
-    name = self.config.sample.weights
-    name = next(iter(self.experiment.averages)) if name == "average" else name
+    name = self.experiment.weights_name()
     wanted = self.parallel.abstract(lambda: self.experiment.task.init(jax.random.key(0)))
     with self.checkpoints() as checkpoints:
       for step in chosen(checkpoints.steps(), steps, field, self.folder):

@@ -62,8 +62,7 @@ def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, st
   config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
   made = experiment.create(config, fields, functools.partial(trained, devices=devices))
   workdir.require_uses(folder, made.needs)
-  weights = weights or config.sample.weights
-  weights = next(iter(made.averages)) if weights == "average" and made.averages else weights
+  weights = made.weights_name(weights)
   if weights not in (known := ("raw", *made.averages)):
     raise ConfigError(f"{place!r} names the weights {weights!r}, and there are {', '.join(known)}.")
   wanted = devices.abstract(lambda: made.task.init(jax.random.key(0)))
