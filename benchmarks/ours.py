@@ -11,7 +11,7 @@ from benchmarks.same_weights import converted
 from configs import cifar10_ddpm
 from diffjax import experiment, keys
 from diffjax.data.source import Field
-from diffjax.jobs.sampling import Sampling
+from diffjax.jobs.drawing import Sampling
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import parallel, state
 

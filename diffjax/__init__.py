@@ -7,6 +7,6 @@ def load(place: str):
   Raises:
     ConfigError: there is no such run or checkpoint; see jobs/trained.py.
   """
-  from diffjax.jobs import loaded  # with the whole library behind it
+  from diffjax.jobs import sampling  # with the whole library behind it
 
-  return loaded.load(place)
+  return sampling.load(place)

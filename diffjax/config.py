@@ -24,7 +24,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from diffjax import ranges
@@ -315,6 +315,18 @@ def require_field(config: ConfigDict, path: str) -> None:
   inside = [name for name, _ in leaves(config) if name.startswith(f"{path}.")]
   if inside:
     raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
+
+
+def settled(config: ConfigDict | FrozenConfigDict) -> FrozenConfigDict:
+  """The config once nobody changes it any more, checked; a frozen one was settled before.
+
+  Raises:
+    ConfigError: see `check`.
+  """
+  if isinstance(config, FrozenConfigDict):
+    return config
+  check(config)
+  return FrozenConfigDict(config)
 
 
 def check(config: ConfigDict) -> None:

@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import ranges
-from diffjax.config import CHOICES, PLAIN, Choice, check, entries, parts
+from diffjax.config import CHOICES, PLAIN, Choice, entries, parts, resolved, settled
 from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
@@ -47,6 +47,11 @@ class Experiment:
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   averages: Averages
+
+  @functools.cached_property
+  def plain(self) -> dict[str, Any]:
+    """What belongs to the run of its config, as plain data."""
+    return resolved(self.config)
 
   def weights(self, state: TrainState) -> tuple[str, Params]:
     """The weights that config.sample names, and what they are called in reports."""
@@ -168,8 +173,7 @@ def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs
   Raises:
     ConfigError: a field that cannot be right, by itself, beside another or with these data.
   """
-  check(config)
-  config = FrozenConfigDict(config)
+  config = settled(config)
   maker = Maker(config, find)
   (make,) = maker.entries("task", "name").values()
   try:

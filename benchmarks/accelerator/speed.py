@@ -21,7 +21,7 @@ from benchmarks import flops, ours
 from benchmarks.accelerator import part, sizes
 from benchmarks.accelerator.peers import Peer
 from diffjax import experiment, keys
-from diffjax.jobs.sampling import Sampling
+from diffjax.jobs.drawing import Sampling
 from diffjax.machine import parallel
 
 CHUNK, PEAK = 10, {"H100": 989e12, "H200": 989e12}

@@ -21,9 +21,10 @@ from diffjax import keys
 from diffjax.data import cache
 from diffjax.data.folder import images_of
 from diffjax.experiment import makers
-from diffjax.jobs import report, results, runs, workdir
+from diffjax.jobs import report, results, runs
+from diffjax.jobs.drawing import Samples, image_of
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Samples, Sampling, Unopened, image_of, request
+from diffjax.jobs.sampling import Loaded, loaded, request
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import reporting
 from diffjax.machine.state import fingerprint
@@ -51,36 +52,35 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
   """
   run = runs.start(config, folder, "eval")
   _require_something(run, likelihood=True)
-  metrics, sampling, reports = None, None, []
+  metrics, reports = None, []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
-    for step, weights, params in run.trained(config.eval.checkpoints, "config.eval.checkpoints"):
-      if run.config.eval.metrics and sampling is None:
-        together = min(run.config.eval.shard, run.config.eval.count or run.examples)
-        sampling = Sampling(run.experiment, run.parallel, together, Unopened(run))
+    for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
+      if metrics is None:
         metrics = _metrics(run) if run.writes else {}
-      reports.append(_judge(run, metrics or {}, sampling, step, weights, params, reporter))
+      reports.append(_judge(found, metrics, reporter))
     if run.writes and len(reports) > 1:
       report.curve(folder / "eval", reports)
       reporter.line(f"curves over {len(reports)} checkpoints: {folder / 'eval'}/curve.csv, curve_*.png")
 
 
-def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
+def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Reporter) -> dict:
   """Judges one checkpoint, writes its folder after every part, and returns the report."""
-  settings, place = run.config.eval, run.folder / "eval" / str(step)
+  run, settings = found.run, found.config.eval
+  place, draws = run.folder / "eval" / str(found.step), bool(settings.metrics)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   said = {
-    "step": step,
-    "weights": weights,
-    "samples": (settings.count or run.examples) if sampling else 0,
+    "step": found.step,
+    "weights": found.weights,
+    "samples": (settings.count or run.examples) if draws else 0,
     "seeds": seeds,
-    "sample": workdir.about(run.config)["config"]["sample"],
-    "evaluations": run.experiment.task.draw.evaluations if sampling else None,
+    "sample": run.experiment.plain["sample"],
+    "evaluations": run.experiment.task.draw.evaluations if draws else None,
     "metrics": {},
     "likelihood": {},
   }
-  head = f"step {step}, {weights} weights"
-  if sampling:
-    images = _score(run, metrics, sampling, params, place, said, reporter)
+  head = f"step {found.step}, {found.weights} weights"
+  if draws:
+    images = _score(found, metrics, place, said, reporter)
     said["seconds"] = round(time.monotonic() - begun, 1)
     how = said["sample"]  # which names what the task takes
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
@@ -93,30 +93,30 @@ def _judge(run, metrics, sampling, step, weights, params, reporter) -> dict:
       report.save(place, said, images)
       reporter.line(report.table(said, head))
   if settings.likelihood:
-    for name, found in _likelihoods(run, params, lambda done, of: reporter.progress(done, of, {})):
-      said["likelihood"][name] = found
+    for name, bits in _likelihoods(run, found.params, lambda done, of: reporter.progress(done, of, {})):
+      said["likelihood"][name] = bits
       said["seconds"] = round(time.monotonic() - begun, 1)
       if run.writes:
         report.save(place, said)
-        reporter.line(report.line(name, found))
+        reporter.line(report.line(name, bits))
   if run.writes:
     reporter.line(f"written: {place / 'metrics.json'}")
   return said
 
 
-def _score(run, metrics, sampling, params, place, said, reporter) -> np.ndarray | None:
+def _score(found: Loaded, metrics, place: Path, said: dict, reporter) -> np.ndarray | None:
   """Draws and judges the samples of all seeds into the report; returns the last seed's first pictures."""
-  asked, shards = _asked(run), place / f"samples-{_digest(run, params)}"
+  asked, shards = _asked(found.run), place / f"samples-{_digest(found.run, found.params)}"
   count = len(asked["index"])
-  total, found, drawing, images = count * len(said["seeds"]), [], [], None
+  total, scores, drawing, images = count * len(said["seeds"]), [], [], None
   for k, seed in enumerate(said["seeds"]):
     show = lambda done, k=k: reporter.progress(k * count + done, total, {})
-    features, images, drawn, spent = _features(run, metrics, sampling, params, seed, asked, shards, show)
+    features, images, drawn, spent = _features(found, metrics, seed, asked, shards, show)
     drawing.append((drawn, spent))
-    found.append({name: metric.score(features[name]) for name, metric in metrics.items()})
+    scores.append({name: metric.score(features[name]) for name, metric in metrics.items()})
   said["images_per_second"] = _rate(drawing)
   said["metrics"] = {
-    name: report.summary(metric, [seed[name] for seed in found]) for name, metric in metrics.items()
+    name: report.summary(metric, [seed[name] for seed in scores]) for name, metric in metrics.items()
   }
   return images
 
@@ -134,7 +134,7 @@ def _asked(run: Run) -> Samples:
 
 def _digest(run: Run, params: Params) -> str:
   """A hash of all that samples depend on."""
-  plain = workdir.about(run.config)["config"]
+  plain = run.experiment.plain
   settings = {name: value for name, value in plain["sample"].items() if name != "count"}
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
   asked = plain.get("condition", {})
@@ -149,14 +149,15 @@ def _rate(drawing: list[tuple[int, float]]) -> float | None:
 
 
 def _features(
-  run, metrics, sampling, params, seed, asked, shards: Path, show
+  found: Loaded, metrics, seed: int, asked: Samples, shards: Path, show
 ) -> tuple[dict[str, Samples], np.ndarray | None, int, float]:
   """The features of one seed's samples, by metric: shards that are there are read, others drawn and kept.
 
   Returns:
     Those; the first pictures; how many samples were drawn now; and the seconds that these took.
   """
-  parts, images, drawn, spent = {name: [] for name in metrics}, None, 0, 0.0
+  run, parts, images, drawn, spent = found.run, {name: [] for name in metrics}, None, 0, 0.0
+  sampling = found.drawing(min(run.config.eval.shard, len(asked["index"])))
   for start in range(0, len(asked["index"]), run.config.eval.shard):
     rows = slice(start, start + run.config.eval.shard)
     wanted = {name: values[rows] for name, values in asked.items()}
@@ -164,7 +165,9 @@ def _features(
     part = cache.load_fields(place, size)
     if not run.parallel.agree(part is not None):
       begun = time.monotonic()
-      part = sampling.draw(params, keys.seed(seed), wanted, lambda count, start=start: show(start + count))
+      part = sampling.draw(
+        found.params, keys.seed(seed), wanted, lambda count, start=start: show(start + count)
+      )
       drawn, spent = drawn + size, spent + time.monotonic() - begun
       if run.writes:
         cache.save_fields(place, part)

@@ -4,7 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-from diffjax.config import resolved
 from diffjax.jobs.runs import Run
 
 
@@ -15,6 +14,6 @@ def digest(*what: Any) -> str:
 
 def name_of_samples(run: Run, step: int, weights: str) -> str:
   """The name of a draw: step, weights, seed, and a hash of how and what was asked for."""
-  plain = resolved(run.config)
+  plain = run.experiment.plain
   how = digest(plain["sample"], plain.get("condition", {}), run.experiment.uses)
   return f"{step:08d}_{weights}_seed{run.config.sample.seed}_{how}"

@@ -4,12 +4,13 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import experiment, keys
-from diffjax.config import check, leaves
+from diffjax.config import leaves, resolved, settled
 from diffjax.data.encoded import encoded
 from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
@@ -27,6 +28,7 @@ class Run:
 
   Attributes:
     config: the config.
+    about: what belongs to the run of it, with the commit and the packages.
     folder: the workdir.
     parallel: the devices.
     experiment: the objects of the config.
@@ -34,7 +36,8 @@ class Run:
     examples: number of training examples.
   """
 
-  config: ConfigDict
+  config: FrozenConfigDict
+  about: Mapping[str, Any]
   folder: Path
   parallel: Parallel
   experiment: Experiment
@@ -144,9 +147,10 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
     ConfigError: a field that cannot be right, data that are not there, or a workdir of another config.
     RunError: another process does something else.
   """
-  check(config)
+  config = settled(config)
+  about = workdir.about(resolved(config))
   if workdir.has_run(folder):
-    workdir.require_same(folder, config)
+    workdir.require_same(folder, config, about["config"])
   elif workdir.has_checkpoints(folder):
     raise ConfigError(
       f"--workdir={folder} holds checkpoints but no config.json, so that nobody knows of what. To train from their "
@@ -160,16 +164,16 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   known = workdir.data_of(folder) if mode != "train" else None
   source = None if known else experiment.source(config, "train")
   fields, examples, fingerprint = known or (source.fields, len(source), source.fingerprint)
-  same = workdir.about(config) | {"data": fingerprint}
+  same = about | {"data": fingerprint}
   command = {"--workdir": str(folder.absolute()), "--mode": mode}
   consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
-  consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(same["config"])})
+  consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(about["config"])})
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_data(folder, fingerprint)
   made = experiment.create(config, fields, functools.partial(trained.trained, devices=devices))
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_uses(folder, made.needs)
-  run = Run(config, folder, devices, made, fields, examples)
+  run = Run(config, about, folder, devices, made, fields, examples)
   if source:
     run.__dict__["source"] = source  # where cached_property keeps it
   return run

@@ -1,166 +1,32 @@
-"""Sampling from a run: batches over all devices, the walk in pieces, and main.py's --mode=sample.
+"""A trained run to sample from: `diffjax.load("runs/digits")` in Python, and main.py's --mode=sample.
 
-Sample i draws from fold_in(key, i) and nothing else, so it is the same in every batch, on every device.
+run = diffjax.load("runs/digits@1000:raw")
+run.sample(4, label=7)["image"]
 """
 
 import dataclasses
+import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from diffjax import keys
-from diffjax.data.source import Field, Source
+from diffjax.config import base
+from diffjax.data.source import Field
 from diffjax.experiment import Experiment
-from diffjax.jobs import results, runs
-from diffjax.machine import atomic, memory, pictures, reporting
-from diffjax.machine.parallel import Parallel
+from diffjax.jobs import results, runs, trained, workdir
+from diffjax.jobs.drawing import Samples, Sampling, image_of
+from diffjax.jobs.runs import Run
+from diffjax.machine import atomic, pictures, reporting
+from diffjax.ranges import at_least, check
+from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
 
-COLUMNS = 10  # of the denoising strip, besides x_T
-STRIPS = 8
 GRID = 256  # samples in a grid
-AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
-PROBED = 8  # samples a device in the batch by which the memory of a sample is found
-
-Samples = dict[str, np.ndarray]  # fields [n, ...]
-
-
-def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
-  """The field that is a picture, uint8 [n, H, W, C], or None."""
-  return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
-
-
-class Sampling:
-  """Draws samples as an experiment's task does; one compile serves every plan of one length and key.
-
-  Attributes:
-    batch_size: samples in a batch: config.sample's, or where that is 0 as many as fit the devices' memory.
-  """
-
-  def __init__(self, experiment: Experiment, parallel: Parallel, most: int, source: Source | None = None):
-    """Compiles nothing yet, unless config.sample.batch_size is 0 and the memory has to be looked at.
-
-    Args:
-      experiment: the experiment.
-      parallel: the devices.
-      most: samples that will be asked for together; a batch need not be larger, nor larger than leaves one for
-        each that is walked at the same time.
-      source: the training data, where samples ask for rows of them and the memory has to be looked at.
-
-    Raises:
-      ConfigError: the task makes nothing.
-    """
-    drawing = experiment.task.draw
-    if drawing is None:
-      raise ConfigError(f"config.task.name is {experiment.config.task.name!r}, which makes no samples.")
-    self._parallel, self._drawing, self._frozen = parallel, drawing, experiment.frozen
-    self._at_once = AT_ONCE if parallel.platform == "cpu" and parallel.device_count == 1 else 1
-
-    def begin(shared, batch):
-      params, frozen, key, plan = shared
-      return drawing.begin(params, frozen, plan, batch, keys.of_examples(key, batch["index"]))
-
-    def advance(shared, batch):
-      params, frozen, key, plan, start, stop = shared
-      sample_keys = keys.of_examples(key, batch["asked"]["index"])
-      return drawing.advance(params, frozen, plan, batch["asked"], sample_keys, batch["carry"], start, stop)
-
-    def show(frozen, x):
-      finite = jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1)
-      return drawing.show(frozen, x), finite
-
-    self._begin, self._advance, self._show = map(parallel.batched, (begin, advance, show))
-    batch_size = experiment.config.sample.batch_size
-    if not batch_size:
-      count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
-      params = jax.eval_shape(experiment.task.init, key)
-      index = np.arange(count, dtype=np.int32)
-      asked = {"index": index} | experiment.task.request(index, source)
-      asked = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), asked)
-      shared = (params, self._frozen, key, drawing.plan)
-      batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
-      batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
-    part = max(-(-most // self._at_once), min(most, STRIPS))
-    self.batch_size = parallel.padded(min(batch_size, part))
-
-  def walk(
-    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray], stops: np.ndarray
-  ) -> Iterator[tuple[Array, Array]]:
-    """Walks one batch and stops at places of the plan.
-
-    Args:
-      params: the weights.
-      key: of the whole draw.
-      asked: [B] "index", the numbers of the samples, and the fields that they ask for.
-      stops: ascending places.
-
-    Yields:
-      What is there at the stop, and the sample that it would be, both [B, ...].
-    """
-    asked = {name: jnp.asarray(values) for name, values in asked.items()}
-    shared = (params, self._frozen, key, self._drawing.plan)
-    carry, here = self._begin(shared, asked), 0
-    for stop in stops:
-      ends = (jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
-      carry, x, sample = self._advance((*shared, *ends), {"asked": asked, "carry": carry})
-      here = stop
-      yield x, sample
-
-  def _fields(self, x: Array) -> Samples:
-    """The fields of what a walk yields.
-
-    Raises:
-      ConfigError: some of it is not finite.
-    """
-    fields, finite = self._parallel.fetch(self._show(self._frozen, x))
-    if not finite.all():
-      raise ConfigError(
-        f"{np.sum(~finite)} of {len(finite)} samples are not finite; the network or the sampler is broken."
-      )
-    return fields
-
-  def draw(
-    self,
-    params: Params,
-    key: Key[Array, ""],
-    asked: Mapping[str, np.ndarray],
-    done: Callable[[int], Any] = lambda count: None,
-  ) -> Samples:
-    """The samples of `asked`, [n, ...] as in `walk`, by field; `done` hears their number."""
-    count = len(asked["index"])
-    starts = range(0, count, self.batch_size)
-
-    def batch(start):
-      rows = np.minimum(np.arange(start, start + self.batch_size), count - 1)
-      part = {name: values[rows] for name, values in asked.items()}
-      ((_, samples),) = self.walk(params, key, part, [self._drawing.stops])
-      return self._fields(samples)
-
-    parts, pool = [], ThreadPoolExecutor(self._at_once)
-    try:
-      for part in pool.map(batch, starts):
-        parts.append(part)
-        if len(parts) % self._at_once == 0 or len(parts) == len(starts):  # those walked together end together
-          done(min(len(parts) * self.batch_size, count))
-    finally:
-      pool.shutdown(cancel_futures=True)
-    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-
-  def strip(self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """x_T ... x_0 of the first samples: uint8 [S, n, H, W, C], clipped for viewing; None where nothing is a picture."""
-    count = len(asked["index"])
-    stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
-    rows = np.minimum(np.arange(self.batch_size), count - 1)
-    walked = list(self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops))
-    steps = [image_of(self._fields(x)) for x in (*(x for x, _ in walked), walked[-1][1])]
-    return None if steps[0] is None else np.stack(steps)[:, : min(count, STRIPS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,9 +49,104 @@ class Unopened:
     return self.run.data.read(indices, names)
 
 
-def request(run: runs.Run, index: np.ndarray) -> Samples:
+def request(run: Run, index: np.ndarray) -> Samples:
   """What the samples of these numbers ask for, "index" with it."""
   return {"index": index.astype(np.int32)} | run.experiment.task.request(index, Unopened(run))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loaded:
+  """A trained run with the weights of one checkpoint.
+
+  Attributes:
+    run: the run.
+    step: of the checkpoint.
+    weights: the name of the weights.
+    params: the weights.
+    drawing: most samples that are asked for together -> Sampling, kept.
+  """
+
+  run: Run
+  step: int
+  weights: str
+  params: Params
+  drawing: Callable[[int], Sampling]
+
+  @property
+  def config(self) -> ConfigDict:
+    """The run's config."""
+    return self.run.config
+
+  @property
+  def experiment(self) -> Experiment:
+    """The objects of the config."""
+    return self.run.experiment
+
+  @property
+  def fields(self) -> Mapping[str, Field]:
+    """Of the data that it was trained on."""
+    return self.run.fields
+
+  def sample(self, count: int, seed: int = 0, **request_of: Any) -> Samples:
+    """Samples by field, each [count, ...].
+
+    Args:
+      count: how many.
+      seed: sample i of a seed is the same in every call.
+      request_of: fields that they ask for, each [count, ...] or one for all, in place of the config's.
+
+    Raises:
+      ConfigError: a count below 1, a field that samples do not ask for, or a value that it cannot have.
+    """
+    check("count", count, at_least(1))
+    asked = request(self.run, np.arange(count))
+    for name, value in request_of.items():
+      if name not in asked or name == "index":
+        known = ", ".join(field for field in asked if field != "index") or "nothing"
+        raise ConfigError(f"samples of this run cannot ask for {name!r}; they ask for {known}.")
+      asked[name] = _checked(name, value, asked[name], self.fields.get(name))
+    return self.drawing(count).draw(self.params, keys.seed(seed), asked)
+
+  def denoiser(self, cond: Mapping[str, Any] = {}):  # noqa: B006 (never changed)
+    """(x_t, t, schedule) -> Estimate under these conditions, of any schedule."""
+    require(self.experiment.task.can, "denoise", "this run")
+    return self.experiment.task.can["denoise"](self.params, dict(cond))
+
+
+def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np.ndarray:
+  """What is asked for, of the dtype and the shape of `like`; ConfigError where it cannot be."""
+  given, classes = np.asarray(value), field.classes if field else 0
+  if np.issubdtype(like.dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
+    raise ConfigError(f"{name} is {value!r}; it must be of whole numbers.")
+  if classes and not np.all((given >= 0) & (given < classes)):
+    raise ConfigError(f"{name} is {value!r}; the classes are 0 to {classes - 1}.")
+  try:
+    return np.broadcast_to(given.astype(like.dtype), like.shape)
+  except ValueError:
+    raise ConfigError(f"{name} is of shape {given.shape}; it must be {like.shape}, or one for all.") from None
+
+
+def loaded(run: Run, steps: str, field: str) -> Iterator[Loaded]:
+  """The checkpoints that `steps` names, with the weights that config.sample names; see Run.trained."""
+  drawing = functools.cache(lambda most: Sampling(run.experiment, run.parallel, most, Unopened(run)))
+  for step, weights, params in run.trained(steps, field):
+    yield Loaded(run, step, weights, params, drawing)
+
+
+def load(place: str | os.PathLike) -> Loaded:
+  """The run of a place, on this process's devices.
+
+  Raises:
+    ConfigError: there is no such run or checkpoint.
+    RunError: the checkpoint is damaged.
+  """
+  folder, step, weights = trained.parse(str(place))
+  config = workdir.load(folder)
+  config.parallel = base().parallel
+  if weights:
+    config.sample.weights = weights
+  (found,) = loaded(runs.start(config, folder, "sample"), str(step or "latest"), repr(str(place)))
+  return found
 
 
 def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
@@ -201,20 +162,22 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """
   run = runs.start(config, folder, "sample")
   settings = run.config.sample
-  ((step, weights, params),) = run.trained(str(settings.checkpoint or "latest"), "config.sample.checkpoint")
-  sampling = Sampling(run.experiment, run.parallel, settings.count, Unopened(run))
+  (found,) = loaded(run, str(settings.checkpoint or "latest"), "config.sample.checkpoint")
+  drawing = found.drawing(settings.count)
   key = keys.seed(settings.seed)
   asked = request(run, np.arange(settings.count))
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
-    samples = sampling.draw(params, key, asked, lambda count: reporter.progress(count, settings.count, {}))
-    strip = sampling.strip(params, key, asked)
+    samples = drawing.draw(
+      found.params, key, asked, lambda count: reporter.progress(count, settings.count, {})
+    )
+    strip = drawing.strip(found.params, key, asked)
     if not run.writes:
       return
     place = out or folder / "samples"
-    name = results.name_of_samples(run, step, weights)
+    name = results.name_of_samples(run, found.step, found.weights)
     with atomic.writing(place / f"{name}.npz") as file:
       np.savez(file, **samples, **{f: v for f, v in asked.items() if f not in (*samples, "index")})
     if strip is not None:
       pictures.save_png(place / f"{name}_grid.png", pictures.grid(image_of(samples)[:GRID]))
       pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
-    reporter.line(f"{settings.count} samples of step {step}, {weights} weights: {place / name}*")
+    reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

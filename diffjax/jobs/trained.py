@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from diffjax import experiment
-from diffjax.config import free, leaves, resolved
+from diffjax.config import free, leaves
 from diffjax.experiment import Experiment
 from diffjax.jobs import workdir
 from diffjax.machine.checkpoint import Checkpoints
@@ -97,9 +97,7 @@ def fingerprint(made: Experiment, params: Params) -> str:
   """A hash of a run's weights and of what its config says of them, which training further does not change."""
   may_change = free(made.config)
   plain = {
-    path: value
-    for path, value in leaves(resolved(made.config))
-    if not may_change(path) and path != workdir.MAY_GROW
+    path: value for path, value in leaves(made.plain) if not may_change(path) and path != workdir.MAY_GROW
   }
   sums = {name: int(value) for name, value in jax.device_get(checksums(params)).items()}
   return hashlib.sha256(json.dumps([plain, sums], sort_keys=True).encode()).hexdigest()[:16]

@@ -21,9 +21,10 @@ from ml_collections import ConfigDict
 from diffjax import keys
 from diffjax.data.pipeline import batches
 from diffjax.jobs import runs, workdir
+from diffjax.jobs.drawing import Sampling, image_of
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Sampling, image_of, request
+from diffjax.jobs.sampling import request
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import consistency, parallel, pictures, reporting
 from diffjax.machine.checkpoint import Checkpoints
@@ -183,14 +184,14 @@ def _train(run: Run) -> None:
     batch_size=config.train.batch_size,
     log_every=config.log.every,
     wandb_project=config.log.wandb,
-    config=workdir.about(config),
+    config=run.about,
   )
   with reporter, run.checkpoints() as checkpoints, stopping(run.parallel) as heard:
     start = checkpoints.latest()
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
     if run.writes:
-      workdir.save(folder, config, run.source, run.experiment.needs)
+      workdir.save(folder, run.about, run.source, run.experiment.needs)
     if start is not None and start >= config.train.steps:
       return reporter.line(f"{folder} is finished: step {start} of {config.train.steps}.")
     state = run.new_state() if start is None else run.restore(checkpoints, start)
@@ -219,7 +220,7 @@ def _loop(
   config, devices = run.config, run.parallel
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
-  pictured, about, copies = Pictures(run), workdir.about(config), Copies(devices, state)
+  pictured, copies = Pictures(run), Copies(devices, state)
   interval, due, latest = Interval(start), None, {}
   if config.parallel.check_every:
     copies.check(state, start)
@@ -261,7 +262,7 @@ def _loop(
         copies.check(state, step)
       with reporter.paused():
         if saves:
-          checkpoints.save(state, about)
+          checkpoints.save(state, run.about)
         if shows:
           pictured.report(state, step, reporter)
       if stop:

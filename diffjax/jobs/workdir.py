@@ -24,10 +24,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collection
 MAY_GROW = "train.steps"
 
 
-def about(config: ConfigDict) -> dict[str, Any]:
+def about(plain: Mapping[str, Any]) -> dict[str, Any]:
   """The resolved config with the commit and the versions of the packages that run it."""
   return {
-    "config": resolved(config),
+    "config": plain,
     "commit": commit(),
     "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
   }
@@ -53,8 +53,8 @@ def commit(*besides: str) -> str | None:
   return f"{head}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else head
 
 
-def save(workdir: Path, config: ConfigDict, source: Source, uses: Mapping[str, str]) -> None:
-  """Writes config.json, with what the training data are and the fingerprints of the runs that are used."""
+def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[str, str]) -> None:
+  """Writes config.json: `about`, what the training data are, and the fingerprints of the runs that are used."""
   data = {
     "data": source.fingerprint,
     "examples": len(source),
@@ -62,7 +62,7 @@ def save(workdir: Path, config: ConfigDict, source: Source, uses: Mapping[str, s
     "uses": dict(uses),
   }
   with atomic.writing(workdir / "config.json") as file:
-    file.write(json.dumps(about(config) | data, indent=2).encode() + b"\n")
+    file.write(json.dumps({**about, **data}, indent=2).encode() + b"\n")
 
 
 def _saved(workdir: Path) -> dict[str, Any]:
@@ -157,9 +157,15 @@ def require_data(workdir: Path, fingerprint: str) -> None:
     )
 
 
-def require_same(workdir: Path, config: ConfigDict) -> None:
-  """Raises ConfigError, naming what differs, if the checkpoints of a workdir were made by another config."""
-  old, new = dict(leaves(resolved(load(workdir)))), dict(leaves(resolved(config)))
+def require_same(workdir: Path, config: ConfigDict, plain: Mapping[str, Any]) -> None:
+  """Raises ConfigError, naming what differs, if the checkpoints of a workdir were made by another config.
+
+  Args:
+    workdir: the workdir.
+    config: the config.
+    plain: what belongs to the run of it.
+  """
+  old, new = dict(leaves(resolved(load(workdir)))), dict(leaves(plain))
   if not has_checkpoints(workdir):
     return
   if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment, Maker, no_runs
 from diffjax.guidance import Guide, classifier_free, guidance_interval
-from diffjax.jobs.sampling import Sampling
+from diffjax.jobs.drawing import Sampling
 from diffjax.machine.parallel import Parallel
 from diffjax.tasks.diffusion import diffusion
 from diffjax.types import Params

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffjax import config as configs
 from diffjax.jobs import evaluation, training
-from diffjax.jobs.sampling import Sampling
+from diffjax.jobs.drawing import Sampling
 from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import METRICS

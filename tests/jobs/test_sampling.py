@@ -14,7 +14,7 @@ from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import ArraySource, Field
 from diffjax.jobs import evaluation
-from diffjax.jobs.sampling import STRIPS, Sampling
+from diffjax.jobs.drawing import STRIPS, Sampling
 from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
 from diffjax.models import MODELS

@@ -16,7 +16,7 @@ import diffjax
 from diffjax import conditions, experiment, keys
 from diffjax import config as configs
 from diffjax.data.source import Field
-from diffjax.jobs import results, runs, sampling, trained, training, workdir
+from diffjax.jobs import drawing, results, runs, sampling, trained, training, workdir
 from diffjax.machine import parallel
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
@@ -249,9 +249,9 @@ def test_a_used_run_may_lie_elsewhere(latent, tmp_path):
   config.space.latent.run = str(used.rename(tmp_path / "moved"))
   run = runs.start(config, folder, "sample")
   ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
-  drawing = sampling.Sampling(run.experiment, run.parallel, 3)
+  draws = drawing.Sampling(run.experiment, run.parallel, 3)
   asked = sampling.request(run, np.arange(3))
-  np.testing.assert_array_equal(drawing.draw(params, keys.seed(0), asked)["image"], before)
+  np.testing.assert_array_equal(draws.draw(params, keys.seed(0), asked)["image"], before)
 
 
 def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp_path):

@@ -1,0 +1,158 @@
+"""Drawing samples with given weights: batches over all devices, the walk in pieces.
+
+Sample i draws from fold_in(key, i) and nothing else, so it is the same in every batch, on every device.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from diffjax import keys
+from diffjax.data.source import Source
+from diffjax.experiment import Experiment
+from diffjax.machine import memory
+from diffjax.machine.parallel import Parallel
+from diffjax.types import ConfigError, Params
+
+COLUMNS = 10  # of the denoising strip, besides x_T
+STRIPS = 8
+AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
+PROBED = 8  # samples a device in the batch by which the memory of a sample is found
+
+Samples = dict[str, np.ndarray]  # fields [n, ...]
+
+
+def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
+  """The field that is a picture, uint8 [n, H, W, C], or None."""
+  return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
+
+
+class Sampling:
+  """Draws samples as an experiment's task does; one compile serves every plan of one length and key.
+
+  Attributes:
+    batch_size: samples in a batch: config.sample's, or where that is 0 as many as fit the devices' memory.
+  """
+
+  def __init__(self, experiment: Experiment, parallel: Parallel, most: int, source: Source | None = None):
+    """Compiles nothing yet, unless config.sample.batch_size is 0 and the memory has to be looked at.
+
+    Args:
+      experiment: the experiment.
+      parallel: the devices.
+      most: samples that will be asked for together; a batch need not be larger, nor larger than leaves one for
+        each that is walked at the same time.
+      source: the training data, where samples ask for rows of them and the memory has to be looked at.
+
+    Raises:
+      ConfigError: the task makes nothing.
+    """
+    drawing = experiment.task.draw
+    if drawing is None:
+      raise ConfigError(f"config.task.name is {experiment.config.task.name!r}, which makes no samples.")
+    self._parallel, self._drawing, self._frozen = parallel, drawing, experiment.frozen
+    self._at_once = AT_ONCE if parallel.platform == "cpu" and parallel.device_count == 1 else 1
+
+    def begin(shared, batch):
+      params, frozen, key, plan = shared
+      return drawing.begin(params, frozen, plan, batch, keys.of_examples(key, batch["index"]))
+
+    def advance(shared, batch):
+      params, frozen, key, plan, start, stop = shared
+      sample_keys = keys.of_examples(key, batch["asked"]["index"])
+      return drawing.advance(params, frozen, plan, batch["asked"], sample_keys, batch["carry"], start, stop)
+
+    def show(frozen, x):
+      finite = jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1)
+      return drawing.show(frozen, x), finite
+
+    self._begin, self._advance, self._show = map(parallel.batched, (begin, advance, show))
+    batch_size = experiment.config.sample.batch_size
+    if not batch_size:
+      count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
+      params = jax.eval_shape(experiment.task.init, key)
+      index = np.arange(count, dtype=np.int32)
+      asked = {"index": index} | experiment.task.request(index, source)
+      asked = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), asked)
+      shared = (params, self._frozen, key, drawing.plan)
+      batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
+      batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
+    part = max(-(-most // self._at_once), min(most, STRIPS))
+    self.batch_size = parallel.padded(min(batch_size, part))
+
+  def walk(
+    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray], stops: np.ndarray
+  ) -> Iterator[tuple[Array, Array]]:
+    """Walks one batch and stops at places of the plan.
+
+    Args:
+      params: the weights.
+      key: of the whole draw.
+      asked: [B] "index", the numbers of the samples, and the fields that they ask for.
+      stops: ascending places.
+
+    Yields:
+      What is there at the stop, and the sample that it would be, both [B, ...].
+    """
+    asked = {name: jnp.asarray(values) for name, values in asked.items()}
+    shared = (params, self._frozen, key, self._drawing.plan)
+    carry, here = self._begin(shared, asked), 0
+    for stop in stops:
+      ends = (jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
+      carry, x, sample = self._advance((*shared, *ends), {"asked": asked, "carry": carry})
+      here = stop
+      yield x, sample
+
+  def _fields(self, x: Array) -> Samples:
+    """The fields of what a walk yields.
+
+    Raises:
+      ConfigError: some of it is not finite.
+    """
+    fields, finite = self._parallel.fetch(self._show(self._frozen, x))
+    if not finite.all():
+      raise ConfigError(
+        f"{np.sum(~finite)} of {len(finite)} samples are not finite; the network or the sampler is broken."
+      )
+    return fields
+
+  def draw(
+    self,
+    params: Params,
+    key: Key[Array, ""],
+    asked: Mapping[str, np.ndarray],
+    done: Callable[[int], Any] = lambda count: None,
+  ) -> Samples:
+    """The samples of `asked`, [n, ...] as in `walk`, by field; `done` hears their number."""
+    count = len(asked["index"])
+    starts = range(0, count, self.batch_size)
+
+    def batch(start):
+      rows = np.minimum(np.arange(start, start + self.batch_size), count - 1)
+      part = {name: values[rows] for name, values in asked.items()}
+      ((_, samples),) = self.walk(params, key, part, [self._drawing.stops])
+      return self._fields(samples)
+
+    parts, pool = [], ThreadPoolExecutor(self._at_once)
+    try:
+      for part in pool.map(batch, starts):
+        parts.append(part)
+        if len(parts) % self._at_once == 0 or len(parts) == len(starts):  # those walked together end together
+          done(min(len(parts) * self.batch_size, count))
+    finally:
+      pool.shutdown(cancel_futures=True)
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+  def strip(self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """x_T ... x_0 of the first samples: uint8 [S, n, H, W, C], clipped for viewing; None where nothing is a picture."""
+    count = len(asked["index"])
+    stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
+    rows = np.minimum(np.arange(self.batch_size), count - 1)
+    walked = list(self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops))
+    steps = [image_of(self._fields(x)) for x in (*(x for x, _ in walked), walked[-1][1])]
+    return None if steps[0] is None else np.stack(steps)[:, : min(count, STRIPS)]
