@@ -60,7 +60,7 @@ from diffjax.gaussian import (
   sum_dims,
 )
 from diffjax.ranges import Count, NotNegative, Positive, checked, one_of
-from diffjax.samplers.ancestral import VARIANCES
+from diffjax.samplers.ancestral import VarFrac, Variance, variance_rule
 from diffjax.scales import SCALES
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
@@ -114,7 +114,8 @@ def discrete_vlb(
   schedule: Schedule,
   images: Data,
   sample_keys: Keys,
-  variance: Annotated[str, one_of(VARIANCES)] = "fixed_large",
+  variance: Variance = "fixed_large",
+  var_frac: VarFrac = None,
 ) -> Vlb:
   """DDPM's bound, equations (1) to (3), with one draw of the noise at every row.
 
@@ -123,8 +124,9 @@ def discrete_vlb(
     schedule: a table of T steps; the denoiser is evaluated T times.
     images: uint8 [B, ...], or continuous data.
     sample_keys: [B].
-    variance: of the reverse chain, one of ancestral.VARIANCES. At the first row a fixed one is the second row's
+    variance: of the reverse chain, as the ancestral sampler's. At the first row a fixed one is the second row's
       posterior variance, as in DDPM's code, and a learned one is iDDPM's.
+    var_frac: with the variance "fixed_medium", as the ancestral sampler's.
 
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
@@ -134,6 +136,7 @@ def discrete_vlb(
       "discrete_vlb is the bound over a table's rows, but the schedule is continuous; choose 'continuous_vlb', 'ode' "
       "or a schedule with steps."
     )
+  rule = variance_rule(variance, var_frac)
   x0, discrete = _data(images)
   noise_keys = keys.purpose(sample_keys, "eps")
 
@@ -146,7 +149,7 @@ def discrete_vlb(
     t, estimate = noisy(i)
     s = jnp.asarray(i, x0.dtype) / schedule.steps
     gap = schedule.alpha_sigma(s)[0] * lost_snr(schedule, s, t) * (x0 - estimate.x0)
-    true, model = posterior_variance(schedule, s, t), VARIANCES[variance](schedule, s, t, estimate)
+    true, model = posterior_variance(schedule, s, t), rule(schedule, s, t, estimate)
     return total + mean_dims(kl(gap, jnp.log(true), jnp.zeros_like(gap), jnp.log(model)))
 
   diffusion = jax.lax.fori_loop(1, schedule.steps, body, jnp.zeros(len(x0), x0.dtype))

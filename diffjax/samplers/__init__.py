@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffjax import ranges
-from diffjax.samplers import ancestral, ddim, dpm_solver, dpmpp, euler, langevin, ode, plms, sde
+from diffjax.samplers import ancestral, ddim, dpm_solver, dpmpp, euler, langevin, ode, plms, sde, unipc
 from diffjax.samplers.base import Sampler
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = ranges.checked(
@@ -18,6 +18,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = ranges.checked(
     "dpmpp_2m": dpmpp.dpmpp_2m,
     "dpmpp_3m": dpmpp.dpmpp_3m,
     "dpmpp_2m_sde": dpmpp.dpmpp_2m_sde,
+    "unipc_2": unipc.unipc_2,
+    "unipc_3": unipc.unipc_3,
     "plms": plms.plms,
     "euler_maruyama": sde.euler_maruyama,
     "reverse_diffusion": sde.reverse_diffusion,

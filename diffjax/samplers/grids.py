@@ -1,8 +1,8 @@
 """Grids: the decreasing times at which a sampler stops, as float64 NumPy arrays.
 
 A grid of S times costs S evaluations of a first-order sampler, the last one by the final denoising.
-Every grid but `trailing`, and those whose ends are chosen, ends at the schedule's t_min. One may start below
-t = 1: the first noise is that of its own start (base.prior).
+Every grid ends at the schedule's t_min, but `trailing`, those whose ends are chosen, and those moved from row 0.
+One may start below t = 1: the first noise is that of its own start (base.prior).
 
 Grids in log-SNR run between the schedule's ends or those given as sigma_min and sigma_max, values of
 r = sigma / alpha. Where alpha(1) = 0 the start of r must be given, and the grid takes its first step, from
@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 
 from diffjax import ranges
-from diffjax.ranges import NotNegative, Positive, one_of
+from diffjax.ranges import NotNegative, Positive, Whole, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError
 
@@ -44,19 +44,49 @@ def _need_two(name: str, steps: int) -> None:
     raise ConfigError(f"steps is {steps}; the grid {name!r} needs at least 2.")
 
 
-def leading(schedule: Schedule, steps: int) -> np.ndarray:
+def leading(schedule: Schedule, steps: int, offset: Whole = 0, without_row_0: bool = False) -> np.ndarray:
   """Rows 0, T // S, 2 (T // S), ... (DDIM's code: "uniform"); it starts at row (S - 1) (T // S), below T - 1.
 
   Refused are one step, which is row 0 alone, and S between T / 2 and T, where rows lie side by side and those
   from S on are left out (DDIM's code then walks all T).
+
+  Args:
+    schedule: a table.
+    steps: S.
+    offset: added to the rows, 1 with Stable Diffusion (diffusers' steps_offset).
+    without_row_0: of S + 1 such rows the first is left out (diffusers' multistep solvers).
+
+  Raises:
+    ConfigError: a schedule without rows, or steps that it has not.
   """
-  rows = _need_table(schedule, "leading", steps)
-  if steps == 1 or rows < 2 * steps < 2 * rows:
+  rows, count = _need_table(schedule, "leading", steps), steps + without_row_0
+  if count == 1 or (rows < 2 * count and count != rows):
     raise ConfigError(
       f"steps is {steps}; the grid 'leading' would start at row {steps - 1} of the schedule's {rows}. "
       f"Give it 2 to {rows // 2} steps or all {rows}, or choose 'trailing'."
     )
-  return _of_rows(schedule, np.arange(steps) * (rows // steps))
+  chosen = np.arange(count)[without_row_0:] * (rows // count) + offset
+  if chosen[-1] >= rows:
+    raise ConfigError(
+      f"offset is {offset}; with {steps} steps the grid 'leading' would start at row {chosen[-1]}, but the last of the "
+      f"schedule's is {rows - 1}. Give it fewer steps."
+    )
+  return _of_rows(schedule, chosen)
+
+
+def linspace(schedule: Schedule, steps: int, without_row_0: bool = False) -> np.ndarray:
+  """Rows round(linspace(0, T - 1, S)), from the first to the last (Lin et al. 2024, table 2).
+
+  Args:
+    schedule: a table.
+    steps: S.
+    without_row_0: of S + 1 such rows the first is left out (diffusers' multistep solvers).
+  """
+  rows, count = _need_table(schedule, "linspace", steps), steps + without_row_0
+  _need_two("linspace", count)
+  if count > rows:
+    raise ConfigError(f"steps is {steps}; without row 0 the schedule has {rows - 1}.")
+  return _of_rows(schedule, np.round(np.linspace(0, rows - 1, count)[without_row_0:]))
 
 
 def trailing(schedule: Schedule, steps: int) -> np.ndarray:
@@ -187,6 +217,7 @@ def _decreasing(name: str, grid: np.ndarray) -> np.ndarray:
 GRIDS: dict[str, Callable[..., np.ndarray]] = ranges.checked(
   {
     "leading": leading,
+    "linspace": linspace,
     "trailing": trailing,
     "quadratic": quadratic,
     "uniform": uniform,

@@ -1,7 +1,8 @@
 """Trajectories of diffusers' schedulers on a made-up network: python tests/samplers/make_diffusers.py writes
 diffusers.npz beside this file (torch 2.13.0, diffusers 0.42.1; it needs both).
 
-For every scheduler x[k] is the sample before step k and x[-1] the result, and noise[k] what step k was given.
+rows* are the rows that they walk. For every scheduler x[k] is the sample before step k and x[-1] the result, and
+noise[k] what step k was given.
 """
 
 import pathlib
@@ -42,7 +43,7 @@ def _walk(scheduler, module, time_scale=1.0, calls=1, **options):
 
 
 def generate():
-  """{name: [STEPS + 1, *SHAPE]}."""
+  """{name: [STEPS + 1, *SHAPE], or rows [STEPS]}."""
   from diffusers.schedulers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -51,6 +52,7 @@ def generate():
     EDMEulerScheduler,
     HeunDiscreteScheduler,
     PNDMScheduler,
+    UniPCMultistepScheduler,
   )
 
   def ready(scheduler):
@@ -79,6 +81,13 @@ def generate():
     made[kind] = _walk(scheduler, "scheduling_dpmsolver_multistep")
     if kind == "dpmsolver++":
       made["rows"] = np.asarray(scheduler.timesteps)
+  for order in (2, 3):
+    scheduler = ready(UniPCMultistepScheduler(solver_order=order, **SD))
+    made[f"unipc_{order}"] = _walk(scheduler, "scheduling_unipc_multistep")
+  for spacing in ("leading", "linspace"):
+    for kind, multistep in ((DDIMScheduler, False), (DPMSolverMultistepScheduler, True)):
+      scheduler = ready(kind(timestep_spacing=spacing, steps_offset=int(spacing == "leading")))
+      made[f"rows_{spacing}{'_multistep' * multistep}"] = np.asarray(scheduler.timesteps)
   return made
 
 

@@ -41,7 +41,9 @@ DDPM = ("linear", lambda schedule: GRIDS["leading"](schedule, STEPS))
 EDM = ("edm", lambda schedule: GRIDS["karras"](schedule, STEPS))
 SD = ("scaled_linear", of_rows)
 FIRST = {"plms": "heun"}  # their first step is another sampler's
-UNFINISHED = ("plms",)  # their last step extrapolates where ours is D(x, t_min)
+# Steps at their end that are not ours: of plms the last extrapolates where ours is D(x, t_min), and of unipc_3 the
+# one before it is of order 2.
+UNFINISHED = {"plms": 1, "unipc_3": 2}
 CASES = {
   "ddpm_fixed_small": ("ancestral", {"variance": "fixed_small"}, *DDPM),
   "ddpm_fixed_large": ("ancestral", {"variance": "fixed_large"}, *DDPM),
@@ -55,6 +57,8 @@ CASES = {
   "edm_sde-dpmsolver++": ("dpmpp_2m_sde", {}, *EDM),
   "dpmsolver++": ("dpmpp_2m", {}, *SD),
   "sde-dpmsolver++": ("dpmpp_2m_sde", {}, *SD),
+  "unipc_2": ("unipc_2", {}, *SD),
+  "unipc_3": ("unipc_3", {}, *SD),
 }
 
 
@@ -93,9 +97,16 @@ def test_the_trajectory_is_theirs(name, monkeypatch):
     ours.append(denoiser(carry.x, jnp.asarray(grid[-1])).x0)
     ours = np.asarray(jnp.stack(ours))
   error = np.abs(ours - theirs[1:]).max((1, 2)) / np.abs(theirs[1:]).max((1, 2))
-  if name in UNFINISHED:
-    error = error[:-1]
+  error = error[: STEPS - UNFINISHED.get(name, 0)]
   assert error.max() < 1e-4, error
+
+
+@pytest.mark.parametrize("grid, options", [("leading", {"offset": 1}), ("linspace", {})])
+@pytest.mark.parametrize("multistep", [False, True])
+def test_the_rows_are_theirs(grid, options, multistep):
+  times = GRIDS[grid](SCHEDULES["linear"](), STEPS, **options, without_row_0=multistep)
+  theirs = stored(f"rows_{grid}{'_multistep' * multistep}")
+  np.testing.assert_array_equal(np.round(times * 1000 - 1).astype(int), theirs)
 
 
 @pytest.mark.torch

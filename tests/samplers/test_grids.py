@@ -20,7 +20,7 @@ def test_rows_of_the_table_grids():
   assert rows("trailing", 10) == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
   quadratic = [int(r) for r in np.linspace(0, np.sqrt(800), 10) ** 2]
   assert rows("quadratic", 10) == quadratic[::-1]
-  assert rows("leading", 1000) == rows("trailing", 1000) == list(range(999, -1, -1))
+  assert rows("leading", 1000) == rows("trailing", 1000) == rows("linspace", 1000) == list(range(999, -1, -1))
 
 
 CHOSEN = ("custom", "align_your_steps")  # their ends are their own
@@ -40,7 +40,7 @@ def test_logsnr_is_even_in_logsnr():
   np.testing.assert_allclose(logsnr, np.linspace(-20, 20, 9), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("grid", ["leading", "trailing", "quadratic"])
+@pytest.mark.parametrize("grid", ["leading", "linspace", "trailing", "quadratic"])
 @pytest.mark.parametrize(
   "schedule, steps, said",
   [
@@ -63,6 +63,25 @@ def test_table_grids_refuse_to_start_near_the_data(grid, steps):
   config.sample.grid, config.sample.steps = grid, steps
   with pytest.raises(ConfigError, match=f"^config.sample.steps is {steps}; the grid '{grid}'"):
     experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
+
+
+@pytest.mark.parametrize(
+  "grid, steps, options, said",
+  [
+    (
+      "leading",
+      1000,
+      {"offset": 1},
+      "offset is 1; with 1000 steps the grid 'leading' would start at row 1000",
+    ),
+    ("leading", 500, {"without_row_0": True}, "steps is 500; the grid 'leading' would start at row 499"),
+    ("linspace", 1000, {"without_row_0": True}, "steps is 1000; without row 0 the schedule has 999"),
+    ("linspace", 1, {}, "steps is 1; the grid 'linspace' needs at least 2"),
+  ],
+)
+def test_rows_that_are_not_there_are_refused(grid, steps, options, said):
+  with pytest.raises(ConfigError, match=f"^{said}"):
+    GRIDS[grid](SCHEDULES["linear"](), steps, **options)
 
 
 def ratio(schedule, times):

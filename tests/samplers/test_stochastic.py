@@ -243,5 +243,19 @@ def test_learned_variance_is_the_interpolation_between_the_fixed_ones(monkeypatc
     for frac in (0.0, 0.3, 1.0):
       expected = np.exp(frac * np.log(large) + (1 - frac) * np.log(small))
       np.testing.assert_allclose(var(variance="learned", frac=frac), expected, rtol=1e-9)
+      np.testing.assert_allclose(var(variance="fixed_medium", var_frac=frac), expected, rtol=1e-9)
   with pytest.raises(ConfigError, match="hybrid"):
     var(variance="learned")
+
+
+@pytest.mark.parametrize(
+  "options, said",
+  [
+    ({"var_frac": 0.3}, "^var_frac is 0.3, but variance is 'fixed_large'; set it to 'fixed_medium'"),
+    ({"variance": "fixed_medium"}, "^var_frac must be given with the variance 'fixed_medium'"),
+    ({"variance": "fixed_medium", "var_frac": 1.5}, "^var_frac is 1.5; it must be between 0 and 1"),
+  ],
+)
+def test_a_fixed_interpolation_and_its_share_go_together(options, said):
+  with pytest.raises(ConfigError, match=said):
+    SAMPLERS["ancestral"](**options)
