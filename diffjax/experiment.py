@@ -133,6 +133,15 @@ class Maker:
 
 
 @contextlib.contextmanager
+def within(section: str):
+  """A block whose errors speak of a field of this section."""
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(f"config.{section}.{error}") from None
+
+
+@contextlib.contextmanager
 def placed(config, choice: Choice, name: str):
   """A block whose errors begin with the place in the config that they come from."""
   try:

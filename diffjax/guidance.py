@@ -5,6 +5,7 @@
     classifier_free      D_c + w (D_c - D_u)                                 Ho & Salimans 2022, eq. 6
     autoguidance         D + w (D - D_bad), D_bad a lesser model's           Karras et al. 2024a, eq. 3
     classifier           D + w sigma^2 / alpha grad log p(y | x_t)           Dhariwal & Nichol 2021, algorithm 2
+    reconstruction       D - w alpha / 2 grad |y - A D|^2, y = A x0 seen     Ho et al. 2022 (video), eq. 7
 
 A maker of GUIDES returns a Guide; what it may look at besides the denoiser is the Scene.
 """
@@ -12,16 +13,17 @@ A maker of GUIDES returns a Guide; what it may look at besides the denoiser is t
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffjax.denoisers import Denoiser, Estimate, map_x0
 from diffjax.gaussian import expand
-from diffjax.ranges import NotNegative, Run, Share, checked
+from diffjax.ranges import Count, NotNegative, Run, Share, checked, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Params, PerExample, Times
 
@@ -39,6 +41,7 @@ class Scene(NamedTuple):
     null: the null of each; None where one is never left out.
     frozen: the parameters of other runs, by their place.
     data: what this batch asked for, by field.
+    encode: fields -> x0, as the space does it.
   """
 
   schedule: Schedule
@@ -47,6 +50,7 @@ class Scene(NamedTuple):
   null: Cond | None
   frozen: Mapping[str, Params]
   data: Mapping[str, Array]
+  encode: Callable[[Mapping[str, Array]], Batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +236,71 @@ def classifier(run: Run("log_prob") = "", w: float = 1.0) -> Guide:
   return Guide(apply, request=functools.partial(run.can["request"], run.params))
 
 
+def averaged(x0: Batch, size: int) -> Array:
+  """Means of size x size pixels; [B, ..., H, W, C] -> [B, ..., H / size, W / size, C]."""
+  *front, height, width, channels = x0.shape
+  if height % size or width % size:
+    raise ConfigError(f"size is {size}, which does not divide {height} x {width} pixels.")
+  blocks = x0.reshape(*front, height // size, size, width // size, size, channels)
+  return blocks.mean((-4, -2))
+
+
+def around(x0: Batch, size: int) -> Batch:
+  """All but a square in the middle, of which each side is 1 / size of the picture's; there are zeros."""
+  height, width = x0.shape[-3:-1]
+  inside = lambda n: (
+    (np.arange(n) >= n // 2 - n // size // 2) & (np.arange(n) < n // 2 + -(-(n // size) // 2))
+  )
+  return x0 * ~(inside(height)[:, None] & inside(width))[..., None]
+
+
+OPERATORS = {"average": averaged, "hole": around}
+
+
+def reconstruction(
+  operator: Annotated[str, one_of(OPERATORS)] = "average",
+  size: Count = 2,
+  w: NotNegative = 1.0,
+  noise: NotNegative = 0.0,
+  field: str = "image",
+) -> Guide:
+  """Towards data of which y = A x0 + noise was seen: a classifier of equation
+
+      log p(y | x_t) = -|y - A D(x_t, t)|^2 / (2 (r^2 + noise^2)),   r^2 = sigma^2 / (w alpha^2)            (2)
+
+  Without noise it is reconstruction guidance (Ho et al. 2022, Video Diffusion Models, eq. 7), in which the gradient
+  passes through the denoiser. Samples ask for rows of the data's `field`, and see A of them: super-resolution and
+  inpainting with a model that was trained for neither.
+
+  Args:
+    operator: A, of OPERATORS: "average" of blocks of size x size pixels, or all but a "hole" in the middle.
+    size: of a block; or how many times the hole's side fits into the picture's.
+    w: the weight; 0 for none.
+    noise: the standard deviation of the noise in y, in x0's units.
+    field: of the data.
+  """
+  see = functools.partial(OPERATORS[operator], size=size)
+
+  def request(index, source):
+    if source is None:
+      raise ConfigError("field names rows of the training data, which are not at hand.")
+    return {"observed": source.read(index % len(source), (field,))[field]}
+
+  def apply(denoiser, scene):
+    if not w:
+      return denoiser
+    y = see(scene.encode({field: scene.data["observed"]}))
+
+    def log_prob(xt, t):
+      alpha, sigma = scene.schedule.alpha_sigma(t)
+      gap = (y - see(denoiser(xt, t).x0)).reshape(len(xt), -1)
+      return -w * alpha**2 / (2 * (sigma**2 + w * (alpha * noise) ** 2)) * jnp.sum(gap**2, -1)
+
+    return classifier_guided(denoiser, scene.schedule, log_prob)
+
+  return Guide(apply, request=request)
+
+
 GUIDES: dict[str, Callable[..., Guide]] = checked(
   {
     "clip": clip,
@@ -239,6 +308,7 @@ GUIDES: dict[str, Callable[..., Guide]] = checked(
     "classifier_free": classifier_free_guide,
     "autoguidance": autoguidance,
     "classifier": classifier,
+    "reconstruction": reconstruction,
   }
 )
 

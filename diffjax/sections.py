@@ -158,9 +158,9 @@ class Parallel:
   """How it is spread over devices."""
 
   mode: str = "jit"
-  data: int = 0  # devices that hold copies of the state; 0 for as many as are left
-  fsdp: int = 1  # devices that share the state and cut the batch
-  model: int = 1  # devices that share the state and cut the activations' channels
+  data: Whole = 0  # devices that hold copies of the state; 0 for as many as are left
+  fsdp: Count = 1  # devices that share the state and cut the batch
+  model: Count = 1  # devices that share the state and cut the activations' channels
   small: Whole = SMALL  # arrays with fewer numbers are copied to every device
   check_every: Whole = 1000  # steps after which all copies of the state are compared; 0 for never
 

@@ -217,7 +217,8 @@ found["task"] = {"loss": plain(loss), "at_zero": ((images / 127.5 - 1) ** 2).mea
 schedule, t, x = SCHEDULES["continuous_cosine"](), jnp.asarray([0.3, 0.6]), jnp.asarray([[0.5, -1.0], [0.2, 2.0]])
 conditional = lambda cond: gaussian_denoiser(schedule, cond["label"][:, None] / 10, 0.25)
 cond = {"label": jnp.asarray([1, 7])}
-guided = GUIDES["negative"](request=4, w=0.5).apply(conditional(cond), Scene(schedule, conditional, cond, None, {}, {}))
+scene = Scene(schedule, conditional, cond, None, {}, {}, None)
+guided = GUIDES["negative"](request=4, w=0.5).apply(conditional(cond), scene)
 alpha, sigma = schedule.alpha_sigma(t)
 found["guide"] = plain({"x": x, "x0": guided(x, t).x0, "alpha": alpha, "sigma": sigma})
 

@@ -1,14 +1,18 @@
 """Guidance against closed forms: intervals, rescaling, a classifier's gradient, and every entry of GUIDES."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.data.source import ArraySource
 from diffjax.denoisers import Estimate, gaussian_denoiser, mixture_denoiser
 from diffjax.gaussian import expand
 from diffjax.guidance import (
   GUIDES,
+  OPERATORS,
   Guide,
   Scene,
   classifier_free,
@@ -233,13 +237,45 @@ RUNS = {
 }
 
 
+SEEN = jnp.asarray(np.random.default_rng(3).integers(0, 256, (3, 4)), jnp.uint8)
+
+
+def encode(fields):
+  return fields["image"] / 127.5 - 1
+
+
 def scene(cond=COND, label=LABEL):
   frozen = {run.place: run.params for run in RUNS.values()}
-  return Scene(SCHEDULE, conditional, cond, jnp.zeros_like(cond), frozen, {"label": label})
+  return Scene(
+    SCHEDULE,
+    conditional,
+    cond,
+    jnp.zeros_like(cond),
+    frozen,
+    {"label": label, "observed": SEEN[label]},
+    encode,
+  )
 
 
 def made(name, **options):
-  return GUIDES[name](**({"run": RUNS[name]} if name in RUNS else {}), **options)
+  guide = GUIDES[name](**({"run": RUNS[name]} if name in RUNS else {}), **options)
+  return of_pictures(guide) if name == "reconstruction" else guide
+
+
+def of_pictures(guide):
+  """The guide, of numbers [B, 4] that it sees as pictures of 2 x 2 pixels."""
+
+  def shaped(denoiser, *shape):
+    return lambda xt, t: jax.tree.map(
+      lambda x: x.reshape(-1, *shape),
+      denoiser(xt.reshape(len(xt), *((2, 2, 1) if shape == (4,) else (4,))), t),
+    )
+
+  def apply(denoiser, scene):
+    pictures = lambda fields: encode(fields).reshape(-1, 2, 2, 1)
+    return shaped(guide.apply(shaped(denoiser, 2, 2, 1), scene._replace(encode=pictures)), 4)
+
+  return dataclasses.replace(guide, apply=apply)
 
 
 T = jnp.asarray([0.1, 0.5, 0.9])
@@ -249,8 +285,16 @@ NEUTRAL = {
   "classifier_free": {"w": 0.0},
   "autoguidance": {"w": 0.0},
   "classifier": {"w": 0.0},
+  "reconstruction": {"w": 0.0},
 }
-STRONG = {"clip": {}, "threshold": {}, "classifier_free": {"w": 2.0}, "autoguidance": {}, "classifier": {}}
+STRONG = {
+  "clip": {},
+  "threshold": {},
+  "classifier_free": {"w": 2.0},
+  "autoguidance": {},
+  "classifier": {},
+  "reconstruction": {},
+}
 
 
 def with_variance(scale):
@@ -334,6 +378,38 @@ def test_a_classifier_turns_the_mixture_into_the_component_that_is_asked_for():
     np.testing.assert_allclose(got, component(xt, t).x0, rtol=1e-7)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+@pytest.mark.parametrize("operator", ["average", "hole"])
+def test_reconstruction_is_its_formula_where_the_denoiser_is_linear(operator, noise):
+  """D = m + k (x - alpha m), so that D - w alpha / 2 grad |y - A D|^2 = D + w alpha k A^T (y - A D)."""
+  rng, w = np.random.default_rng(5), 1.5
+  xt, y_of = rng.normal(size=(2, 8, 8, 3)), rng.integers(0, 256, (2, 8, 8, 3))
+  matrix = np.zeros((64, 64))  # A^T A
+  rows = np.arange(64).reshape(8, 8)
+  if operator == "average":
+    for block in rows.reshape(4, 2, 4, 2).transpose(0, 2, 1, 3).reshape(16, 4):
+      matrix[np.ix_(block, block)] = 1 / 16
+  else:
+    outside = np.delete(rows.ravel(), rows[2:6, 2:6].ravel())
+    matrix[outside, outside] = 1
+  with jax.enable_x64(True):
+    alpha, sigma = (np.asarray(part) for part in SCHEDULE.alpha_sigma(jnp.asarray(0.6)))
+    k = alpha * VAR / (alpha**2 * VAR + sigma**2)
+    x0 = 0.1 + k * (xt - alpha * 0.1)
+    gap = (y_of / 127.5 - 1 - x0).reshape(2, 64, 3)
+    gain = w * alpha * k * sigma**2 / (sigma**2 + w * (alpha * noise) ** 2)
+    expected = x0 + gain * np.einsum("ij,bjc->bic", matrix, gap).reshape(x0.shape)
+    guide = GUIDES["reconstruction"](operator=operator, size=2, w=w, noise=noise)
+    seen = scene()._replace(data={"observed": jnp.asarray(y_of)})
+    got = guide.apply(gaussian_denoiser(SCHEDULE, 0.1, VAR), seen)(jnp.asarray(xt), jnp.full(2, 0.6)).x0
+  np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
+def test_blocks_that_do_not_fit_are_refused():
+  with pytest.raises(ConfigError, match="size is 3, which does not divide 8 x 8 pixels"):
+    OPERATORS["average"](jnp.zeros((1, 8, 8, 1)), 3)
+
+
 def test_guides_fold_in_their_order():
   double = Guide(lambda denoiser, scene: lambda xt, t: Estimate(2 * denoiser(xt, t).x0))
   denoiser = lambda xt, t: Estimate(xt)
@@ -351,6 +427,10 @@ def test_what_guides_say_of_themselves():
   assert not made("classifier_free", w=0.0).needs_null
   assert [name for name, guide in guides.items() if guide.needs_bounds] == ["clip", "threshold"]
   assert [name for name, guide in guides.items() if guide.likelihood] == ["clip"]
-  asked = {name: guide.request(np.arange(5), None) for name, guide in guides.items()}
-  assert [name for name, fields in asked.items() if fields] == ["classifier"]
+  source = ArraySource({"image": np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)}, "f")
+  asked = {name: guide.request(np.arange(5), source) for name, guide in guides.items()}
+  assert [name for name, fields in asked.items() if fields] == ["classifier", "reconstruction"]
+  np.testing.assert_array_equal(asked["reconstruction"]["observed"].ravel(), [0, 1, 2, 0, 1])
+  with pytest.raises(ConfigError, match="field names rows of the training data"):
+    guides["reconstruction"].request(np.arange(5), None)
   np.testing.assert_array_equal(asked["classifier"]["label"], [0, 1, 0, 1, 0])

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from diffjax import keys
 from diffjax.data.source import Source
-from diffjax.experiment import Experiment
+from diffjax.experiment import Experiment, within
 from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError, Params
@@ -81,7 +81,8 @@ class Sampling:
       asked = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), asked)
       shared = (params, self._frozen, key, drawing.plan)
       batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
-      batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
+      with within("sample"):
+        batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
     part = max(-(-most // self._at_once), min(most, STRIPS))
     self.batch_size = parallel.padded(min(batch_size, part))
 

@@ -160,7 +160,8 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
     if place.exists() and not place.is_dir():
       raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
   settings = config.parallel
-  devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
+  with experiment.within("parallel"):
+    devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
   known = workdir.data_of(folder) if mode != "train" else None
   source = None if known else experiment.source(config, "train")
   fields, examples, fingerprint = known or (source.fields, len(source), source.fingerprint)

@@ -49,9 +49,7 @@ def free(device: Any, devices: int) -> int:
   if account := device.memory_stats():
     return account["bytes_limit"] - account["bytes_in_use"]
   if "SC_AVPHYS_PAGES" not in os.sysconf_names:
-    raise ConfigError(
-      "config.sample.batch_size is 0, but this system does not say what memory is free; name a size."
-    )
+    raise ConfigError("batch_size is 0, but this system does not say what memory is free; name a size.")
   left = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
   with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
     most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))

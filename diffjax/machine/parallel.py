@@ -327,22 +327,22 @@ def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, smal
     ConfigError: an unknown mode, or sizes that are not those of a mesh over all devices.
   """
   if mode not in MODES:
-    raise ConfigError(f"config.parallel.mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+    raise ConfigError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
   count, sizes = jax.device_count(), {DATA: data, FSDP: fsdp, MODEL: model}
   for name, size in sizes.items():
     if size < (name != DATA):
-      raise ConfigError(f"config.parallel.{name} is {size}; it must be at least 1.")
+      raise ConfigError(f"{name} is {size}; it must be at least 1.")
   if not data and count % (fsdp * model) == 0:
     sizes[DATA] = count // (fsdp * model)
   if math.prod(sizes.values()) != count:
-    asked = " x ".join(f"{name} {size or 'the rest'}" for name, size in sizes.items())
+    asked = " x ".join(str(size or "the rest") for size in sizes.values())
     raise ConfigError(
-      f"config.parallel is {asked}, which does not multiply to the {count} devices of this run; choose sizes "
+      f"{' x '.join(sizes)} is {asked}, which does not multiply to the {count} devices of this run; choose sizes "
       "whose product they are, and data = 0 for what is left."
     )
   if mode == "pmap" and fsdp * model > 1:
     raise ConfigError(
-      f"config.parallel.mode is 'pmap', which copies the state to every device, but fsdp is {fsdp} and model "
+      f"mode is 'pmap', which copies the state to every device, but fsdp is {fsdp} and model "
       f"{model}; set these to 1, or mode to 'jit'."
     )
   shape = tuple(sizes.values())

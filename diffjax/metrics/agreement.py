@@ -35,17 +35,16 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   """
   classes = train.fields["label"].classes if "label" in train.fields else 0
   if not classes:
-    raise ConfigError("config.eval.metrics names 'classifier', but the data carry no labels; leave it out.")
+    raise ConfigError("it needs labels, and the data carry none; leave it out.")
   if len(train) > LARGEST:
     raise ConfigError(
-      f"config.eval.metrics names 'classifier', which is for sets of at most {LARGEST} images, and this one "
-      f"has {len(train)}; leave it out."
+      f"it is for sets of at most {LARGEST} images, and this one has {len(train)}; leave it out."
     )
   for split, source in (("train", train), ("test", test)):
     if len(source) < 2:
       raise ConfigError(
-        "config.eval.metrics names 'classifier', whose Fréchet distance needs at least 2 images in each "
-        f"split, and the {split} split has {len(source)}; leave it out."
+        f"its Fréchet distance needs at least 2 images in each split, and the {split} split has {len(source)}; "
+        "leave it out."
       )
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)

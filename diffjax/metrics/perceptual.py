@@ -65,14 +65,14 @@ def metric(
   """
   for name in values:
     if name not in VALUES:
-      raise ConfigError(f"config.eval.inception.values names {name!r}; it must be of {', '.join(VALUES)}.")
+      raise ConfigError(f"values names {name!r}; it must be of {', '.join(VALUES)}.")
   if not values:
-    raise ConfigError(f"config.eval.inception.values is empty; name some of {', '.join(VALUES)}.")
+    raise ConfigError(f"values is empty; name some of {', '.join(VALUES)}.")
   loaded = inception_weights.load(weights_file or None)
   if "inception_score" in values and "fc" not in loaded.variables["params"]:
     raise ConfigError(
-      "config.eval.inception.values names 'inception_score', but the weights have no class layer; give "
-      "pytorch-fid's own .pth file by config.eval.inception.weights_file, or leave it out."
+      "values names 'inception_score', but the weights have no class layer; give pytorch-fid's own .pth file by "
+      "weights_file, or leave it out."
     )
   extract = extractor(loaded.variables, resize, batch_size, parallel)
   gaussians = {
@@ -129,7 +129,7 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
       there = getattr(found.settings, name)
       if there not in (None, here):
         raise ConfigError(
-          f"config.eval.inception.reference_file is {path!r}, which was computed with the {name} {there!r}, and "
+          f"reference_file is {path!r}, which was computed with the {name} {there!r}, and "
           f"here it is {here!r}; choose the same, or another file."
         )
     return found

@@ -23,7 +23,7 @@ from diffjax.models.autoencoder import draw
 from diffjax.spaces import Space, of_pixels
 from diffjax.tasks.reconstruction import Term
 from diffjax.tasks.task import Drawing, Loss, Task
-from diffjax.types import ConfigError, Unsuitable
+from diffjax.types import Unsuitable
 
 FASTER = 10.0  # factor on the learning rate of the statistics, which are few and far from their start
 
@@ -53,7 +53,7 @@ def autoencoder(
   network = autoencoder(out_channels=space.shape[-1], dtype=dtype)
   terms = [make() for make in terms.values()]
   if not terms:
-    raise ConfigError("config.objective.terms is empty; name some, ('l2', 'kl') say.")
+    raise Unsuitable("terms", "which is empty; name some, ('l2', 'kl') say")
 
   def apply(params, *arguments, method=None):
     return network.apply({"params": params["model"]}, *arguments, method=method)

@@ -78,7 +78,13 @@ class Diffusion:
     cond = told.values(self.conditions, data)
     conditional = functools.partial(self.denoiser, params)
     scene = Scene(
-      self.schedule_of(params), conditional, cond, told.nulls(self.conditions, cond), frozen, data
+      self.schedule_of(params),
+      conditional,
+      cond,
+      told.nulls(self.conditions, cond),
+      frozen,
+      data,
+      lambda seen: self.space.encode(seen, None),
     )
     return folded(guides, conditional(cond), scene)
 

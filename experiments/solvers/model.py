@@ -91,7 +91,7 @@ class Draw:
     asked = {name: jnp.asarray(values) for name, values in self.asked.items()}
     cond = conditions.values(self._conditions, asked)
     plain = lambda cond: lambda xt, t: self.made.task.can["denoise"](params, cond)(xt, t, schedule)
-    return folded(self._guides, plain(cond), Scene(schedule, plain, cond, None, {}, asked))
+    return folded(self._guides, plain(cond), Scene(schedule, plain, cond, None, {}, asked, None))
 
   def _sample(self, params, key, grid, length, sampler=None, watched=lambda denoiser: denoiser):
     schedule = rebuilt(self._schedule, params.get("schedule"))

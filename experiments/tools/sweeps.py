@@ -27,10 +27,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffjax import experiment
 from diffjax.config import check as check_config
 from diffjax.config import leaves, require_field, resolved
+from diffjax.data.source import Field
 from diffjax.jobs import commandline
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Trained
 
 HERE = Path(__file__).parents[1]
 TRAINED = "trained"  # the run that a sweep of samplings trains
@@ -182,7 +184,15 @@ def check(sweep: Sweep) -> dict[str, ConfigDict]:
             f"run {run.name}: config.{path} changes how a model is trained, and this sweep trains one model "
             "for all its runs; leave out `trained`, or override sample. and eval. alone."
           )
-  return {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
+  configs = {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
+  fields: dict[str, Mapping[str, Field] | None] = {}
+  for name, config in configs.items():
+    data = str(resolved(config)["data"])
+    if data not in fields:
+      fields[data] = _fields(config)
+    if fields[data] is not None:
+      _check_together(name, config, fields[data])
+  return configs
 
 
 def _check_names(names: list[str]) -> None:
@@ -214,6 +224,32 @@ def _config(base: str, run: Run) -> ConfigDict:
   except ConfigError as error:
     raise ConfigError(f"run {run.name}: {error}") from None
   return config
+
+
+def _fields(config: ConfigDict) -> Mapping[str, Field] | None:
+  """The fields of a config's data; None where they lie on other machines alone."""
+  try:
+    return experiment.source(config, "train").fields
+  except (ConfigError, ImportError):
+    return None
+
+
+class _Elsewhere(Exception):
+  """A run that is used, which may be trained only when the sweep begins."""
+
+
+def _elsewhere(place: str, wants: str) -> Trained:
+  raise _Elsewhere
+
+
+def _check_together(name: str, config: ConfigDict, fields: Mapping[str, Field]) -> None:
+  """Parts that do not go together, which are seen when the objects are made."""
+  try:
+    experiment.create(config, fields, _elsewhere)
+  except _Elsewhere:
+    return
+  except ConfigError as error:
+    raise ConfigError(f"run {name}: {error}") from None
 
 
 def _set(config: ConfigDict, path: str, value: Any) -> None:

@@ -72,7 +72,7 @@ def test_guidance_that_is_asked_for_is_the_library_s(network):
   denoise = lambda cond: lambda x, t: made.task.can["denoise"](params, cond)(x, t, schedule)
   cond, null = {"label": jnp.arange(3)}, {"label": jnp.full(3, 10)}
   weights = jnp.asarray([0.5, 0.5, 2.0])
-  scene = Scene(schedule, denoise, cond, null, {}, {drawing.FIELD: weights})
+  scene = Scene(schedule, denoise, cond, null, {}, {drawing.FIELD: weights}, None)
   ours = drawing.asked_guide(0.2, 3.0).apply(denoise(cond), scene)
   theirs = [guidance.GUIDES["classifier_free"](w, 0.2, 3.0).apply(denoise(cond), scene) for w in (0.5, 2.0)]
   x = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))

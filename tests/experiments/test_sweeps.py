@@ -62,6 +62,11 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
     ({"train.steps": 0}, "config.train.steps is 0; it must be at least 1"),
     ({"train.constant.rates": ("high",)}, "every element must be of type float"),
     ({"schedule": "linear"}, "config.schedule is a section; set its fields"),
+    (
+      {"condition.names": (), "sample.classifier_free.w": 1.0},
+      "run r: config.sample.guides is",
+    ),
+    ({"objective.predict": "flow"}, "run r: config.objective.predict is 'flow'"),
     ({"schedule.linear.beta_end": 0.03}, "has no effect here: 'linear' is not what is chosen"),
     (
       {"train.accumulate": 3},

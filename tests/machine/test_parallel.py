@@ -216,11 +216,11 @@ def test_what_processes_run_is_compared():
 @pytest.mark.parametrize(
   "sizes, message",
   [
-    (dict(mode="mpi"), "config.parallel.mode is 'mpi'; it must be one of jit, pmap"),
-    (dict(data=3), "data 3 x fsdp 1 x model 1, which does not multiply to the 8 devices"),
-    (dict(fsdp=3), "data the rest x fsdp 3 x model 1, which does not multiply to the 8 devices"),
-    (dict(fsdp=0), "config.parallel.fsdp is 0; it must be at least 1"),
-    (dict(data=-1), "config.parallel.data is -1; it must be at least 1"),
+    (dict(mode="mpi"), "^mode is 'mpi'; it must be one of jit, pmap"),
+    (dict(data=3), "data x fsdp x model is 3 x 1 x 1, which does not multiply to the 8 devices"),
+    (dict(fsdp=3), "data x fsdp x model is the rest x 3 x 1, which does not multiply to the 8 devices"),
+    (dict(fsdp=0), "^fsdp is 0; it must be at least 1"),
+    (dict(data=-1), "^data is -1; it must be at least 1"),
     (dict(mode="pmap", fsdp=2), "fsdp is 2 and model 1; set these to 1, or mode to 'jit'"),
   ],
 )

@@ -35,5 +35,5 @@ def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
 
 def test_sets_it_is_not_for_are_refused(splits):
   unlabelled = ArraySource({"image": splits[1].arrays["image"]}, "")
-  with pytest.raises(ConfigError, match="the data carry no labels"):
+  with pytest.raises(ConfigError, match="it needs labels, and the data carry none"):
     METRICS["classifier"](unlabelled, unlabelled, None)
