@@ -29,6 +29,7 @@ setup(
     "scikit-learn>=1.8",
     "scipy>=1.16",
     "tensorboardX>=2.6.5",
+    "tokenizers>=0.22",
   ],
   extras_require={
     "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "beartype>=0.22", "ruff>=0.14"],

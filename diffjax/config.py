@@ -31,6 +31,7 @@ from diffjax import ranges
 from diffjax.conditions import CONDITIONS
 from diffjax.data import SOURCES
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.text import TOKENIZERS
 from diffjax.guidance import GUIDES
 from diffjax.likelihood import LIKELIHOODS
 from diffjax.machine.averages import AVERAGES
@@ -68,6 +69,7 @@ class Choice:
     part: the name by which a task takes it; "" for what every run has.
     given: parameters that the run sets itself.
     many: whether the field is a tuple of names.
+    where: whether a config has it, whatever its task.
   """
 
   section: str
@@ -76,6 +78,7 @@ class Choice:
   part: str = ""
   given: tuple[str, ...] = ()
   many: bool = False
+  where: Callable[[ConfigDict], bool] = lambda config: True
 
   def names(self, config: ConfigDict) -> tuple[str, ...]:
     """The names that a config chooses."""
@@ -91,7 +94,7 @@ class Choice:
 
   def belongs(self, config: ConfigDict) -> bool:
     """Whether a run of this config has this choice."""
-    return not self.part or self.part in parts(config)
+    return self.where(config) and (not self.part or self.part in parts(config))
 
   def check(self, config: ConfigDict) -> None:
     """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
@@ -103,8 +106,17 @@ class Choice:
         ranges.check(f"config.{self.section}.{name}.{option}", value, ranges.of(parameter.annotation))
 
 
+def _has_text(config: ConfigDict) -> bool:
+  """Whether its data have captions: those of the source itself, or of its classes."""
+  source = SOURCES.get(config.data.source)
+  return (
+    bool(config.data.templates) or source is not None and "tokenizer" in inspect.signature(source).parameters
+  )
+
+
 _OF_TASKS = (
-  Choice("data", "source", SOURCES),
+  Choice("data", "source", SOURCES, given=("tokenizer",)),
+  Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
   Choice("data", "augment", AUGMENTATIONS, "augmentation"),
   Choice("space", "name", SPACES, "space", ("fields",)),
   Choice("condition", "names", CONDITIONS, "conditions", ("fields",), many=True),

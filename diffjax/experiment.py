@@ -13,12 +13,13 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import ranges
 from diffjax.config import CHOICES, PLAIN, Choice, entries, parts, resolved, settled
+from diffjax.data.captioned import captioned
 from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
 from diffjax.sections import FREE_SECTIONS
-from diffjax.tasks.task import Task, require
+from diffjax.tasks.task import Task, given, require
 from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
 
 Find = Callable[[str, str], Trained]  # (place, what it must be able to do) -> what was trained there
@@ -167,8 +168,11 @@ def makers(config: ConfigDict, section: str, field: str) -> dict[str, Callable]:
 
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
-  (make,) = makers(config, "data", "source").values()
-  return make(split=split)
+  (make,), (tokenizer,) = (makers(config, "data", field).values() for field in ("source", "tokenizer"))
+  made = given(make, tokenizer=tokenizer)(split=split)
+  if not config.data.templates:
+    return made
+  return captioned(made, config.data.templates, tokenizer)
 
 
 def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs) -> Experiment:

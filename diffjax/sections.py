@@ -36,6 +36,8 @@ class Data:
 
   source: str = "digits"
   augment: str = "none"
+  tokenizer: str = "words"  # of data with captions
+  templates: tuple[str, ...] = ()  # captions of a class, "a {}" say, for data with labels alone
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 import hashlib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
 from diffjax.data.source import ArraySource, fingerprint
+from diffjax.data.text import Tokenizer
 from diffjax.ranges import FREE, inside
 from diffjax.types import ConfigError
 
@@ -21,12 +23,15 @@ def arrays(
   image: str = "images",
   label: str = "labels",
   embedding: str = "embeddings",
+  caption: str = "captions",
+  tokenizer: Callable[..., Tokenizer] | None = None,
   test_fraction: Annotated[float, inside(0, 1)] = 0.05,
 ) -> ArraySource:
-  """The images of an npz file, and their labels and embeddings where it has any.
+  """The images of an npz file, and their labels, embeddings and captions where it has any.
 
   Its arrays are the images, uint8 [N, H, W, 1 or 3] or [N, H, W], field "image"; whole numbers [N], field "label",
-  whose classes are 0 to the largest label of the file at `path`; and float32 [N, D], field "embedding".
+  whose classes are 0 to the largest label of the file at `path`; float32 [N, D], field "embedding"; and strings [N],
+  whose tokens are the field "text".
 
   Args:
     split: "train" or "test".
@@ -35,6 +40,8 @@ def arrays(
     image: name of the images' array.
     label: name of the labels' array.
     embedding: name of the embeddings' array.
+    caption: name of the captions' array.
+    tokenizer: maker of the tokenizer, called with all training captions; without one captions are not read.
     test_fraction: share of the images that are held out, chosen by a hash of their pixels.
 
   Raises:
@@ -42,23 +49,30 @@ def arrays(
   """
   if not path:
     raise ConfigError(f"{FIELDS}.path is '', which is no file; name an npz of images.")
-  names = {"image": image, "label": label, "embedding": embedding}
-  found = _read(path, f"{FIELDS}.path", names)
+  names = {"image": image, "label": label, "embedding": embedding} | ({"text": caption} if tokenizer else {})
+  train = found = _read(path, f"{FIELDS}.path", names)
   classes = {"label": int(found["label"].max()) + 1} if "label" in found else {}
   if test_path and split == "test":
-    train, found = found, _read(test_path, f"{FIELDS}.test_path", names)
+    found = _read(test_path, f"{FIELDS}.test_path", names)
     _fit(train, found)
   elif not test_path:
     held = _held_out(found["image"], test_fraction)
-    chosen = held if split == "test" else ~held
-    found = {field: array[chosen] for field, array in found.items()}
+    train = {field: array[~held] for field, array in found.items()}
+    found = {field: array[held] for field, array in found.items()} if split == "test" else train
   if not len(found["image"]):
     raise ConfigError(
       f"{FIELDS}.path is {path!r}, whose {split} split is empty with {FIELDS}.test_fraction = {test_fraction}; choose "
       f"another fraction, or name a file by {FIELDS}.test_path."
     )
+  tokenizers = {}
+  if "text" in found:
+    tokenizers["text"] = read = tokenizer([str(text) for text in train["text"]])
+    found["text"] = read([str(text) for text in found["text"]])
   parts = (part for field, array in found.items() for part in (field, array.shape, array))
-  return ArraySource(found, fingerprint("arrays", split, classes, *parts), classes)
+  kinds = [read.fingerprint for read in tokenizers.values()]
+  return ArraySource(
+    found, fingerprint("arrays", split, classes, *parts, *kinds), classes, tokenizers=tokenizers
+  )
 
 
 def _held_out(images: np.ndarray, fraction: float) -> np.ndarray:
@@ -123,4 +137,14 @@ def _embeddings(embeddings: np.ndarray, count: int, seen: str) -> np.ndarray:
   return embeddings
 
 
-CHECKS = {"label": _labels, "embedding": _embeddings}
+def _captions(captions: np.ndarray, count: int, seen: str) -> np.ndarray:
+  if (
+    captions.shape != (count,)
+    or captions.dtype.kind != "U"
+    or not all(str(text).strip() for text in captions)
+  ):
+    raise ConfigError(f"{seen}captions are strings that say something, one for each of the {count} images.")
+  return captions
+
+
+CHECKS = {"label": _labels, "embedding": _embeddings, "text": _captions}

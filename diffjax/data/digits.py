@@ -9,6 +9,7 @@ import numpy as np
 from diffjax.data.source import ArraySource, fingerprint
 
 FILE = "datasets/data/digits.csv.gz"
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @functools.cache
@@ -34,4 +35,4 @@ def digits(split: str) -> ArraySource:
   chosen = (rank % 5 == 4) == (split == "test")
   images, labels = images[chosen], labels[chosen]
   key = fingerprint("digits", split, images, labels)
-  return ArraySource({"image": images, "label": labels}, key, {"label": 10})
+  return ArraySource({"image": images, "label": labels}, key, {"label": 10}, names={"label": NAMES})

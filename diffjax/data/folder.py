@@ -119,7 +119,7 @@ def image_folder(
   sizes = [(str(f.relative_to(root)), f.stat().st_size) for f in files]
   key = fingerprint("image_folder", split, size, channels, sizes)
   fields = {"image": Field((size, size, channels), "uint8")}
-  fields |= {"label": Field((), "int32", len(names))} if names else {}
+  fields |= {"label": Field((), "int32", len(names), tuple(names))} if names else {}
   source = FolderSource(tuple(files), labels, fields, key)
   if len(files) * size * size * channels > memory:
     return source
@@ -130,7 +130,9 @@ def image_folder(
 
   images, _ = cache.decoded(f"folder-{split}", stamp, len(files), decode, cache_dir)
   arrays = {"image": images} | ({"label": labels} if names else {})
-  return ArraySource(arrays, fingerprint(key, images), {"label": len(names)})
+  return ArraySource(
+    arrays, fingerprint(key, images), {"label": len(names)}, names={"label": tuple(names)} if names else {}
+  )
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:

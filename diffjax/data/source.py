@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from diffjax.data.text import Tokenizer
+
 
 class Field(NamedTuple):
   """What an example holds under one name.
@@ -15,11 +17,15 @@ class Field(NamedTuple):
     shape: of one example's.
     dtype: "uint8" for pixels, "int32" for labels and tokens, "float32".
     classes: the values of an int32 field lie below; 0: unbounded.
+    names: of the classes, where they have any.
+    tokenizer: of a field of text, int32 [L], whose values are tokens, and negative where there is none.
   """
 
   shape: tuple[int, ...]
   dtype: str
   classes: int = 0
+  names: tuple[str, ...] = ()
+  tokenizer: Tokenizer | None = None
 
 
 class Source(Protocol):
@@ -50,20 +56,26 @@ class ArraySource:
     arrays: [N, *shape] by field.
     fingerprint: the hash of its content.
     classes: of the int32 fields that have any.
+    names: of the classes.
+    tokenizers: of the fields of text.
   """
 
   arrays: Mapping[str, np.ndarray]
   fingerprint: str
   classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   in_memory: bool = True
+  names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  tokenizers: Mapping[str, Tokenizer] = dataclasses.field(default_factory=dict)
 
   @property
   def fields(self) -> dict[str, Field]:
     """What an example holds."""
-    return {
-      name: Field(array.shape[1:], str(array.dtype), self.classes.get(name, 0))
-      for name, array in self.arrays.items()
-    }
+    found = {}
+    for name, array in self.arrays.items():
+      tokenizer = self.tokenizers.get(name)
+      classes = tokenizer.vocabulary if tokenizer else self.classes.get(name, 0)
+      found[name] = Field(array.shape[1:], str(array.dtype), classes, self.names.get(name, ()), tokenizer)
+    return found
 
   def __len__(self) -> int:
     """Number of examples."""

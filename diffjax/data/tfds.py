@@ -100,6 +100,7 @@ def tfds(
     raise ConfigError(f"config.data.tfds.size is unset, but the images of {name!r} differ in shape; set it.")
   labelled = "label" in features
   classes = features["label"].num_classes if labelled else 0
+  names = tuple(features["label"].names or ()) if labelled else ()
 
   def image(record):
     decoded = np.asarray(features["image"].decode_example_np(record["image"]), np.uint8)
@@ -110,7 +111,7 @@ def tfds(
   if len(records) * int(np.prod(shape)) > memory:
     fields = {"image": Field(tuple(shape), "uint8")}
     return TfdsSource(
-      records, image, fields | ({"label": Field((), "int32", classes)} if labelled else {}), key
+      records, image, fields | ({"label": Field((), "int32", classes, names)} if labelled else {}), key
     )
 
   def decode(i):
@@ -122,4 +123,4 @@ def tfds(
     f"{safe}-{wanted}", fingerprint(key, data_dir), len(records), decode, cache_dir
   )
   arrays = {"image": images} | ({"label": labels} if labelled else {})
-  return ArraySource(arrays, key, {"label": classes})
+  return ArraySource(arrays, key, {"label": classes}, names={"label": names})

@@ -1,6 +1,7 @@
 """A workdir and what it says of its run: config.json with the resolved config, commit and packages.
 
 config.json   metrics.jsonl   log.txt   tensorboard/   checkpoints/<step>/   samples/   eval/<step>/   lock
+tokenizer_<field>.json, of data with text
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from diffjax.config import free, from_resolved, leaves, resolved
 from diffjax.data.source import Field, Source
+from diffjax.data.text import Tokenizer
 from diffjax.machine import atomic
 from diffjax.types import ConfigError
 
@@ -55,14 +57,28 @@ def commit(*besides: str) -> str | None:
 
 def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[str, str]) -> None:
   """Writes config.json: `about`, what the training data are, and the fingerprints of the runs that are used."""
+  fields = {name: field._asdict() for name, field in source.fields.items()}
+  for name, field in source.fields.items():
+    if tokenizer := field.tokenizer:
+      fields[name]["tokenizer"] = {
+        "length": tokenizer.length,
+        "fill": tokenizer.fill,
+        "fingerprint": tokenizer.fingerprint,
+      }
+      with atomic.writing(_tokenizer(workdir, name)) as file:
+        file.write(tokenizer.json.encode())
   data = {
     "data": source.fingerprint,
     "examples": len(source),
-    "fields": {name: field._asdict() for name, field in source.fields.items()},
+    "fields": fields,
     "uses": dict(uses),
   }
   with atomic.writing(workdir / "config.json") as file:
     file.write(json.dumps({**about, **data}, indent=2).encode() + b"\n")
+
+
+def _tokenizer(workdir: Path, field: str) -> Path:
+  return workdir / f"tokenizer_{field}.json"
 
 
 def _saved(workdir: Path) -> dict[str, Any]:
@@ -74,10 +90,30 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
   if not has_run(workdir) or "fields" not in (saved := _saved(workdir)):
     return None
   fields = {
-    name: Field(tuple(each["shape"]), each["dtype"], each["classes"])
+    name: Field(
+      tuple(each["shape"]),
+      each["dtype"],
+      each["classes"],
+      tuple(each.get("names", ())),
+      _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None,
+    )
     for name, each in saved["fields"].items()
   }
   return fields, saved["examples"], saved["data"]
+
+
+def _tokenizer_of(workdir: Path, field: str, about: Mapping[str, Any]) -> Tokenizer:
+  """The tokenizer that lies in a workdir; ConfigError where it is gone or not the one that the run was trained with."""
+  place = _tokenizer(workdir, field)
+  try:
+    found = Tokenizer(place.read_text("utf-8"), about["length"], about["fill"])
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(
+      f"{place}, which the run was trained with, cannot be read ({error}); restore it."
+    ) from None
+  if found.fingerprint != about["fingerprint"]:
+    raise ConfigError(f"{place} is not the tokenizer that the run was trained with; restore that one.")
+  return found
 
 
 def require_uses(workdir: Path, uses: Mapping[str, str]) -> None:

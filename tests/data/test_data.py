@@ -115,7 +115,7 @@ def test_image_folder_with_classes(tmp_path):
     write(tmp_path / "dog" / f"{i}.png", (40, 50, 60))
   kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": LEAST}
   source = SOURCES["image_folder"](split="train", **kwargs)
-  assert source.fields == {"image": Field((4, 4, 3), "uint8"), "label": Field((), "int32", 2)}
+  assert source.fields == {"image": Field((4, 4, 3), "uint8"), "label": Field((), "int32", 2, ("cat", "dog"))}
   np.testing.assert_array_equal(source.arrays["label"], [0, 0, 0, 1, 1, 1])
   np.testing.assert_array_equal(source.arrays["image"][5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
   lazy = SOURCES["image_folder"](split="train", memory=0, **kwargs)

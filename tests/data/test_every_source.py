@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffjax.data import SOURCES
+from diffjax.data.text import TOKENIZERS
 from diffjax.types import ConfigError
 
 COUNT, CLASSES, SHAPE = 12, 3, (6, 5, 3)
@@ -35,8 +36,35 @@ def arrays(root, level, labelled):
   root.mkdir(parents=True, exist_ok=True)
   embeddings = np.random.default_rng(level).standard_normal((COUNT, 4)).astype(np.float32)
   told = {"labels": np.arange(COUNT) % CLASSES, "embeddings": embeddings} if labelled else {}
-  np.savez(root / "set.npz", images=images(level), **told)
-  return {"path": str(root / "set.npz"), "test_fraction": 0.3}
+  np.savez(root / "set.npz", images=images(level), captions=captions_of(level), **told)
+  return {"path": str(root / "set.npz"), "test_fraction": 0.3, "tokenizer": TOKENIZERS["words"]}
+
+
+def captions_of(level):
+  return [f"picture {i} of level {level}" for i in range(COUNT)]
+
+
+def scenes(root, level, labelled):
+  return {"count": 20, "test_count": 10, "seed": level, "tokenizer": TOKENIZERS["words"]}
+
+
+def emoji(root, level, labelled):
+  root.mkdir(parents=True, exist_ok=True)
+  random = np.random.default_rng(level)
+  pictures = {f"image_{s}": random.integers(0, 256, (COUNT, s, s, 3), np.uint8) for s in (32, 64)}
+  strings = {name: np.array(captions_of(level)) for name in ("caption", "captions", "keywords", "category")}
+  np.savez(
+    root / "emoji.npz", skin=np.zeros(COUNT, np.uint8), held_out=np.arange(COUNT) > 7, **pictures, **strings
+  )
+  return {"path": str(root / "emoji.npz"), "tokenizer": TOKENIZERS["words"]}
+
+
+def captions(root, level, labelled):
+  root.mkdir(parents=True, exist_ok=True)
+  for i, (image, caption) in enumerate(zip(images(level), captions_of(level), strict=True)):
+    Image.fromarray(image).save(root / f"{i}.bmp")
+    (root / f"{i}.txt").write_text(caption)
+  return {"path": str(root), "size": 4, "test_fraction": 0.3, "tokenizer": TOKENIZERS["words"]}
 
 
 def tfds(root, level, labelled):
@@ -63,8 +91,19 @@ def tfds(root, level, labelled):
   return {"name": "tiny", "data_dir": str(root)}
 
 
-WRITTEN = {"digits": digits, "tfds": tfds, "image_folder": image_folder, "arrays": arrays}
-KINDS = [*SOURCES, "tfds-lazy", "image_folder-lazy"]  # lazy: read image by image
+WRITTEN = {
+  "digits": digits,
+  "tfds": tfds,
+  "image_folder": image_folder,
+  "arrays": arrays,
+  "scenes": scenes,
+  "emoji": emoji,
+  "captions": captions,
+}
+LABELLED = {"digits", "tfds", "image_folder", "arrays"}
+CAPTIONED = {"arrays", "scenes", "emoji", "captions"}
+CACHED = ("tfds", "image_folder", "captions")
+KINDS = [*SOURCES, *(f"{name}-lazy" for name in CACHED)]  # lazy: read image by image
 every_source = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -77,7 +116,7 @@ def made(tmp_path):
     root = tmp_path / place
     shutil.rmtree(root, ignore_errors=True)
     options = WRITTEN[name](root, level, labelled) | ({"memory": 0} if lazy else {})
-    if name in ("tfds", "image_folder"):
+    if name in CACHED:
       options["cache_dir"] = str(tmp_path / "cache")
     return SOURCES[name](split=split, **options)
 
@@ -93,11 +132,19 @@ def test_examples_are_as_their_fields_say(kind, made):
   for split in ("train", "test"):
     source = made(kind, split)
     read = source.read(np.arange(len(source)))
-    assert len(source) and read.keys() == source.fields.keys() >= {"image", "label"}
+    name = kind.split("-")[0]
+    own = {"image"} | ({"label"} if name in LABELLED else set()) | ({"text"} if name in CAPTIONED else set())
+    assert len(source) and read.keys() == source.fields.keys() >= own
     for name, field in source.fields.items():
       assert read[name].shape == (len(source), *field.shape) and read[name].dtype == field.dtype, name
       assert field.dtype in ("uint8", "int32", "float32") and (field.classes > 0) == (field.dtype == "int32")
-    assert {*np.unique(read["label"])} <= {*range(source.fields["label"].classes)}
+    if "label" in own:
+      assert {*np.unique(read["label"])} <= {*range(source.fields["label"].classes)}
+    if "text" in own:
+      tokenizer = source.fields["text"].tokenizer
+      assert source.fields["text"].classes == tokenizer.vocabulary > read["text"].max() > 0
+      assert tokenizer == made(kind, "test").fields["text"].tokenizer  # made of the training captions alone
+      assert all(tokenizer.text(tokens) for tokens in read["text"])
     assert source.in_memory == ("lazy" not in kind)
 
 
@@ -105,7 +152,8 @@ def test_examples_are_as_their_fields_say(kind, made):
 def test_rows_are_read_by_number_in_the_order_asked_for(kind, made):
   source = made(kind)
   everything, rows = source.read(np.arange(len(source))), np.array([3, 0, 5, 3])
-  assert len(np.unique(everything["image"], axis=0)) > len(source) / 2
+  several = 8 if kind == "emoji" else 1  # captions of a picture
+  assert len(np.unique(everything["image"], axis=0)) > len(source) / several / 2
   for name, value in source.read(rows).items():
     np.testing.assert_array_equal(value, everything[name][rows])
 
@@ -128,7 +176,8 @@ def test_only_what_is_named_is_read(kind, made):
     source = dataclasses.replace(source, image=lambda record: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       source.read(rows)
-  np.testing.assert_array_equal(source.read(rows, ("label",))["label"], everything["label"])
+  last = [*source.fields][-1]
+  np.testing.assert_array_equal(source.read(rows, (last,))[last], everything[last])
 
 
 @every_source
@@ -138,7 +187,7 @@ def test_a_fingerprint_is_of_the_content_alone(kind, made):
   assert made(kind).fingerprint == made(kind, place="two").fingerprint == first.fingerprint
   assert made(kind, "test").fingerprint != first.fingerprint
   # images in files of the same sizes are told apart only where they are all decoded
-  if kind not in ("digits", "image_folder-lazy"):
+  if kind not in ("digits", "image_folder-lazy", "captions-lazy"):
     assert made(kind, level=1).fingerprint != first.fingerprint
 
 
@@ -146,10 +195,11 @@ def test_a_fingerprint_is_of_the_content_alone(kind, made):
 def test_a_set_without_labels_has_no_such_field(kind, made):
   if kind != "digits":
     source = made(kind, labelled=False)
-    assert source.fields.keys() == source.read(np.arange(2)).keys() == {"image"}
+    text = {"text"} if kind.split("-")[0] in CAPTIONED else set()
+    assert source.fields.keys() == source.read(np.arange(2)).keys() == {"image"} | text
 
 
-@pytest.mark.parametrize("name", ["tfds", "image_folder"])
+@pytest.mark.parametrize("name", CACHED)
 def test_what_is_read_image_by_image_is_what_is_kept_in_memory(name, made):
   kept = made(name)
   rows = np.arange(len(kept))

@@ -1,0 +1,248 @@
+r"""Images of your own with captions, in the conventions of the field:
+
+    a folder with metadata.jsonl   a line {"file_name": "a.jpg", "text": "a red heart"} an image
+    a folder of images             beside each a text file of its name, a.jpg and a.txt
+    a folder of tar files          members KEY.jpg and KEY.txt, or KEY.json with "caption" (webdataset)
+
+Tar files are read member by member and never unpacked. The test split is chosen by a hash of the images' names.
+"""
+
+import dataclasses
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from diffjax.data import cache
+from diffjax.data.crop import square
+from diffjax.data.folder import ENDINGS, MEMORY, held_out
+from diffjax.data.source import ArraySource, Field, Source, fingerprint
+from diffjax.data.text import Tokenizer
+from diffjax.ranges import FREE, Count, Whole, inside
+from diffjax.types import ConfigError
+
+METADATA = "metadata.jsonl"
+CAPTION_KEYS = ("text", "caption")
+
+
+class Stored(NamedTuple):
+  """Bytes in a file.
+
+  Attributes:
+    file: the file.
+    start: where they begin.
+    size: how many they are; 0 for the whole file.
+  """
+
+  file: Path
+  start: int = 0
+  size: int = 0
+
+  def read(self) -> bytes:
+    """The bytes."""
+    with self.file.open("rb") as file:
+      file.seek(self.start)
+      return file.read(self.size or -1)
+
+
+class Pair(NamedTuple):
+  """An image and its caption.
+
+  Attributes:
+    name: of the image, within the folder.
+    image: where it is stored.
+    caption: its caption.
+  """
+
+  name: str
+  image: Stored
+  caption: str
+
+
+def image_of(pair: Pair, size: int, channels: int) -> np.ndarray:
+  """The image as uint8 [size, size, channels].
+
+  Raises:
+    ConfigError: it is not a whole image.
+  """
+  try:
+    with Image.open(io.BytesIO(pair.image.read())) as image:
+      return square(image, size, channels)
+  except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    raise ConfigError(f"{pair.name} cannot be read as an image ({error}); mend or remove it.") from None
+
+
+def pairs_of(root: Path) -> list[Pair]:
+  """All pairs of a folder, sorted by name.
+
+  Raises:
+    ConfigError: none are there; an image without a caption, or a caption that is empty, or not UTF-8.
+  """
+  tars = sorted(root.glob("*.tar"))
+  if (root / METADATA).is_file():
+    found = _of_metadata(root)
+  elif tars:
+    found = (pair for tar in tars for pair in _of_tar(root, tar))
+  else:
+    found = _of_texts(root)
+  found = sorted(found)
+  for pair in found:
+    if not pair.caption:
+      raise ConfigError(f"{pair.name} has an empty caption; write one, or remove the image.")
+  return found
+
+
+def _text(data: bytes, place: str) -> str:
+  try:
+    return data.decode("utf-8-sig").strip()
+  except UnicodeDecodeError as error:
+    raise ConfigError(f"{place} is not UTF-8 ({error}); save it as UTF-8.") from None
+
+
+def _of_json(data: bytes, place: str, keys: Sequence[str]) -> tuple[dict, str]:
+  """A JSON object, and the caption in it."""
+  try:
+    found = json.loads(_text(data, place))
+  except ValueError as error:
+    raise ConfigError(f"{place} is not JSON ({error}); mend it.") from None
+  caption = next((found[key] for key in keys if key in found), None) if isinstance(found, dict) else None
+  if not isinstance(caption, str):
+    raise ConfigError(f"{place} has no caption; it stands under {' or '.join(map(repr, keys))}.")
+  return found, " ".join(caption.split())
+
+
+def _of_metadata(root: Path) -> Iterator[Pair]:
+  lines = (root / METADATA).read_bytes().splitlines()
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    place = f"{root / METADATA}:{number}"
+    found, caption = _of_json(line, place, CAPTION_KEYS)
+    name = found.get("file_name")
+    file = root / str(name)
+    if not isinstance(name, str) or not file.resolve().is_relative_to(root.resolve()) or not file.is_file():
+      raise ConfigError(f"{place} names the image {name!r}, which is no file in {root}.")
+    yield Pair(name, Stored(file), caption)
+
+
+def _of_texts(root: Path) -> Iterator[Pair]:
+  for file in root.rglob("*"):
+    if file.suffix.lower() in ENDINGS and file.is_file():
+      beside = file.with_suffix(".txt")
+      if not beside.is_file():
+        raise ConfigError(
+          f"{file} has no caption; write one into {beside.name} beside it, or remove the image."
+        )
+      yield Pair(
+        str(file.relative_to(root)), Stored(file), " ".join(_text(beside.read_bytes(), str(beside)).split())
+      )
+
+
+def _of_tar(root: Path, path: Path) -> Iterator[Pair]:
+  images, captions = {}, {}
+  try:
+    with tarfile.open(path, "r:") as tar:
+      for member in tar:
+        key, dot, ending = member.name.rpartition(".")
+        if not member.isfile() or not dot:
+          continue
+        stored, place = Stored(path, member.offset_data, member.size), f"{path}:{member.name}"
+        if f".{ending.lower()}" in ENDINGS:
+          images[key] = Pair(f"{path.relative_to(root)}/{member.name}", stored, "")
+        elif ending == "txt":
+          captions[key] = " ".join(_text(stored.read(), place).split())
+        elif ending == "json" and key not in captions:
+          captions[key] = _of_json(stored.read(), place, CAPTION_KEYS[::-1])[1]
+  except tarfile.TarError as error:
+    raise ConfigError(f"{path} cannot be read as a tar file ({error}); mend or remove it.") from None
+  for key, pair in images.items():
+    if key not in captions:
+      raise ConfigError(f"{pair.name} has no caption; add the member {key}.txt or {key}.json, or remove it.")
+    yield pair._replace(caption=captions[key])
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionsSource:
+  """Pairs whose images are read one by one; see `captions` for the fields."""
+
+  pairs: tuple[Pair, ...]
+  tokens: np.ndarray
+  fields: Mapping[str, Field]
+  fingerprint: str
+  in_memory: bool = False
+
+  def __len__(self) -> int:
+    """Number of pairs."""
+    return len(self.pairs)
+
+  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Decodes the images of these indices; one that cannot be read is named."""
+    size, _, channels = self.fields["image"].shape
+    read = {
+      "image": lambda: np.stack([image_of(self.pairs[i], size, channels) for i in indices]),
+      "text": lambda: self.tokens[indices],
+    }
+    return {name: read[name]() for name in names or self.fields}
+
+
+def captions(
+  split: str,
+  tokenizer: Callable[..., Tokenizer],
+  path: Annotated[str, FREE] = "",
+  size: Count = 64,
+  channels: int = 3,
+  test_fraction: Annotated[float, inside(0, 1)] = 0.05,
+  cache_dir: Annotated[str | None, FREE] = None,
+  memory: Whole = MEMORY,
+) -> Source:
+  """Images with captions; see the module's docstring.
+
+  Args:
+    split: "train" or "test".
+    tokenizer: maker of the tokenizer, called with all training captions.
+    path: the folder.
+    size: images are cropped to the central square and resized to size x size.
+    channels: 3 or 1.
+    test_fraction: share of the images that are held out.
+    cache_dir: see cache.folder.
+    memory: sets of at most this many decoded bytes are decoded once and kept in memory.
+
+  Raises:
+    ConfigError: no such folder, no images, or see pairs_of.
+  """
+  root = Path(path).expanduser()
+  if not path or not root.is_dir():
+    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of images with captions.")
+  if channels not in (1, 3):
+    raise ConfigError(f"channels is {channels}; it must be 1 or 3.")
+  found = pairs_of(root)
+  held = [held_out(pair.name, test_fraction) for pair in found]
+  train, test = (
+    [pair for pair, out in zip(found, held, strict=True) if out == side] for side in (False, True)
+  )
+  chosen = test if split == "test" else train
+  if not chosen:
+    raise ConfigError(
+      f"path is {path!r}, with {len(found)} images, whose {split} split is empty with test_fraction = {test_fraction}; "
+      "choose another fraction or add images."
+    )
+  read = tokenizer([pair.caption for pair in train])
+  tokens = read([pair.caption for pair in chosen])
+  sizes = [(pair.name, pair.image.size or pair.image.file.stat().st_size) for pair in chosen]
+  key = fingerprint("captions", split, size, channels, sizes, tokens, read.fingerprint)
+  text = Field(tokens.shape[1:], "int32", read.vocabulary, tokenizer=read)
+  fields = {"image": Field((size, size, channels), "uint8"), "text": text}
+  source = CaptionsSource(tuple(chosen), tokens, fields, key)
+  if len(chosen) * size * size * channels > memory:
+    return source
+  times = [pair.image.file.stat().st_mtime_ns for pair in chosen]
+  stamp = fingerprint(key, str(root.resolve()), times)
+  images, _ = cache.decoded(
+    f"captions-{split}", stamp, len(chosen), lambda i: (image_of(chosen[i], size, channels), 0), cache_dir
+  )
+  return ArraySource({"image": images, "text": tokens}, fingerprint(key, images), tokenizers={"text": read})

@@ -1,0 +1,82 @@
+"""Emoji by two artists with their names and keywords: one npz, made from public packages, which is not downloaded here.
+
+Of an emoji without skin tones and flags an example is a picture with one of its captions. Held-out emoji, told by
+their name alone, are of concepts that training does not see. In training half of the examples of a picture are told by
+its name and half by its short names and first keywords, in turn. CAPTIONS rows stand for each picture.
+"""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from diffjax.data import cache
+from diffjax.data.source import ArraySource, fingerprint
+from diffjax.data.text import Tokenizer
+from diffjax.ranges import FREE, Whole
+from diffjax.types import ConfigError
+
+CAPTIONS = 8
+NAMES = ("caption", "captions", "keywords", "category", "skin", "held_out")
+
+
+def emoji(
+  split: str,
+  tokenizer: Callable[..., Tokenizer],
+  path: Annotated[str, FREE] = "",
+  size: int = 32,
+  keywords: Whole = 6,
+  variants: bool = False,
+) -> ArraySource:
+  """The emoji.
+
+  Args:
+    split: "train" or "test".
+    tokenizer: maker of the tokenizer, called with all training captions.
+    path: of the npz, with image_32 and image_64 [N, S, S, 3], caption, captions and keywords (several with | between
+      them), category, skin and held_out [N]; by default emoji.npz in the cache.
+    size: of the pictures, 32 or 64 pixels.
+    keywords: of an emoji, by which it is called in training.
+    variants: whether skin tones and flags are kept.
+
+  Raises:
+    ConfigError: no such file, another one, or another size.
+  """
+  if size not in (32, 64):
+    raise ConfigError(f"size is {size}; emoji are of 32 or 64 pixels.")
+  place = Path(path).expanduser() if path else cache.folder() / "emoji.npz"
+  try:
+    with np.load(place, allow_pickle=False) as file:
+      images, *about = (file[name] for name in (f"image_{size}", *NAMES))
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise ConfigError(
+      f"path is {path!r}, but {place} cannot be read as the npz of emoji ({error}); the docstring of "
+      "diffjax/data/emoji.py says what is in it."
+    ) from None
+  name, short, words, category, skin, held_out = about
+  kept = np.ones(len(name), bool) if variants else (skin == 0) & (category != "Flags")
+  called = {
+    i: _captions(str(name[i]), str(short[i]), str(words[i]), keywords)
+    for i in np.flatnonzero(kept & ~held_out)
+  }
+  read = tokenizer(sorted({caption for captions in called.values() for caption in captions}))
+  if split == "train":
+    rows = np.repeat(list(called), CAPTIONS)
+    captions = [caption for captions in called.values() for caption in captions]
+  else:
+    rows = np.flatnonzero(kept & held_out)
+    captions = [str(name[i]) for i in rows]
+  arrays = {"image": images[rows], "text": read(captions)}
+  key = fingerprint("emoji", split, *arrays.values(), read.fingerprint)
+  return ArraySource(arrays, key, tokenizers={"text": read})
+
+
+def _captions(name: str, short: str, words: str, keywords: int) -> list[str]:
+  """CAPTIONS captions of a picture: its name half of the times, and what else it is called in turn."""
+  others = [other for other in short.split("|") if other and other != name]
+  others += [word for word in words.split("|")[:keywords] if word and word != name]
+  half = CAPTIONS // 2
+  turns = [others[k % len(others)] for k in range(half)] if others else [name] * half
+  return [name] * half + turns

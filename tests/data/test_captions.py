@@ -1,0 +1,147 @@
+"""Images with captions in the field's conventions: the same pairs whichever is read, and what is wrong is named."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax.data.captioned import captioned
+from diffjax.data.captions import captions, pairs_of
+from diffjax.data.digits import NAMES, digits
+from diffjax.data.emoji import emoji
+from diffjax.data.text import TOKENIZERS
+from diffjax.types import ConfigError
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+TEXTS = [f"picture number {i}" for i in range(9)]
+
+
+def png(image):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, "PNG")
+  return file.getvalue()
+
+
+def metadata(root):
+  for i, image in enumerate(PICTURES):
+    (root / f"{i}.png").write_bytes(png(image))
+  lines = [json.dumps({"file_name": f"{i}.png", "text": text}) for i, text in enumerate(TEXTS)]
+  (root / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def beside(root):
+  for i, (image, text) in enumerate(zip(PICTURES, TEXTS, strict=True)):
+    (root / f"{i}.png").write_bytes(png(image))
+    (root / f"{i}.txt").write_bytes(b"\xef\xbb\xbf" * (i % 2) + f"{text}\n".encode())
+
+
+def tars(root):
+  for shard in range(2):
+    with tarfile.open(root / f"{shard}.tar", "w") as tar:
+      for i in range(shard * 5, min(shard * 5 + 5, 9)):
+        told = ("txt", TEXTS[i].encode()) if i % 2 else ("json", json.dumps({"caption": TEXTS[i]}).encode())
+        for ending, data in (("png", png(PICTURES[i])), told):
+          member = tarfile.TarInfo(f"{i:04d}.{ending}")
+          member.size = len(data)
+          tar.addfile(member, io.BytesIO(data))
+
+
+def made(root, split="train", **options):
+  options = {"size": 8, "test_fraction": 0.4, "cache_dir": str(root / "cache")} | options
+  return captions(split, TOKENIZERS["words"], path=str(root), **options)
+
+
+@pytest.mark.parametrize("write", [metadata, beside, tars])
+def test_every_convention_gives_the_pairs(write, tmp_path):
+  write(tmp_path)
+  seen = {}
+  for split in ("train", "test"):
+    source = made(tmp_path, split, memory=0)
+    read = source.read(np.arange(len(source)))
+    text = [source.fields["text"].tokenizer.text(tokens) for tokens in read["text"]]
+    seen |= {pair.caption: image for pair, image in zip(source.pairs, read["image"], strict=True)}
+    if split == "train":
+      assert text == [pair.caption for pair in source.pairs]
+  assert seen.keys() == {*TEXTS}
+  for text, image in zip(TEXTS, PICTURES, strict=True):
+    np.testing.assert_array_equal(seen[text], image)
+
+
+@pytest.mark.parametrize(
+  "damage, words",
+  [
+    (lambda root: (root / "3.txt").unlink(), r"3\.png has no caption; write one into 3\.txt"),
+    (lambda root: (root / "3.txt").write_text(" \n"), r"3\.png has an empty caption"),
+    (lambda root: (root / "3.txt").write_bytes(b"caf\xe9"), r"3\.txt is not UTF-8"),
+    (
+      lambda root: (root / "metadata.jsonl").write_text('{"file_name": "3.png"}'),
+      "metadata.jsonl:1 has no caption",
+    ),
+    (lambda root: (root / "metadata.jsonl").write_text("{"), "metadata.jsonl:1 is not JSON"),
+    (
+      lambda root: (root / "metadata.jsonl").write_text('{"file_name": "../x.png", "text": "x"}'),
+      r"names the image '\.\./x\.png', which is no file in",
+    ),
+    (lambda root: (root / "x.tar").write_bytes(b"x" * 600), "x.tar cannot be read as a tar file"),
+  ],
+  ids=["missing", "empty", "not UTF-8", "no text", "no JSON", "elsewhere", "no tar"],
+)
+def test_what_is_wrong_is_named(damage, words, tmp_path):
+  beside(tmp_path)
+  damage(tmp_path)
+  with pytest.raises(ConfigError, match=words):
+    pairs_of(tmp_path)
+
+
+def test_a_picture_that_is_none_is_named(tmp_path):
+  beside(tmp_path)
+  (tmp_path / "3.png").write_bytes(b"no picture")
+  with pytest.raises(ConfigError, match=r"3\.png cannot be read as an image"):
+    made(tmp_path, "train" if any(p.name == "3.png" for p in made(tmp_path, memory=0).pairs) else "test")
+
+
+def test_captions_of_classes_name_them():
+  source, templates = digits("train"), ("a {}", "the digit {}!")
+  found = captioned(source, templates, TOKENIZERS["words"])
+  rows = np.arange(200)
+  read, text = found.read(rows), found.fields["text"].tokenizer.text
+  said = [text(tokens) for tokens in read["text"]]
+  for label, caption in zip(read["label"], said, strict=True):
+    assert caption in (f"a {NAMES[label]}", f"the digit {NAMES[label]} !")
+  assert 0.3 < np.mean([caption.startswith("the") for caption in said]) < 0.7
+  assert found.read(rows, ("text",)).keys() == {"text"} and found.fingerprint != source.fingerprint
+  for bad, words in ((("a digit",), "must have one {}"), ((), "")):
+    if bad:
+      with pytest.raises(ConfigError, match=words):
+        captioned(source, bad, TOKENIZERS["words"])
+  with pytest.raises(ConfigError, match="data without captions"):
+    captioned(found, templates, TOKENIZERS["words"])
+
+
+def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_ones_always(tmp_path):
+  strings = {
+    "caption": np.array(["red heart", "cat", "flag: x", "dog"]),
+    "captions": np.array(["red heart|heart", "cat|cat2", "flag: x", "dog"]),
+    "keywords": np.array(["love|like|valentines", "", "x", "pet"]),
+    "category": np.array(["Symbols", "Animals", "Flags", "Animals"]),
+  }
+  pictures = {f"image_{s}": np.arange(4 * s * s * 3).reshape(4, s, s, 3).astype(np.uint8) for s in (32, 64)}
+  about = {"skin": np.zeros(4, np.uint8), "held_out": np.array([False, False, False, True])}
+  np.savez(tmp_path / "emoji.npz", **strings, **pictures, **about)
+  options = {"path": str(tmp_path / "emoji.npz"), "keywords": 2}
+  train, test = (emoji(split, TOKENIZERS["words"], **options) for split in ("train", "test"))
+  text = train.tokenizers["text"].text
+  said = [text(tokens) for tokens in train.arrays["text"]]
+  assert said[:8] == ["red heart"] * 4 + ["heart", "love", "like", "heart"]
+  assert said[8:] == ["cat"] * 4 + ["cat2"] * 4  # and the flag is left out
+  np.testing.assert_array_equal(
+    train.arrays["image"][:8], np.broadcast_to(pictures["image_32"][0], (8, 32, 32, 3))
+  )
+  np.testing.assert_array_equal(test.arrays["image"], pictures["image_32"][3:])
+  with pytest.raises(ConfigError, match="size is 16; emoji are of 32 or 64"):
+    emoji("train", TOKENIZERS["words"], size=16)
+  with pytest.raises(ConfigError, match="cannot be read as the npz of emoji"):
+    emoji("train", TOKENIZERS["words"], path=str(tmp_path / "none.npz"))

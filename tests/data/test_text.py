@@ -1,0 +1,115 @@
+"""Tokenizers: what they make of texts, how long they are, and CLIP's against an independent implementation."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffjax.data.text import TOKENIZERS
+from diffjax.types import ConfigError
+
+CAPTIONS = ("a six", "a two above a seven", "an eight, right of a zero")
+TRAINED = ("words", "bpe")
+
+
+def clip_folder(root):
+  """CLIP's kind of files with bytes and two merges, by hand."""
+  letters = [chr(c) for c in range(97, 123)]
+  tokens = [*letters, *(f"{c}</w>" for c in letters), "ca", "cat</w>", "<|startoftext|>", "<|endoftext|>"]
+  (root / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+  (root / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
+  return tokens
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_text_comes_back_and_is_framed_and_filled(name):
+  made = TOKENIZERS[name](CAPTIONS)
+  tokens = made(CAPTIONS)
+  assert tokens.dtype == np.int32 and tokens.shape == (3, made.length) and tokens.max() < made.vocabulary
+  for row, caption in zip(tokens, CAPTIONS, strict=True):
+    there = row[row >= 0]
+    assert made.text(row).replace(" ,", ",") == caption
+    assert (
+      (row[len(there) :] == -1).all()
+      and there[0] == tokens[0, 0]
+      and there[-1] == tokens[0][tokens[0] >= 0][-1]
+    )
+  assert (tokens >= 0).sum(1).max() == made.length  # as long as the longest
+  assert made.text(made([""])[0]) == ""
+  np.testing.assert_array_equal(made(["A  SIX"]), made(["a six"]))
+
+
+def test_words_are_those_of_the_captions_most_frequent_first():
+  made = TOKENIZERS["words"](
+    CAPTIONS, vocabulary=5
+  )  # unknown, start, end, and a (4 times), then , or above ...
+  np.testing.assert_array_equal(made(["a six"])[0][:4], [1, 3, 0, 2])
+  full = TOKENIZERS["words"](CAPTIONS)
+  assert full.vocabulary == 3 + len(
+    {"a", "six", "two", "above", "seven", "an", "eight", ",", "right", "of", "zero"}
+  )
+
+
+def test_another_order_of_words_is_another_text():
+  made = TOKENIZERS["words"](CAPTIONS)
+  assert (made(["a two above a seven"]) != made(["a seven above a two"])).any()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_is_too_long_loses_its_end_and_that_is_said(name, capsys):
+  made = TOKENIZERS[name](CAPTIONS, length=5)
+  tokens = made([*CAPTIONS, "a two"], "prompts")
+  assert tokens.shape == (4, 5)
+  end = tokens[0][tokens[0] >= 0][-1]
+  assert (tokens[1:3, -1] == end).all() and made.text(tokens[1]) == "a two above"
+  assert "prompts: 2 of 4 longer than 5 tokens" in capsys.readouterr().err
+  made(["a six"])
+  assert capsys.readouterr().err == ""
+
+
+def test_a_kept_tokenizer_is_the_same_one(tmp_path):
+  made = TOKENIZERS["bpe"](CAPTIONS)
+  (tmp_path / "kept.json").write_text(made.json)
+  again = TOKENIZERS["file"]((), path=str(tmp_path / "kept.json"), length=made.length)
+  assert again == made and again.fingerprint == made.fingerprint
+  assert TOKENIZERS["bpe"](CAPTIONS).fingerprint == made.fingerprint
+  others = TOKENIZERS["bpe"](CAPTIONS, length=8), TOKENIZERS["words"](CAPTIONS)
+  assert len({made.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+def test_clip_joins_pairs_within_words(tmp_path):
+  tokens = clip_folder(tmp_path)
+  made = TOKENIZERS["clip"]((), path=str(tmp_path), length=6)
+  expected = ["<|startoftext|>", "cat</w>", "c", "o", "t</w>", "<|endoftext|>"]
+  assert [tokens[i] for i in made(["Cat  COT"])[0]] == expected
+  assert made.text(made(["cat"])[0]) == "cat"
+  filled = TOKENIZERS["clip"]((), path=str(tmp_path), length=6, fill_with_end=True)
+  np.testing.assert_array_equal(filled(["cat"])[0][2:], tokens.index("<|endoftext|>"))
+
+
+@pytest.mark.parametrize("name", ["file", "clip"])
+@pytest.mark.parametrize("content, words", [(None, "cannot be read"), ("{}", "which is no|are not CLIP's")])
+def test_files_that_are_none_are_refused(name, content, words, tmp_path):
+  with pytest.raises(ConfigError, match="path is empty"):
+    TOKENIZERS[name](())
+  place = tmp_path / "tokenizer.json"
+  for file in (place, tmp_path / "vocab.json", tmp_path / "merges.txt"):
+    if content is not None:
+      file.write_text(content)
+  with pytest.raises(ConfigError, match=words):
+    TOKENIZERS[name]((), path=str(place if name == "file" else tmp_path))
+
+
+@pytest.mark.assets
+def test_clip_is_an_independent_tokenizer():
+  """DIFFJAX_CLIP_BPE: the folder of vocab.json and merges.txt; DIFFJAX_GOLDEN: that of clip_bpe_golden.json."""
+  golden = json.loads((Path(os.environ["DIFFJAX_GOLDEN"]) / "clip_bpe_golden.json").read_text())
+  made = TOKENIZERS["clip"]((), path=os.environ["DIFFJAX_CLIP_BPE"])
+  assert made.vocabulary == 49_408
+  same = [case for case in golden if case["tokenizers_equal"]]
+  assert len(same) == 18
+  for case in same:
+    found = made([case["text"]])[0]
+    assert found[found >= 0].tolist() == case["ids"], case["text"]
