@@ -363,6 +363,8 @@ def test_only_the_options_of_what_is_chosen_are_saved_and_they_come_back(choice)
     config = configs.base()
     if (choice.section, choice.field) != ("task", "name"):
       config.task.name = task_with(choice.part)
+    if choice.field == "tokenizer":
+      config.data.source = "scenes"
     config[choice.section][choice.field] = (name,) if choice.many else name
     for other in choice.entries:
       for option in choice.options(other):
