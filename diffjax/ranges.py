@@ -77,6 +77,11 @@ def one_of(names: Iterable[str]) -> Range:
   return Range(lambda value: value in names, f"one of {', '.join(names)}", (str,))
 
 
+LOCAL = Range(
+  lambda value: "://" not in value, "a path; what lies in a bucket must be mounted or copied first", (str,)
+)
+
+
 def of(annotation: Any) -> Range:
   """The range that an annotation says, of a tuple its elements'; FINITE where it says none."""
   if typing.get_origin(annotation) is tuple:
@@ -132,7 +137,7 @@ class Uses:
 
 def Run(can: str, optional: bool = False) -> Any:
   """The annotation of an option that names a run; the entry is called with what was trained there, a Trained."""
-  return Annotated[str | Trained, Uses(can, optional)]
+  return Annotated[str | Trained, Uses(can, optional), LOCAL]
 
 
 def uses(annotation: Any) -> Uses | None:

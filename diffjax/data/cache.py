@@ -1,25 +1,75 @@
-"""Decoded images, kept as .npy files so that a set is decoded once.
+"""What is computed once of the data and kept between runs, in files whose names hold all that decides their content.
 
-A file is written beside its place and renamed when whole; its name holds a hash of all that decides its
-content, and its shape is checked when it is opened.
+A file is called KIND-OF-VERSION: what it is, a hash of what it is made from, which may change, and a hash of that as
+it was and of how it was made. It is written beside its place and renamed when whole. One that is written takes the
+place of other versions of the same, and of anything that nobody has read for UNREAD days.
 """
 
+import contextlib
+import hashlib
 import os
 import sys
-import zipfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.data import images, npz
+from diffjax.data.source import Field, fingerprint
 from diffjax.machine import atomic
+from diffjax.types import ConfigError
 
 DEFAULT = "~/.cache/diffjax"
+KINDS = ("decoded", "encoded", "contents", "statistics")
+UNREAD = 60  # days
 
 
 def folder(path: str | None = None) -> Path:
   """The cache folder: `path`, else $DIFFJAX_CACHE, else ~/.cache/diffjax."""
   return Path(path or os.environ.get("DIFFJAX_CACHE") or DEFAULT).expanduser()
+
+
+class Place(NamedTuple):
+  """Where the cache keeps something.
+
+  Attributes:
+    folder: of the cache.
+    head: the beginning of its files' names, which all versions of it share.
+    version: what follows.
+  """
+
+  folder: Path
+  head: str
+  version: str
+
+  def file(self, ending: str) -> Path:
+    """One of its files."""
+    return self.folder / f"{self.head}-{self.version}{ending}"
+
+
+def place(kind: str, of: Any, version: Any = (), cache_dir: str | None = None) -> Place:
+  """The place of something: the one function that names files of the cache.
+
+  Args:
+    kind: one of KINDS.
+    of: what it is made from and how, as plain data: another version of the same is of no more use.
+    version: all else that decides the content, as plain data.
+    cache_dir: see `folder`.
+  """
+  assert kind in KINDS
+  return Place(folder(cache_dir), f"{kind}-{fingerprint(of)}", fingerprint(version))
+
+
+def tidy(kept: Place) -> None:
+  """Removes other versions of what was just written, and what nobody has read for long."""
+  own, before = kept.file("").name, time.time() - UNREAD * 24 * 3600
+  for path in (path for kind in KINDS for path in kept.folder.glob(f"{kind}-*")):
+    with contextlib.suppress(OSError):  # of another user, or gone by now
+      old = path.name.startswith(f"{kept.head}-") or path.stat().st_mtime < before
+      if old and not path.name.startswith(own):
+        path.unlink()
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -28,13 +78,28 @@ def save(path: Path, array: np.ndarray) -> None:
     np.save(file, array, allow_pickle=False)
 
 
-def load(path: Path, count: int) -> np.ndarray | None:
-  """A cached array with `count` rows, or None where there is none that is whole."""
+def load(path: Path, count: int, mapped: bool = False) -> np.ndarray | None:
+  """A cached array with `count` rows, or None where there is none that is whole.
+
+  Args:
+    path: of the file.
+    count: rows.
+    mapped: whether it stays in the file until it is read.
+  """
   try:
-    array = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError):
+    array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    if not isinstance(array, np.ndarray) or not array.ndim or len(array) != count:
+      return None
+  except (OSError, ValueError, EOFError, MemoryError):
     return None
-  return array if len(array) == count else None
+  touch(path)
+  return array
+
+
+def touch(path: Path) -> None:
+  """Says that a file is still in use."""
+  with contextlib.suppress(OSError):  # of another user
+    os.utime(path)
 
 
 def save_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
@@ -46,35 +111,77 @@ def save_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
 def load_fields(path: Path, count: int) -> dict[str, np.ndarray] | None:
   """Cached arrays with `count` rows each, or None where they are not there as a whole."""
   try:
-    with np.load(path, allow_pickle=False) as file:
-      fields = {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError):
+    fields, _ = npz.read(path)
+  except ConfigError:
     return None
-  return fields if all(len(array) == count for array in fields.values()) else None
+  return fields if all(array.ndim and len(array) == count for array in fields.values()) else None
+
+
+Decode = Callable[[int], tuple[Mapping[str, Any], Sequence[str]]]
 
 
 def decoded(
-  name: str, key: str, count: int, decode: Callable[[int], tuple[np.ndarray, int]], cache_dir: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Images uint8 [N, H, W, C] and labels int32 [N], from the cache or decoded into it.
+  name: str, kept: Place, count: int, fields: Mapping[str, Field], decode: Decode
+) -> dict[str, np.ndarray]:
+  """Fields of all examples, each [N, ...], from the cache or decoded into it.
 
   Args:
-    name: what the progress line and the files are called.
-    key: hash of all that decides the content.
+    name: what the progress line calls them.
+    kept: where they lie.
     count: N.
-    decode: index -> (image uint8 [H, W, C], label), all images of one shape.
-    cache_dir: where the files lie; see `folder`.
+    fields: that an example has.
+    decode: number -> the fields of that example, and notes about it, which are counted on the terminal.
+
+  Raises:
+    ConfigError: some examples cannot be decoded; the first of them are named.
   """
-  places = [folder(cache_dir) / f"{name}-{key}-{part}.npy" for part in ("images", "labels")]
-  images, labels = (load(place, count) for place in places)
-  if images is not None and labels is not None:
-    return images, labels
-  first, _ = decode(0)
-  images, labels = np.empty((count, *first.shape), np.uint8), np.empty(count, np.int32)
+  found = {field: load(kept.file(f".{field}.npy"), count) for field in fields}
+  if all(found[name] is not None and found[name].shape[1:] == fields[name].shape for name in fields):
+    return found
+  found = {field: np.empty((count, *of.shape), of.dtype) for field, of in fields.items()}
+  notes, errors = {}, []
   for i in range(count):
-    images[i], labels[i] = decode(i)
+    try:
+      example, noted = decode(i)
+    except ConfigError as error:
+      errors.append(error)
+      continue
+    for field, values in example.items():
+      found[field][i] = values
+    for note in noted:
+      notes[note] = notes.get(note, 0) + 1
     if (i + 1) % 5000 == 0 or i + 1 == count:
-      print(f"decoding {name}: {i + 1} of {count}", file=sys.stderr, flush=True)
-  save(places[0], images)
-  save(places[1], labels)
-  return images, labels
+      said = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
+      print(f"decoding {name}: {i + 1} of {count}{said}", file=sys.stderr, flush=True)
+  if errors:
+    raise images.broken(errors)
+  for field, values in found.items():
+    save(kept.file(f".{field}.npy"), values)
+  tidy(kept)
+  return found
+
+
+def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> np.ndarray:
+  """SHA-256 of every file, uint8 [N, 32]; each is read once, and again when its size or times have changed.
+
+  Args:
+    name: what the progress line calls them.
+    files: in order.
+    cache_dir: see `folder`.
+  """
+  stats = [path.stat() for path in files]
+  stamps = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+  names = [(path.parent.name, path.name) for path in files]
+  folders = sorted({str(path.parent.resolve()) for path in files})
+  kept = place("contents", folders, (names, stamps), cache_dir)
+  if (found := load(kept.file(".npy"), len(files))) is not None:
+    return found
+  found = np.empty((len(files), 32), np.uint8)
+  for i, path in enumerate(files):
+    with path.open("rb") as file:
+      found[i] = np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
+    if (i + 1) % 20000 == 0:
+      print(f"reading {name}: {i + 1} of {len(files)} files", file=sys.stderr, flush=True)
+  save(kept.file(".npy"), found)
+  tidy(kept)
+  return found

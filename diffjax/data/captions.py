@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from diffjax.data import cache
-from diffjax.data.crop import square
-from diffjax.data.folder import ENDINGS, MEMORY, held_out
+from diffjax.data import split as splits
+from diffjax.data.folder import MEMORY
+from diffjax.data.images import ENDINGS, WHITE, Background, Channels, Picture, opened, rule, square
 from diffjax.data.source import ArraySource, Field, Source, fingerprint
 from diffjax.data.text import Tokenizer
-from diffjax.ranges import FREE, Count, Whole, inside
+from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
 
 METADATA = "metadata.jsonl"
@@ -64,17 +64,9 @@ class Pair(NamedTuple):
   caption: str
 
 
-def image_of(pair: Pair, size: int, channels: int) -> np.ndarray:
-  """The image as uint8 [size, size, channels].
-
-  Raises:
-    ConfigError: it is not a whole image.
-  """
-  try:
-    with Image.open(io.BytesIO(pair.image.read())) as image:
-      return square(image, size, channels)
-  except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-    raise ConfigError(f"{pair.name} cannot be read as an image ({error}); mend or remove it.") from None
+def picture_of(pair: Pair, channels: int, background: int) -> Picture:
+  """The picture; ConfigError where it is none."""
+  return opened(io.BytesIO(pair.image.read()), channels, background, pair.name)
 
 
 def pairs_of(root: Path) -> list[Pair]:
@@ -132,7 +124,8 @@ def _of_metadata(root: Path) -> Iterator[Pair]:
 
 def _of_texts(root: Path) -> Iterator[Pair]:
   for file in root.rglob("*"):
-    if file.suffix.lower() in ENDINGS and file.is_file():
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    if file.suffix.lower() in ENDINGS and file.is_file() and not hidden:
       beside = file.with_suffix(".txt")
       if not beside.is_file():
         raise ConfigError(
@@ -172,6 +165,7 @@ class CaptionsSource:
 
   pairs: tuple[Pair, ...]
   tokens: np.ndarray
+  background: int
   fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
@@ -183,8 +177,9 @@ class CaptionsSource:
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Decodes the images of these indices; one that cannot be read is named."""
     size, _, channels = self.fields["image"].shape
+    image = lambda pair: square(picture_of(pair, channels, self.background).image, size)
     read = {
-      "image": lambda: np.stack([image_of(self.pairs[i], size, channels) for i in indices]),
+      "image": lambda: np.stack([image(self.pairs[i]) for i in indices]),
       "text": lambda: self.tokens[indices],
     }
     return {name: read[name]() for name in names or self.fields}
@@ -193,12 +188,13 @@ class CaptionsSource:
 def captions(
   split: str,
   tokenizer: Callable[..., Tokenizer],
-  path: Annotated[str, FREE] = "",
+  path: Annotated[str, LOCAL, FREE] = "",
   size: Count = 64,
-  channels: int = 3,
-  test_fraction: Annotated[float, inside(0, 1)] = 0.05,
-  cache_dir: Annotated[str | None, FREE] = None,
-  memory: Whole = MEMORY,
+  channels: Channels = 3,
+  background: Background = WHITE,
+  test_fraction: Annotated[float, half_open(0, 1)] = 0.05,
+  cache_dir: Annotated[str | None, LOCAL, FREE] = None,
+  memory: Annotated[Whole, FREE] = MEMORY,
 ) -> Source:
   """Images with captions; see the module's docstring.
 
@@ -208,7 +204,8 @@ def captions(
     path: the folder.
     size: images are cropped to the central square and resized to size x size.
     channels: 3 or 1.
-    test_fraction: share of the images that are held out.
+    background: the grey value on which transparent pictures lie.
+    test_fraction: share of the images that are held out; 0, or where none is held out: the training images are.
     cache_dir: see cache.folder.
     memory: sets of at most this many decoded bytes are decoded once and kept in memory.
 
@@ -218,31 +215,33 @@ def captions(
   root = Path(path).expanduser()
   if not path or not root.is_dir():
     raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of images with captions.")
-  if channels not in (1, 3):
-    raise ConfigError(f"channels is {channels}; it must be 1 or 3.")
   found = pairs_of(root)
-  held = [held_out(pair.name, test_fraction) for pair in found]
-  train, test = (
-    [pair for pair, out in zip(found, held, strict=True) if out == side] for side in (False, True)
-  )
-  chosen = test if split == "test" else train
+  if not found:
+    raise ConfigError(f"path is {path!r}, which holds no images with captions.")
+  names = [pair.name.encode() for pair in found]
+  train, chosen = ([found[i] for i in splits.rows(side, names, test_fraction)] for side in ("train", split))
   if not chosen:
     raise ConfigError(
-      f"path is {path!r}, with {len(found)} images, whose {split} split is empty with test_fraction = {test_fraction}; "
-      "choose another fraction or add images."
+      f"test_fraction is {test_fraction}, with which the {split} split of {len(found)} images is empty; choose another, "
+      "or add images."
     )
   read = tokenizer([pair.caption for pair in train])
   tokens = read([pair.caption for pair in chosen])
-  sizes = [(pair.name, pair.image.size or pair.image.file.stat().st_size) for pair in chosen]
-  key = fingerprint("captions", split, size, channels, sizes, tokens, read.fingerprint)
+  files = sorted({pair.image.file for pair in found})
+  contents = dict(zip(files, cache.contents(path, files, cache_dir), strict=True))
+  stored = [(pair.name, pair.image.start, contents[pair.image.file].tobytes()) for pair in chosen]
+  key = fingerprint("captions", split, size, channels, background, stored, tokens, read.fingerprint)
   text = Field(tokens.shape[1:], "int32", read.vocabulary, tokenizer=read)
   fields = {"image": Field((size, size, channels), "uint8"), "text": text}
-  source = CaptionsSource(tuple(chosen), tokens, fields, key)
+  source = CaptionsSource(tuple(chosen), tokens, background, fields, key)
   if len(chosen) * size * size * channels > memory:
     return source
-  times = [pair.image.file.stat().st_mtime_ns for pair in chosen]
-  stamp = fingerprint(key, str(root.resolve()), times)
-  images, _ = cache.decoded(
-    f"captions-{split}", stamp, len(chosen), lambda i: (image_of(chosen[i], size, channels), 0), cache_dir
-  )
-  return ArraySource({"image": images, "text": tokens}, fingerprint(key, images), tokenizers={"text": read})
+
+  def decode(i):
+    found = picture_of(chosen[i], channels, background)
+    return {"image": square(found.image, size)}, found.notes
+
+  of = (str(root.resolve()), split, size, channels, background, test_fraction, "captions")
+  kept = cache.place("decoded", of, (key, rule()), cache_dir)
+  arrays = cache.decoded(path, kept, len(chosen), {"image": fields["image"]}, decode)
+  return ArraySource(arrays | {"text": tokens}, key, tokenizers={"text": read})

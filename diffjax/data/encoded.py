@@ -11,7 +11,6 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -101,23 +100,17 @@ def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir:
     return source
   fields, arrays = fields_of(source.fields, encodings), {}
   for name, encoding in encodings.items():
-    key = fingerprint("encoded", source.fingerprint, encoding.run.fingerprint, encoding.what, encoding.field)
+    of = (source.fingerprint, encoding.run.place, encoding.what, encoding.field)
+    kept = cache.place("encoded", of, encoding.run.fingerprint, cache_dir)
     parts = [field for field in fields if field == name or field.startswith(f"{name}_")]
-    places = {part: cache.folder(cache_dir) / f"encoded-{key}-{part}.npy" for part in parts}
-    missing = any(_mapped(place, len(source)) is None for place in places.values())
+    places = {part: kept.file(f".{part}.npy") for part in parts}
+    missing = any(cache.load(place, len(source), mapped=True) is None for place in places.values())
     if "True" in parallel.texts(str(missing)):  # in any process: all encode together
       _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
-    arrays |= {part: _mapped(place, len(source)) for part, place in places.items()}
+      cache.tidy(kept)
+    arrays |= {part: cache.load(place, len(source), mapped=True) for part, place in places.items()}
   runs = [encoding.run.fingerprint for encoding in encodings.values()]
   return EncodedSource(source, arrays, {**source.fields, **fields}, fingerprint(source.fingerprint, runs))
-
-
-def _mapped(place: Path, count: int) -> np.ndarray | None:
-  try:
-    array = np.load(place, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError, EOFError):
-    return None
-  return array if len(array) == count else None
 
 
 def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel) -> None:

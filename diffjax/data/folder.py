@@ -1,31 +1,31 @@
 """A folder of images, optionally with one sub-folder a class."""
 
 import dataclasses
-import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from diffjax.data import cache
-from diffjax.data.crop import square, upright
-from diffjax.data.source import ArraySource, Field, Source, fingerprint
-from diffjax.ranges import FREE, Count, Whole, inside
+from diffjax.data import split as splits
+from diffjax.data.images import WHITE, Background, Channels, broken, opened, pixels_of, rule, square
+from diffjax.data.listing import listed
+from diffjax.data.source import ArraySource, Field, Source, class_field, fingerprint
+from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MEMORY = 2 << 30
-FIELDS = "config.data.image_folder"
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
   """A folder read image by image; see image_folder for the fields."""
 
-  files: tuple[Path, ...]
+  files: Sequence[Path]
   labels: np.ndarray
+  background: int
   fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
@@ -37,66 +37,35 @@ class FolderSource:
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Decodes the images of these indices; a file that cannot be read is named."""
     size, _, channels = self.fields["image"].shape
+    image = lambda i: square(opened(self.files[i], channels, self.background).image, size)
     read = {
-      "image": lambda: np.stack([load(self.files[i], size, channels) for i in indices]),
+      "image": lambda: np.stack([image(i) for i in indices]),
       "label": lambda: self.labels[indices],
     }
     return {name: read[name]() for name in names or self.fields}
 
 
-def load(path: Path, size: int, channels: int) -> np.ndarray:
-  """One file as uint8 [size, size, channels].
-
-  Raises:
-    ConfigError: the file is not a whole image.
-  """
-  try:
-    with Image.open(path) as image:
-      return square(image, size, channels)
-  except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-    raise ConfigError(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
-
-
-def held_out(name: str, fraction: float) -> bool:
-  """Whether a file belongs to the test split: by a hash of its name, so that new files move no other."""
-  number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-  return number < fraction * 2**64
-
-
-def _listed(root: Path, what: str) -> tuple[list[Path], list[str]]:
-  """The image files below a folder in sorted order, and the names of the classes, if any."""
-  files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
-  if not files:
-    raise ConfigError(f"{what} holds no images ({', '.join(sorted(ENDINGS))}).")
-  depths = {len(f.relative_to(root).parts) for f in files}
-  if depths not in ({1}, {2}):
-    raise ConfigError(
-      f"{what} mixes images at different depths; put them all in it, or all in one sub-folder a class."
-    )
-  return files, sorted({f.parent.name for f in files}) if depths == {2} else []
-
-
-def _labels(files: list[Path], names: list[str]) -> np.ndarray:
-  return np.asarray([names.index(f.parent.name) if names else 0 for f in files], np.int32)
-
-
 def image_folder(
   split: str,
-  path: Annotated[str, FREE] = "",
+  path: Annotated[str, LOCAL, FREE] = "",
   size: Count = 32,
-  channels: int = 3,
-  test_fraction: Annotated[float, inside(0, 1)] = 0.05,
-  cache_dir: Annotated[str | None, FREE] = None,
-  memory: Whole = MEMORY,
+  channels: Channels = 3,
+  background: Background = WHITE,
+  test_fraction: Annotated[float, half_open(0, 1)] = 0.05,
+  cache_dir: Annotated[str | None, LOCAL, FREE] = None,
+  memory: Annotated[Whole, FREE] = MEMORY,
 ) -> Source:
-  """The images of a folder, or of its sub-folders, which then are the classes in sorted order.
+  """The images of a folder, or of its sub-folders, which then are the classes in natural order.
+
+  What begins with a dot is passed over. How a picture of any kind is read is said in images.py.
 
   Args:
     split: "train" or "test".
     path: the folder.
     size: images are cropped to the central square and resized to size x size.
     channels: 3 or 1.
-    test_fraction: share of the files that are held out.
+    background: the grey value on which transparent pictures lie.
+    test_fraction: share of the files that are held out; 0, or where none is held out: the training images are.
     cache_dir: see cache.folder.
     memory: sets of at most this many decoded bytes are decoded once and kept in memory.
 
@@ -105,41 +74,44 @@ def image_folder(
   """
   root = Path(path).expanduser()
   if not path or not root.is_dir():
-    raise ConfigError(f"{FIELDS}.path is {path!r}, which is not a folder; name a folder of images.")
-  if channels not in (1, 3):
-    raise ConfigError(f"{FIELDS}.channels is {channels}; it must be 1 or 3.")
-  files, names = _listed(root, f"{FIELDS}.path is {path!r}, which")
-  files = [f for f in files if held_out(str(f.relative_to(root)), test_fraction) == (split == "test")]
-  if not files:
+    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of images.")
+  there = listed(root, f"path is {path!r}, which")
+  rows = splits.rows(split, (name.encode() for name in there.names), test_fraction)
+  if not len(rows):
     raise ConfigError(
-      f"{FIELDS}.path is {path!r}, whose {split} split is empty with {FIELDS}.test_fraction = "
-      f"{test_fraction}; choose another fraction or add images."
+      f"test_fraction is {test_fraction}, which leaves no image of {path!r} to the {split} split; choose another, or "
+      "add images."
     )
-  labels = _labels(files, names)
-  sizes = [(str(f.relative_to(root)), f.stat().st_size) for f in files]
-  key = fingerprint("image_folder", split, size, channels, sizes)
+  if split == "train":
+    there.say(path)
+  files, labels = [there.files[i] for i in rows], there.labels[rows]
+  contents = cache.contents(path, there.files, cache_dir)[rows]
+  names = [there.names[i] for i in rows]
+  key = fingerprint("image_folder", split, size, channels, background, there.classes, names, contents)
   fields = {"image": Field((size, size, channels), "uint8")}
-  fields |= {"label": Field((), "int32", len(names), tuple(names))} if names else {}
-  source = FolderSource(tuple(files), labels, fields, key)
+  if there.classes:
+    fields["label"] = class_field(labels, len(there.classes), there.classes)
+  source = FolderSource(files, labels, background, fields, key)
   if len(files) * size * size * channels > memory:
     return source
-  stamp = fingerprint(key, str(root.resolve()), [f.stat().st_mtime_ns for f in files])
 
   def decode(i):
-    return load(files[i], size, channels), labels[i]
+    found = opened(files[i], channels, background)
+    return {"image": square(found.image, size)}, found.notes
 
-  images, _ = cache.decoded(f"folder-{split}", stamp, len(files), decode, cache_dir)
-  arrays = {"image": images} | ({"label": labels} if names else {})
-  return ArraySource(
-    arrays, fingerprint(key, images), {"label": len(names)}, names={"label": tuple(names)} if names else {}
-  )
+  of = (str(root.resolve()), split, size, channels, background, test_fraction)
+  kept = cache.place("decoded", of, (key, rule()), cache_dir)
+  arrays = cache.decoded(path, kept, len(files), {"image": fields["image"]}, decode)
+  if not there.classes:
+    return ArraySource(arrays, key)
+  return ArraySource(arrays | {"label": labels}, key, {"label": len(there.classes)}, names={"label": there.classes})
 
 
-def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
-  """All images of a folder as they are, whatever made them.
+def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+  """All images of a folder as they are, whatever made them; transparent ones on white.
 
   Returns:
-    Images uint8 [N, H, W, 3], or [N, H, W, 1] if all are grey; labels int32 [N]; and the number of classes, 0
+    Images uint8 [N, H, W, 3], or [N, H, W, 1] if all are grey; labels int32 [N]; and the names of the classes, ()
     where there are no sub-folders.
 
   Raises:
@@ -147,21 +119,25 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
   """
   if not path.is_dir():
     raise ConfigError(f"--images={path} is not a folder; name a folder of images.")
-  files, names = _listed(path, f"--images={path}")
-  found = []
-  for file in files:
+  there, found, errors = listed(path, f"--images={path}"), [], []
+  there.say(f"--images={path}")
+  for file in there.files:
     try:
-      with Image.open(file) as image:
-        grey = image.mode in ("1", "L") or image.mode.startswith("I")
-        found.append(np.asarray(upright(image, grey), np.uint8))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-      raise ConfigError(f"{file} cannot be read as an image ({error}); mend or remove it.") from None
-    if found[-1].shape[:2] != found[0].shape[:2]:
-      raise ConfigError(
-        f"--images={path} mixes sizes: {files[0].name} is {found[0].shape[1]}x{found[0].shape[0]} and "
-        f"{file.name} {found[-1].shape[1]}x{found[-1].shape[0]}; resize them all to the data's size."
-      )
-  grey = all(image.ndim == 2 for image in found)
-  as_rgb = lambda image: image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-  images = np.stack([image[..., None] if grey else as_rgb(image) for image in found])
-  return images, _labels(files, names), len(names)
+      found.append(opened(file))
+    except ConfigError as error:
+      errors.append(error)
+  if errors:
+    raise broken(errors)
+  for note in sorted({note for picture in found for note in picture.notes}):
+    count = sum(note in picture.notes for picture in found)
+    print(f"--images={path}: {count} of {len(found)} {note}.", file=sys.stderr, flush=True)
+  sizes = [picture.image.size for picture in found]
+  other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
+  if other is not None:
+    raise ConfigError(
+      f"--images={path} mixes sizes: {there.names[0]} is {'{}x{}'.format(*sizes[0])} and {there.names[other]} "
+      f"{'{}x{}'.format(*sizes[other])}; resize them all to the data's size."
+    )
+  images = [pixels_of(picture.image) for picture in found]
+  shape = (*images[0].shape[:2], max(image.shape[2] for image in images))
+  return np.stack([np.broadcast_to(image, shape) for image in images]), there.labels, there.classes

@@ -1,6 +1,7 @@
 """What a data source is: fields by index."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -8,6 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from diffjax.data.text import Tokenizer
+from diffjax.types import ConfigError
+
+SHOWN = 20  # names of classes in a message
 
 
 class Field(NamedTuple):
@@ -17,8 +21,9 @@ class Field(NamedTuple):
     shape: of one example's.
     dtype: "uint8" for pixels, "int32" for labels and tokens, "float32".
     classes: the values of an int32 field lie below; 0: unbounded.
-    names: of the classes, where they have any.
+    names: of the classes; () where they have none.
     tokenizer: of a field of text, int32 [L], whose values are tokens, and negative where there is none.
+    counts: of the examples of each class; () where they are not known.
   """
 
   shape: tuple[int, ...]
@@ -26,6 +31,28 @@ class Field(NamedTuple):
   classes: int = 0
   names: tuple[str, ...] = ()
   tokenizer: Tokenizer | None = None
+  counts: tuple[int, ...] = ()
+
+  @property
+  def kind(self) -> tuple[tuple[int, ...], str, int]:
+    """What a network depends on."""
+    return self[:3]
+
+  def number(self, option: str, said: str) -> int:
+    """The class that is called so, or has this number; ConfigError, which begins with the option, if there is none."""
+    if said in self.names:
+      return self.names.index(said)
+    if said.isdecimal() and int(said) < self.classes:
+      return int(said)
+    more = ", ..." if len(self.names) > SHOWN else ""
+    called = f" ({', '.join(self.names[:SHOWN])}{more})" if self.names else ""
+    raise ConfigError(f"{option} is {said}; the data's classes are 0 to {self.classes - 1}{called}.")
+
+
+def class_field(labels: np.ndarray, classes: int, names: Sequence[str] = ()) -> Field:
+  """The field of a set's labels [N]."""
+  counts = np.bincount(labels, minlength=classes)
+  return Field((), "int32", classes, tuple(names), counts=tuple(counts.tolist()))
 
 
 class Source(Protocol):
@@ -56,7 +83,7 @@ class ArraySource:
     arrays: [N, *shape] by field.
     fingerprint: the hash of its content.
     classes: of the int32 fields that have any.
-    names: of the classes.
+    names: of these classes, where they have any.
     tokenizers: of the fields of text.
   """
 
@@ -64,18 +91,21 @@ class ArraySource:
   fingerprint: str
   classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   in_memory: bool = True
-  names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   tokenizers: Mapping[str, Tokenizer] = dataclasses.field(default_factory=dict)
 
-  @property
+  @functools.cached_property
   def fields(self) -> dict[str, Field]:
     """What an example holds."""
-    found = {}
-    for name, array in self.arrays.items():
-      tokenizer = self.tokenizers.get(name)
-      classes = tokenizer.vocabulary if tokenizer else self.classes.get(name, 0)
-      found[name] = Field(array.shape[1:], str(array.dtype), classes, self.names.get(name, ()), tokenizer)
-    return found
+    return {name: self._field(name, array) for name, array in self.arrays.items()}
+
+  def _field(self, name: str, array: np.ndarray) -> Field:
+    if tokenizer := self.tokenizers.get(name):
+      return Field(array.shape[1:], str(array.dtype), tokenizer.vocabulary, tokenizer=tokenizer)
+    classes = self.classes.get(name, 0)
+    if classes and array.ndim == 1:
+      return class_field(array, classes, self.names.get(name, ()))
+    return Field(array.shape[1:], str(array.dtype), classes)
 
   def __len__(self) -> int:
     """Number of examples."""

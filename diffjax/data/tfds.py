@@ -4,20 +4,23 @@ Only TFDS's own download-and-prepare step needs TensorFlow; prepared array_recor
 """
 
 import dataclasses
+import io
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image
 
 from diffjax.data import cache
-from diffjax.data.crop import square
+from diffjax.data.images import WHITE, Background, Picture, opened, pixels_of, rule, square
 from diffjax.data.source import ArraySource, Field, Source, fingerprint
-from diffjax.ranges import FREE, at_least
+from diffjax.ranges import FREE, LOCAL, at_least
 from diffjax.types import ConfigError
 
 MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
+CHANNELS = {1: 1, 3: 3, 4: 3, None: 3}  # of an image by those of its feature; a fourth is its transparency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +29,12 @@ class TfdsSource:
 
   Attributes:
     records: of TFDS by number, the images in them still as they are stored.
-    image: a record -> its image uint8 [H, W, C].
+    read_by: by field, a record -> its value.
     fields, fingerprint, in_memory: see Source.
   """
 
   records: Sequence[Mapping[str, Any]]
-  image: Callable[[Mapping[str, Any]], np.ndarray]
+  read_by: Mapping[str, Callable[[Mapping[str, Any]], Any]]
   fields: Mapping[str, Field]
   fingerprint: str
   in_memory: bool = False
@@ -42,21 +45,24 @@ class TfdsSource:
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Reads the records of these indices, and decodes their images where they are asked for."""
-    records = [self.records[int(i)] for i in indices]
-    read = {
-      "image": lambda: np.stack([self.image(record) for record in records]),
-      "label": lambda: np.asarray([record["label"] for record in records], np.int32),
+    records, names = [self.records[int(i)] for i in indices], names or tuple(self.fields)
+    return {
+      name: np.asarray([self.read_by[name](record) for record in records], self.fields[name].dtype)
+      for name in names
     }
-    return {name: read[name]() for name in names or self.fields}
 
 
 def tfds(
   split: str,
   name: str = "cifar10",
   data_dir: Annotated[str | None, FREE] = None,
-  size: int | None = None,
+  image: str = "image",
+  label: str = "label",
+  size: Annotated[int | None, at_least(1)] = None,
+  background: Background = WHITE,
+  train_split: str = "train",
   test_split: str = "test",
-  cache_dir: Annotated[str | None, FREE] = None,
+  cache_dir: Annotated[str | None, LOCAL, FREE] = None,
   memory: Annotated[int, at_least(0), FREE] = MEMORY,
 ) -> Source:
   """A TFDS set.
@@ -65,62 +71,158 @@ def tfds(
     split: "train" or "test".
     name: the set's name, with config and version if wanted ("cifar10", "imagenet_resized/32x32").
     data_dir: where prepared sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    image: the set's feature that is the image; how one of any kind is read is said in images.py.
+    label: the set's feature that is the class; "" to leave it out.
     size: crop to the central square and resize to this; needed where images differ in shape.
-    test_split: the set's name for its held-out split.
+    background: the grey value on which transparent pictures lie.
+    train_split: the set's split that is trained on, such as "train[:90%]".
+    test_split: the set's held-out split, such as "train[90%:]".
     cache_dir: see cache.folder.
     memory: sets of at most this many decoded bytes are decoded once and kept in memory.
 
   Raises:
-    ConfigError: unknown set or split, files that are not there, or images of many shapes and no size.
+    ConfigError: unknown set or split, files that are not there, splits that overlap, features that are no image of 8 or
+      16 bits or no class, images of many shapes and no size, or a label that is none.
   """
+  wanted = {"train": train_split, "test": test_split}
+  builder, records = _opened(name, data_dir, image, f"{split}_split", wanted[split])
+  if split == "test":
+    _apart(builder, train_split, test_split)
+  shape = _shape(name, builder.info.features, image, size)
+  fields, read_by = {"image": Field(shape, "uint8")}, {}
+
+  def picture(record) -> Picture:
+    return opened(io.BytesIO(record[image]), shape[2], background, f"an image of the TFDS set {name!r}")
+
+  def pixels(found: Picture) -> np.ndarray:
+    if size:
+      return square(found.image, size)
+    if (given := pixels_of(found.image)).shape != shape:
+      raise ConfigError(
+        f"size is unset, but an image of {name!r} is {list(given.shape)}, and its feature says {list(shape)}; set it."
+      )
+    return given
+
+  read_by["image"] = lambda record: pixels(picture(record))
+  if classes := _classes(name, builder.info.features, label, split):
+    fields["label"] = Field((), "int32", len(classes), classes)
+    read_by["label"] = lambda record: _label(record[label], len(classes), name, wanted[split])
+  files = [Path(path) for path in builder.info.splits[wanted[split]].filepaths]
+  parts = [(one.skip, one.take) for one in builder.info.splits[wanted[split]].file_instructions]
+  contents = cache.contents(name, files, cache_dir)
+  key = fingerprint("tfds", wanted[split], image, label, size, background, parts, classes, contents)
+  if len(records) * int(np.prod(shape)) > memory:
+    return TfdsSource(records, read_by, fields, key)
+
+  def decode(i):
+    record, found = records[i], picture(records[i])
+    example = {"image": pixels(found)}
+    return example | ({"label": read_by["label"](record)} if classes else {}), found.notes
+
+  of = (name, str(builder.data_dir), wanted[split], image, label, size, background)
+  kept = cache.place("decoded", of, (key, rule()), cache_dir)
+  arrays = cache.decoded(f"{name} {wanted[split]}", kept, len(records), fields, decode)
+  return ArraySource(arrays, key, {"label": len(classes)}, names={"label": classes})
+
+
+def _opened(name: str, data_dir: str | None, image: str, option: str, wanted: str):
+  """The set's builder, and the records of a split."""
   import tensorflow_datasets
 
   data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
-  wanted = test_split if split == "test" else split
+  data_dir = data_dir and os.path.expanduser(data_dir)
   try:
     builder = tensorflow_datasets.builder(name, data_dir=data_dir)
-    stored = {"image": tensorflow_datasets.decode.SkipDecoding()}
-    records = builder.as_data_source(split=wanted, decoders=stored)
   except tensorflow_datasets.core.DatasetNotFoundError:
-    raise ConfigError(f"config.data.tfds.name is {name!r}, which TFDS does not know.") from None
+    raise ConfigError(f"name is {name!r}, which TFDS does not know.") from None
   except (ValueError, KeyError) as error:
-    raise ConfigError(f"config.data.tfds: TFDS refuses split {wanted!r} of {name!r}: {error}") from None
+    raise ConfigError(f"name is {name!r}, which TFDS refuses: {error}") from None
+  features = builder.info.features
+  if features is not None and image not in features:
+    raise ConfigError(f"image is {image!r}, which is no feature of {name!r}; it has {', '.join(features)}.")
+  try:
+    stored = {image: tensorflow_datasets.decode.SkipDecoding()}
+    return builder, builder.as_data_source(split=wanted, decoders=stored)
+  except (ValueError, KeyError) as error:
+    there = ", ".join(builder.info.splits) or "none"
+    raise ConfigError(
+      f"{option} is {wanted!r}, which TFDS refuses ({' '.join(str(error).split())[:200].rstrip('.')}); {name!r} has "
+      f"{there}. A part can be held out, as train_split = 'train[:90%]' and test_split = 'train[90%:]'."
+    ) from None
   except (AssertionError, FileNotFoundError, NotImplementedError, ImportError):
     where = data_dir or "~/tensorflow_datasets"
     raise ConfigError(
-      f"TFDS set {name!r} is not prepared as array_record under {where}. Put the prepared files there (or "
-      "name their folder by config.data.tfds.data_dir or TFDS_DATA_DIR), or prepare it with TensorFlow "
-      f"installed: pip install tensorflow && tfds build {name} --file_format=array_record"
+      f"name is {name!r}, which is not prepared as array_record under {where}. Put the prepared files there (or "
+      "name their folder by data_dir or TFDS_DATA_DIR), or prepare it with TensorFlow installed: pip install "
+      f"tensorflow && tfds build {name} --file_format=array_record"
     ) from None
-  features = builder.info.features
-  if "image" not in features:
-    raise ConfigError(f"config.data.tfds.name is {name!r}, which has no feature 'image': {list(features)}.")
-  shape = (size, size, features["image"].shape[-1] or 3) if size else features["image"].shape
-  if None in shape:
-    raise ConfigError(f"config.data.tfds.size is unset, but the images of {name!r} differ in shape; set it.")
-  labelled = "label" in features
-  classes = features["label"].num_classes if labelled else 0
-  names = tuple(features["label"].names or ()) if labelled else ()
 
-  def image(record):
-    decoded = np.asarray(features["image"].decode_example_np(record["image"]), np.uint8)
-    return square(Image.fromarray(decoded.squeeze()), size, shape[-1]) if size else decoded
 
-  version = str(builder.version)
-  key = fingerprint(name, version, wanted, size, len(records))
-  if len(records) * int(np.prod(shape)) > memory:
-    fields = {"image": Field(tuple(shape), "uint8")}
-    return TfdsSource(
-      records, image, fields | ({"label": Field((), "int32", classes, names)} if labelled else {}), key
+def _apart(builder, train_split: str, test_split: str) -> None:
+  """Raises ConfigError where some of the held-out examples are trained on; all of them may be, which a line says."""
+
+  def examples(split):
+    found = {}
+    for part in builder.info.splits[split].file_instructions:
+      take = part.take if part.take >= 0 else part.examples_in_shard - part.skip
+      found.setdefault(part.filename, set()).update(range(part.skip, part.skip + take))
+    return found
+
+  train, test = examples(train_split), examples(test_split)
+  shared = sum(len(rows & train.get(file, set())) for file, rows in test.items())
+  if train_split == test_split:
+    print(
+      f"test_split is {test_split!r}, as train_split is: held-out numbers are of the training examples themselves.",
+      file=sys.stderr,
+      flush=True,
+    )
+  elif shared:
+    raise ConfigError(
+      f"test_split is {test_split!r}, of which {shared} examples are in train_split = {train_split!r} too; set that to "
+      "the others, such as 'train[:90%]' beside 'train[90%:]'."
     )
 
-  def decode(i):
-    record = records[i]
-    return image(record), int(record["label"]) if labelled else 0
 
-  safe = name.replace("/", "-")
-  images, labels = cache.decoded(
-    f"{safe}-{wanted}", fingerprint(key, data_dir), len(records), decode, cache_dir
-  )
-  arrays = {"image": images} | ({"label": labels} if labelled else {})
-  return ArraySource(arrays, key, {"label": classes}, names={"label": names})
+def _shape(name: str, features: Mapping[str, Any], image: str, size: int | None) -> tuple[int, int, int]:
+  """Of an image."""
+  feature = features[image]
+  stored, shape = np.dtype(feature.np_dtype), tuple(feature.shape)
+  if not hasattr(feature, "encoding_format") or stored not in (np.uint8, np.uint16):
+    raise ConfigError(
+      f"image is {image!r}, which in {name!r} is a {type(feature).__name__} of {stored.name} {list(shape)}; it must be "
+      "an Image of uint8 or uint16, so that white is known."
+    )
+  if len(shape) != 3 or shape[2] not in CHANNELS:
+    raise ConfigError(
+      f"image is {image!r}, which in {name!r} has the shape {list(shape)}; it must be [H, W, C] with 1, 3 "
+      "or 4 channels."
+    )
+  height, width = (size, size) if size else shape[:2]
+  if None in (height, width):
+    raise ConfigError(f"size is unset, but the images of {name!r} differ in shape; set it.")
+  return height, width, CHANNELS[shape[2]]
+
+
+def _classes(name: str, features: Mapping[str, Any], label: str, split: str) -> tuple[str, ...]:
+  """The names of the classes; () where there are none."""
+  if label not in features:
+    return ()
+  feature = features[label]
+  if not hasattr(feature, "num_classes"):
+    if split == "train":
+      print(
+        f"tfds: the feature {label!r} of {name!r} is a {type(feature).__name__}, which has no classes: it is left out.",
+        file=sys.stderr,
+        flush=True,
+      )
+    return ()
+  return tuple(map(str, feature.names or range(feature.num_classes)))
+
+
+def _label(value: Any, classes: int, name: str, split: str) -> int:
+  if not 0 <= int(value) < classes:
+    raise ConfigError(
+      f"label is a feature of {name!r} that is {int(value)} in its split {split!r}, where nobody knows the class "
+      f"of 0 to {classes - 1}; choose a labelled split, or set it to '' and do without."
+    )
+  return int(value)

@@ -8,8 +8,9 @@ is written before the next is begun.
     <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 from diffjax import keys
 from diffjax.data import cache
 from diffjax.data.folder import images_of
+from diffjax.data.source import Field
 from diffjax.experiment import makers
 from diffjax.jobs import report, results, runs
 from diffjax.jobs.drawing import Samples, image_of
@@ -230,17 +232,28 @@ def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
     )
 
 
+def _asked_of(images: Path, label: Field | None, labels: np.ndarray, names: Sequence[str]) -> Samples:
+  """The classes that the sub-folders of --images are called by, by name or number, if they are the data's."""
+  if not label or not names:
+    return {}
+  try:
+    numbers = [label.number(f"a sub-folder of --images={images}", name) for name in names]
+  except ConfigError as error:
+    print(f"{error} No image is taken to be of a class.", file=sys.stderr, flush=True)
+    return {}
+  return {"label": np.asarray(numbers, np.int32)[labels]}
+
+
 def score(config: ConfigDict, folder: Path, images: Path) -> None:
   """Judges the images of a folder against the config's data; writes <workdir>/eval/images-<folder>.
 
   Raises:
     ConfigError: see runs.start; no images, images that are none, or of several sizes.
   """
-  found, labels, classes = images_of(images)
+  found, labels, names = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
   _require_something(run, likelihood=False)
-  label = run.fields.get("label")
-  asked = {"label": labels} if label and classes and classes == label.classes else {}
+  asked = _asked_of(images, run.fields.get("label"), labels, names)
   begun = time.monotonic()
   metrics = _metrics(run)
   values = {

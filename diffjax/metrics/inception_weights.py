@@ -17,14 +17,13 @@ import hashlib
 import os
 import sys
 import urllib.request
-import zipfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.data import cache
+from diffjax.data import cache, npz
 from diffjax.metrics import torch_file
 from diffjax.metrics.inception import SIZE, Inception
 from diffjax.types import ConfigError, Params
@@ -151,11 +150,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     raise ConfigError(f"the weights file {path} is not there.")
   if path.suffix != ".npz":
     return torch_file.read(path)
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ConfigError(f"{path} is not an npz file of plain arrays: {error}.") from None
+  return npz.read(path, what=f"the weights file {path}")[0]
 
 
 def digest(tensors: dict[str, np.ndarray]) -> str:

@@ -12,13 +12,12 @@ carry no settings; where they hold statistics of the spatial features too, these
 import dataclasses
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 
-from diffjax.data import cache
+from diffjax.data import cache, npz
 from diffjax.machine import atomic
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
@@ -36,6 +35,7 @@ class Settings:
     resize: one of inception.RESIZES.
     weights: digest of the feature network's weights.
     features: "pool3" or "spatial".
+    images: height x width x channels before the resize.
     count: number of images, which is no part of the cache key.
   """
 
@@ -44,6 +44,7 @@ class Settings:
   resize: str | None = None
   weights: str | None = None
   features: str = "pool3"
+  images: str | None = None
   count: int | None = None
 
 
@@ -85,8 +86,7 @@ def of_moments(moments: Moments, settings: Settings) -> Reference:
 def place(settings: Settings, folder: str | None = None) -> Path:
   """Where the cache keeps the statistics of these settings; see data.cache.folder."""
   key = dataclasses.asdict(dataclasses.replace(settings, count=None))
-  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-  return cache.folder(folder) / f"statistics-{settings.features}-{digest}.npz"
+  return cache.place("statistics", sorted(key.items()), cache_dir=folder).file(".npz")
 
 
 def save(path: str | Path, reference: Reference) -> None:
@@ -99,9 +99,11 @@ def save(path: str | Path, reference: Reference) -> None:
 def load_or_none(path: str | Path) -> Reference | None:
   """The reference in a cache file, or None where there is none that is whole."""
   try:
-    return load(path)
+    found = load(path)
   except ConfigError:
     return None
+  cache.touch(Path(path))
+  return found
 
 
 def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> Reference:
@@ -119,10 +121,7 @@ def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> R
   arrays = _read(Path(path))
   own = "settings" in arrays
   names = KINDS["pool3"] if own else KINDS[features]
-  try:
-    settings = Settings(**json.loads(str(arrays["settings"]))) if own else Settings(features=features)
-  except (ValueError, TypeError) as error:
-    raise ConfigError(f"{path}: its array settings is not what this library writes ({error}).") from None
+  settings = _settings(arrays["settings"], path) if own else Settings(features=features)
   if settings.features != features:
     raise ConfigError(f"{path} holds statistics of {settings.features} features, not of {features}.")
   if not set(names) <= arrays.keys():
@@ -142,13 +141,21 @@ def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> R
   return Reference(mean, covariance, settings)
 
 
+def _settings(array: np.ndarray, path: str | Path) -> Settings:
+  """What stands in a file of ours."""
+  try:
+    settings = Settings(**json.loads(str(array)))
+  except (ValueError, TypeError, RecursionError) as error:
+    raise ConfigError(f"{path}: its array settings is not what this library writes ({error}).") from None
+  for name, value in dataclasses.asdict(settings).items():
+    if value is not None and type(value) is not (int if name == "count" else str):
+      raise ConfigError(
+        f"{path}: its array settings says {name} is {value!r}, which this library never writes."
+      )
+  return settings
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
   """What is wanted of an npz; other arrays, which may be large, are not read."""
-  wanted = {"settings", *(name for names in KINDS.values() for name in names)}
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files if name in wanted}
-  except FileNotFoundError:
-    raise ConfigError(f"the statistics file {path} is not there.") from None
-  except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-    raise ConfigError(f"{path} is not an npz file of plain arrays: {error}.") from None
+  names = ("settings", *(name for kind in KINDS.values() for name in kind))
+  return npz.read(path, names, f"the statistics file {path}")[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from diffjax.data import SOURCES, cache
+from diffjax.data import SOURCES
 from diffjax.data.folder import images_of
 from diffjax.data.order import indices
 from diffjax.data.pipeline import batches, in_order
@@ -104,9 +104,9 @@ def test_in_order_reads_everything_once():
   np.testing.assert_array_equal(np.concatenate([p["image"] for p in parts]), source.arrays["image"])
 
 
-def write(path, value, size=(12, 10)):
+def write(path, value, size=(12, 10), mode="RGB"):
   path.parent.mkdir(parents=True, exist_ok=True)
-  Image.new("RGB", size, value).save(path)
+  Image.new(mode, size, value).save(path)
 
 
 def test_image_folder_with_classes(tmp_path):
@@ -115,7 +115,10 @@ def test_image_folder_with_classes(tmp_path):
     write(tmp_path / "dog" / f"{i}.png", (40, 50, 60))
   kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": LEAST}
   source = SOURCES["image_folder"](split="train", **kwargs)
-  assert source.fields == {"image": Field((4, 4, 3), "uint8"), "label": Field((), "int32", 2, ("cat", "dog"))}
+  assert source.fields == {
+    "image": Field((4, 4, 3), "uint8"),
+    "label": Field((), "int32", 2, ("cat", "dog"), counts=(3, 3)),
+  }
   np.testing.assert_array_equal(source.arrays["label"], [0, 0, 0, 1, 1, 1])
   np.testing.assert_array_equal(source.arrays["image"][5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
   lazy = SOURCES["image_folder"](split="train", memory=0, **kwargs)
@@ -149,6 +152,38 @@ def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
   assert {v for v in values(after) if v < 40} == values(before)
 
 
+def test_one_picture_or_ten_can_be_learned_by_heart(tmp_path, capsys):
+  write(tmp_path / "1.png", (1, 2, 3))
+  both = [SOURCES["image_folder"](split=split, path=str(tmp_path), size=4) for split in ("train", "test")]
+  assert [len(source) for source in both] == [1, 1]
+  assert "held-out numbers are of the training examples" in capsys.readouterr().err
+  for i in range(9):
+    write(tmp_path / f"more{i}.png", (i, i, i))
+  train = SOURCES["image_folder"](split="train", path=str(tmp_path), size=4, test_fraction=0)
+  assert len(train) == 10
+
+
+def test_decoded_copies_of_older_versions_of_a_folder_are_removed(tmp_path):
+  cached = tmp_path / "cache"
+  sizes = []
+  for i in range(4):
+    write(tmp_path / "set" / f"{i}.png", (i, i, i))
+    for split in ("train", "test"):
+      SOURCES["image_folder"](split=split, path=str(tmp_path / "set"), size=4, cache_dir=str(cached))
+    sizes.append(len([*cached.iterdir()]))
+  assert len({*sizes}) == 1
+
+
+def test_transparent_pictures_lie_on_the_background(tmp_path, capsys):
+  write(tmp_path / "1.png", (9, 9, 9), mode="RGB")
+  write(tmp_path / "2.png", (200, 0, 0, 0), mode="RGBA")
+  kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0}
+  found = [SOURCES["image_folder"](split="train", **kwargs, background=level) for level in (255, 7)]
+  assert [source.arrays["image"][1, 0, 0].tolist() for source in found] == [[255] * 3, [7] * 3]
+  assert found[0].fingerprint != found[1].fingerprint
+  assert "2 of 2, 1 transparent" in capsys.readouterr().err
+
+
 def test_bad_folders_are_named(tmp_path):
   def refuse(match, **kwargs):
     with pytest.raises(ConfigError, match=match):
@@ -164,27 +199,8 @@ def test_bad_folders_are_named(tmp_path):
   whole = (tmp_path / "a" / "1.png").read_bytes()
   (tmp_path / "a" / "3.png").write_bytes(whole[: len(whole) // 2])
   refuse("3.png cannot be read", path=str(tmp_path), test_fraction=LEAST)
-
-
-def test_cache_decodes_once_and_rebuilds_what_is_not_whole(tmp_path):
-  calls = []
-
-  def decode(i):
-    calls.append(i)
-    return np.full((2, 2, 1), i, np.uint8), i
-
-  def run():
-    return cache.decoded("set", "key", 5, decode, str(tmp_path))
-
-  first = run()
-  count = len(calls)
-  again = run()
-  assert len(calls) == count
-  np.testing.assert_array_equal(first[0], again[0])
-  path = tmp_path / "set-key-images.npy"
-  path.write_bytes(path.read_bytes()[:-3])
-  np.testing.assert_array_equal(run()[0], first[0])
-  assert len(calls) == 2 * count
+  refuse("channels is 4; it must be 1 .grey. or 3", path=str(tmp_path), channels=4)
+  refuse("path is 'gs://bucket/set'; it must be a path", path="gs://bucket/set")
 
 
 def test_a_tfds_set_that_is_not_there_says_what_to_do(tmp_path):
@@ -197,13 +213,13 @@ def test_images_of_any_origin_are_taken_as_they_are(tmp_path):
   write(tmp_path / "b" / "2.png", (4, 5, 6))
   images, labels, classes = images_of(tmp_path)
   np.testing.assert_array_equal(images[:, 0, 0], [[1, 2, 3], [4, 5, 6]])
-  assert images.shape == (2, 10, 12, 3) and labels.tolist() == [0, 1] and classes == 2
+  assert images.shape == (2, 10, 12, 3) and labels.tolist() == [0, 1] and classes == ("a", "b")
   Image.new("L", (12, 10), 7).save(tmp_path / "b" / "3.png")
   np.testing.assert_array_equal(images_of(tmp_path)[0][2, 0, 0], [7, 7, 7])
   grey = tmp_path / "grey"
   grey.mkdir()
   Image.new("L", (3, 2), 7).save(grey / "1.png")
-  assert images_of(grey)[0].shape == (1, 2, 3, 1) and images_of(grey)[2] == 0
+  assert images_of(grey)[0].shape == (1, 2, 3, 1) and images_of(grey)[2] == ()
   Image.new("L", (4, 2), 7).save(grey / "2.png")
   with pytest.raises(ConfigError, match="mixes sizes: 1.png is 3x2 and 2.png 4x2"):
     images_of(grey)
