@@ -222,8 +222,8 @@ def captions(
   train, chosen = ([found[i] for i in splits.rows(side, names, test_fraction)] for side in ("train", split))
   if not chosen:
     raise ConfigError(
-      f"test_fraction is {test_fraction}, with which the {split} split of {len(found)} images is empty; choose another, "
-      "or add images."
+      f"test_fraction is {test_fraction}, with which the {split} split of {len(found)} images is empty; choose "
+      "another, or add images."
     )
   read = tokenizer([pair.caption for pair in train])
   tokens = read([pair.caption for pair in chosen])

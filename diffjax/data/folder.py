@@ -104,7 +104,9 @@ def image_folder(
   arrays = cache.decoded(path, kept, len(files), {"image": fields["image"]}, decode)
   if not there.classes:
     return ArraySource(arrays, key)
-  return ArraySource(arrays | {"label": labels}, key, {"label": len(there.classes)}, names={"label": there.classes})
+  return ArraySource(
+    arrays | {"label": labels}, key, {"label": len(there.classes)}, names={"label": there.classes}
+  )
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
