@@ -9,7 +9,7 @@ All conditions of an example are dropped by one draw, each at its own rate (Ho &
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -22,11 +22,13 @@ from diffjax.data.encoded import Encodings
 from diffjax.data.source import Field, Source
 from diffjax.keys import Draws
 from diffjax.models.conditioning import Embed, OnTime, Projected, Table
-from diffjax.ranges import FREE, Share, Whole, checked
+from diffjax.ranges import FREE, Share, Whole, checked, one_of
 from diffjax.spaces import field_of
 from diffjax.types import ConfigError, Data
 
 DROP = "label"  # the name of the draw that drops
+SHARES = ("even", "training")
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,8 @@ def label(
   fields: Mapping[str, Field],
   field: str = "label",
   dropout: Share = 0.0,
-  request: Annotated[int | None, FREE] = None,
+  request: Annotated[str, FREE] = "",
+  shares: Annotated[str, one_of(SHARES), FREE] = "even",
 ) -> Condition:
   """A class.
 
@@ -71,16 +74,27 @@ def label(
     fields: of the data.
     field: an int32 one with classes.
     dropout: share of the training labels replaced by the null class, for guidance.
-    request: the class of every sample; by default all in turn.
+    request: the class of every sample, by its name or its number; "": of every class, as `shares` says.
+    shares: "even", all classes in turn; "training", each as often as in the training data.
   """
-  classes = field_of(fields, field, "int32").classes
-  if not classes or fields[field].shape:
+  known = field_of(fields, field, "int32")
+  classes = known.classes
+  if not classes or known.shape:
     raise ConfigError(f"field is {field!r}, which holds no classes.")
-  if request is not None and not 0 <= request < classes:
-    raise ConfigError(f"request is {request}; the data's classes are 0 to {classes - 1}.")
+  one = known.number("request", request) if request else None
+  if shares == "training" and not any(known.counts):
+    raise ConfigError(
+      "shares is 'training', but how often a class comes is not known of data that are read image by image; set it to "
+      "'even'."
+    )
 
   def asked(index, source):
-    each = index % classes if request is None else np.full(len(index), request)
+    if one is not None:
+      each = np.full(len(index), one)
+    elif shares == "even":
+      each = index % classes
+    else:
+      each = in_shares(index, known.counts)
     return {field: each.astype(np.int32)}
 
   return Condition(
@@ -92,6 +106,16 @@ def label(
     dropout=dropout,
     classes=classes,
   )
+
+
+def in_shares(index: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+  """Classes [n] of the samples of these numbers, of the first N of which each has its share but for about log N.
+
+  Sample i has the class in whose part of [0, 1) the fraction of (i + 1) times the golden ratio lies (Weyl's sequence),
+  whatever other samples are drawn.
+  """
+  ends = np.cumsum(counts) / np.sum(counts)
+  return np.searchsorted(ends[:-1], (index + 1) * GOLDEN % 1, side="right")
 
 
 def vector(

@@ -35,6 +35,7 @@ class Data:
   """What is read."""
 
   source: str = "digits"
+  changed: Annotated[bool, FREE] = False  # go on with training data that are not those of before
   augment: str = "none"
   tokenizer: str = "words"  # of data with captions
   templates: tuple[str, ...] = ()  # captions of a class, "a {}" say, for data with labels alone

@@ -9,7 +9,7 @@ import pytest
 
 from diffjax import conditions, config, keys
 from diffjax.conditions import CONDITIONS, augment, nulls, replaced, requests, values
-from diffjax.data.source import ArraySource, Field
+from diffjax.data.source import ArraySource, Field, class_field
 from diffjax.keys import Draws
 from diffjax.models import MODELS
 from diffjax.types import ConfigError
@@ -213,9 +213,32 @@ def test_samples_ask_for_fields_of_the_right_shape(kind):
 
 
 def test_classes_are_asked_for_in_turn_or_one_for_all():
-  asked = requests({"label": MAKE["label"](), "kind": MAKE["label-kind"](request=2)}, np.arange(23), None)
+  asked = requests({"label": MAKE["label"](), "kind": MAKE["label-kind"](request="2")}, np.arange(23), None)
   np.testing.assert_array_equal(asked["label"], np.arange(23) % 10)
   np.testing.assert_array_equal(asked["kind"], 2)
+
+
+ANIMALS = {"label": class_field(np.repeat([0, 1, 2, 2], [700, 200, 50, 50]), 3, ("cat", "dog", "1"))}
+
+
+def test_a_class_is_asked_for_by_its_name_or_its_number():
+  for said, number in (("dog", 1), ("0", 0), ("1", 2), ("2", 2)):  # a name before a number
+    asked = CONDITIONS["label"](ANIMALS, request=said).request(np.arange(3), None)
+    np.testing.assert_array_equal(asked["label"], number)
+  for said in ("cow", "3", "-1"):
+    with pytest.raises(
+      ConfigError, match=rf"request is {said}; the data's classes are 0 to 2 \(cat, dog, 1\)"
+    ):
+      CONDITIONS["label"](ANIMALS, request=said)
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 64, 1000, 20_000])
+def test_classes_are_asked_for_as_often_as_in_the_training_data(count):
+  made = CONDITIONS["label"](ANIMALS, shares="training")
+  asked = made.request(np.arange(count), None)["label"]
+  error = np.bincount(asked, minlength=3) - count * np.asarray([0.7, 0.2, 0.1])
+  assert np.abs(error).max() <= 1 + np.log2(count)
+  np.testing.assert_array_equal(made.request(np.arange(count)[3:5], None)["label"], asked[3:5])
 
 
 def test_embeddings_are_asked_for_from_the_data():
@@ -229,8 +252,8 @@ def test_embeddings_are_asked_for_from_the_data():
 @pytest.mark.parametrize(
   "name, options, words",
   [
-    ("label", {"request": 10}, "request is 10; the data's classes are 0 to 9"),
-    ("label", {"request": -1}, "request is -1; the data's classes are 0 to 9"),
+    ("label", {"request": "10"}, "request is 10; the data's classes are 0 to 9"),
+    ("label", {"request": "-1"}, "request is -1; the data's classes are 0 to 9"),
     (
       "label",
       {"field": "class"},
@@ -239,6 +262,7 @@ def test_embeddings_are_asked_for_from_the_data():
     ("label", {"field": "image"}, "field is 'image', but the data's int32 fields are"),
     ("label", {"field": "words"}, "field is 'words', which holds no classes"),
     ("label", {"field": "several"}, "field is 'several', which holds no classes"),
+    ("label", {"shares": "training"}, "shares is 'training', but how often a class comes is not known"),
     ("label", {"dropout": 1.5}, "dropout is 1.5"),
     ("vector", {"field": "text"}, "field is 'text', but the data's float32 fields are embedding, map"),
     ("vector", {"field": "map"}, r"field is 'map' of shape \(3, 5\); it must be a vector"),

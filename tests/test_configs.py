@@ -310,7 +310,7 @@ def test_what_can_be_unset_has_a_type_all_the_same():
   config = configs.base()
   config.data.tfds.size = 32
   config.data.tfds.data_dir = "here"
-  config.condition.label.request = 3
+  config.condition.label.request = "three"
   for section, field, wrong in ((config.data.tfds, "size", "x"), (config.condition.label, "request", 2.5)):
     with pytest.raises(TypeError):
       section[field] = wrong

@@ -118,7 +118,7 @@ IN_THE_ARGUMENTS = [
   ("--config.deterministic=maybe", "config.deterministic is given 'maybe', but is of type bool"),
   (
     "--config.condition.label.request=none",
-    "config.condition.label.request is given 'none', but is of type int.",
+    "config.condition.label.request is none; the data's classes are 0 to 9 (zero, one,",
   ),
   (
     "--config.train.constant.rates=(1,)",
@@ -153,7 +153,7 @@ IN_THE_ARGUMENTS = [
   ("--config.sample.steps=1001", "it must lie between 1 and the schedule's 1000 steps."),
   (
     "--config.condition.label.request=10",
-    "config.condition.label.request is 10; the data's classes are 0 to 9.",
+    "config.condition.label.request is 10; the data's classes are 0 to 9 (zero, one,",
   ),
   ("--config.train.batch_size=12", "config.train.batch_size is 12, which 8 devices do not divide"),
   ("--config.train.accumulate=3", "which config.train.accumulate = 3 does not divide"),
@@ -239,7 +239,7 @@ SEVERAL = {
   ),
   "data that are not prepared": (
     ("--config.data.source=tfds", "--config.data.tfds.data_dir=/nowhere"),
-    "TFDS set 'cifar10' is not prepared as array_record under /nowhere.",
+    "config.data.tfds.name is 'cifar10', which is not prepared as array_record under /nowhere.",
   ),
   "data that no one knows": (
     ("--config.data.source=tfds", "--config.data.tfds.name=cifar11"),

@@ -22,6 +22,7 @@ from diffjax import keys
 from diffjax.data import cache
 from diffjax.data.folder import images_of
 from diffjax.data.source import Field
+from diffjax.data.source import fingerprint as content
 from diffjax.experiment import makers
 from diffjax.jobs import report, results, runs
 from diffjax.jobs.drawing import Samples, image_of
@@ -76,6 +77,8 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
     "samples": (settings.count or run.examples) if draws else 0,
     "seeds": seeds,
     "sample": run.experiment.plain["sample"],
+    "condition": run.experiment.plain.get("condition", {}),
+    "asked": "what the condition says" if settings.count else "what the training data are, one by one",
     "evaluations": run.experiment.task.draw.evaluations if draws else None,
     "metrics": {},
     "likelihood": {},
@@ -108,7 +111,8 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
 
 def _score(found: Loaded, metrics, place: Path, said: dict, reporter) -> np.ndarray | None:
   """Draws and judges the samples of all seeds into the report; returns the last seed's first pictures."""
-  asked, shards = _asked(found.run), place / f"samples-{_digest(found.run, found.params)}"
+  asked = _asked(found.run)
+  shards = place / f"samples-{_digest(found.run, found.params, asked)}"
   count = len(asked["index"])
   total, scores, drawing, images = count * len(said["seeds"]), [], [], None
   for k, seed in enumerate(said["seeds"]):
@@ -134,14 +138,13 @@ def _asked(run: Run) -> Samples:
   return asked
 
 
-def _digest(run: Run, params: Params) -> str:
+def _digest(run: Run, params: Params, asked: Samples) -> str:
   """A hash of all that samples depend on."""
   plain = run.experiment.plain
   settings = {name: value for name, value in plain["sample"].items() if name != "count"}
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
-  asked = plain.get("condition", {})
-  uses = dict(run.experiment.uses)
-  return results.digest(settings, asked, uses, sums, run.config.eval.count, run.config.eval.shard)
+  fields = {name: content(values.shape, values) for name, values in asked.items()}
+  return results.digest(settings, fields, dict(run.experiment.uses), sums, run.config.eval.shard)
 
 
 def _rate(drawing: list[tuple[int, float]]) -> float | None:

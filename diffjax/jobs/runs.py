@@ -53,7 +53,7 @@ class Run:
     """
     source = experiment.source(self.config, "train")
     if workdir.has_run(self.folder) and workdir.has_checkpoints(self.folder):
-      workdir.require_data(self.folder, source.fingerprint)
+      workdir.require_data(self.folder, source, self.config.data.changed)
     return source
 
   @functools.cached_property
@@ -170,7 +170,7 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
   consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(about["config"])})
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
-    workdir.require_data(folder, fingerprint)
+    workdir.require_data(folder, source, config.data.changed)
   made = experiment.create(config, fields, functools.partial(trained.trained, devices=devices))
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_uses(folder, made.needs)

@@ -116,6 +116,8 @@ class Loaded:
 def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np.ndarray:
   """What is asked for, of the dtype and the shape of `like`; ConfigError where it cannot be."""
   given, classes = np.asarray(value), field.classes if field else 0
+  if classes and not field.tokenizer and given.dtype.kind == "U":
+    given = np.vectorize(lambda said: field.number(name, str(said)), otypes=[int])(given)
   if np.issubdtype(like.dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
     raise ConfigError(f"{name} is {value!r}; it must be of whole numbers.")
   if classes and not np.all((given >= 0) & (given < classes)):

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,20 @@ def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[
         file.write(tokenizer.json.encode())
   data = {
     "data": source.fingerprint,
+    "data_before": _before(workdir, source),
     "examples": len(source),
     "fields": fields,
     "uses": dict(uses),
   }
   with atomic.writing(workdir / "config.json") as file:
     file.write(json.dumps({**about, **data}, indent=2).encode() + b"\n")
+
+
+def _before(workdir: Path, source: Source) -> list[str]:
+  """Fingerprints of the data that a run was trained on before these, where they have changed."""
+  saved = _saved(workdir) if has_run(workdir) and has_checkpoints(workdir) else {}
+  before, last = saved.get("data_before", []), saved.get("data", source.fingerprint)
+  return before if last == source.fingerprint else [*before, last]
 
 
 def _tokenizer(workdir: Path, field: str) -> Path:
@@ -90,16 +99,16 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
   if not has_run(workdir) or "fields" not in (saved := _saved(workdir)):
     return None
   fields = {
-    name: Field(
-      tuple(each["shape"]),
-      each["dtype"],
-      each["classes"],
-      tuple(each.get("names", ())),
-      _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None,
-    )
+    name: _field(each, _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None)
     for name, each in saved["fields"].items()
   }
   return fields, saved["examples"], saved["data"]
+
+
+def _field(saved: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> Field:
+  """The field that config.json describes."""
+  names, counts = (tuple(saved.get(name, ())) for name in ("names", "counts"))
+  return Field(tuple(saved["shape"]), saved["dtype"], saved["classes"], names, tokenizer, counts)
 
 
 def _tokenizer_of(workdir: Path, field: str, about: Mapping[str, Any]) -> Tokenizer:
@@ -183,14 +192,44 @@ def has_checkpoints(workdir: Path) -> bool:
   return folder.is_dir() and any(folder.iterdir())
 
 
-def require_data(workdir: Path, fingerprint: str) -> None:
-  """Raises ConfigError if the run of a workdir was trained on other data."""
-  trained_on = _saved(workdir).get("data", fingerprint)
-  if trained_on != fingerprint:
+def require_data(workdir: Path, source: Source, changed: bool) -> None:
+  """Raises ConfigError if the run of a workdir was trained on other data.
+
+  Args:
+    workdir: the workdir.
+    source: the training data here.
+    changed: whether they may have changed, which a line then says; not so that a class means another.
+  """
+  saved = _saved(workdir)
+  if saved.get("data", source.fingerprint) == source.fingerprint:
+    return
+  there = {name: _field(each) for name, each in saved["fields"].items()}
+  here, differ = source.fields, []
+  for name in sorted({*there, *here}):
+    old, new = ((_kind(fields[name]) if name in fields else "missing") for fields in (there, here))
+    if old != new:
+      differ.append(f"the field {name!r} is {new} here and was {old}")
+  what = f"there are {len(source)} examples here and were {saved['examples']}"
+  for name in sorted({*there} & {*here}):
+    pairs = zip(here[name].names, here[name].counts, there[name].counts, strict=False)
+    moved = [f"{new} of {called} and were {old}" for called, new, old in pairs if new != old]
+    what += f" ({', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''})" if moved else ""
+  head = f"--workdir={workdir} holds a run that was trained on other data:"
+  if differ:
+    raise ConfigError(f"{head} {'; '.join(differ)}. Name another workdir, or restore the data.")
+  if not changed:
     raise ConfigError(
-      f"--workdir={workdir} holds a run that was trained on other data (fingerprint {trained_on}, and here "
-      f"{fingerprint}): files were added, removed or changed. Name another workdir, or restore the files."
+      f"{head} {what}. Name another workdir, restore the files, or go on with these by --config.data.changed=True."
     )
+  print(f"{head} {what}. It goes on with these, as config.data.changed says.", file=sys.stderr, flush=True)
+
+
+def _kind(field: Field) -> str:
+  """What a network depends on, as text."""
+  names = f" ({', '.join(field.names)})" if field.names else ""
+  return f"{field.dtype} {list(field.shape)}" + (
+    f" of {field.classes} classes{names}" if field.classes else ""
+  )
 
 
 def require_same(workdir: Path, config: ConfigDict, plain: Mapping[str, Any]) -> None:

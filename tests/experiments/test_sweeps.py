@@ -169,7 +169,7 @@ def test_the_command_line_makes_the_checked_config(monkeypatch):
     "train.constant.rates": (0.9, 0.99),
     "train.learning_rate": 1e-5,
     "deterministic": True,
-    "condition.label.request": 3,
+    "condition.label.request": "3",
     "eval.metrics": ("classifier",),
     "eval.checkpoints": "1000,2000",
     "log.wandb": "a name, 'quoted'",

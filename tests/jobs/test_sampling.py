@@ -43,7 +43,7 @@ def make(model=Affine, w=0.7, label=None, **changes):
   config = configs.base()
   config.model.name = "mine"
   config.condition.names, config.condition.label.dropout = ("label",), 0.1
-  config.condition.label.request = label
+  config.condition.label.request = "" if label is None else str(label)
   config.sample.steps, config.sample.batch_size = 8, 16
   config.sample.guides, config.sample.classifier_free.w = ("classifier_free", "clip"), w
   for field, value in changes.items():
