@@ -8,7 +8,7 @@ import dataclasses
 from typing import Annotated
 
 from diffjax.machine.parallel import SMALL
-from diffjax.ranges import FREE, Count, NotNegative, Positive, Whole, at_least, closed
+from diffjax.ranges import FREE, LOCAL, Count, NotNegative, Positive, Whole, at_least, closed
 
 Seed = Annotated[int, closed(0, 2**32 - 1)]
 
@@ -93,7 +93,7 @@ class Train:
   steps: Count = 10_000
   batch_size: Count = 128  # global
   accumulate: Count = 1  # parts that a batch is computed in, one after the other
-  start: str = (
+  start: Annotated[str, LOCAL] = (
     ""  # a run whose weights training begins with, "runs/x", "runs/x@1000" or "runs/x@1000:ema_0.999"
   )
   optimizer: str = "adam"

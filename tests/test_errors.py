@@ -288,6 +288,29 @@ def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
     assert f"{tmp_path / 'file'} is a file" in refused(*TINY, f"--workdir={tmp_path / place}")
 
 
+def test_buckets_are_refused_at_once(refused, tmp_path):
+  for flag, arguments in (
+    ("--workdir", ("--workdir=gs://bucket/run",)),
+    ("--out", ("--out=s3://bucket", f"--workdir={tmp_path}", "--mode=sample")),
+    ("--images", ("--images=gs://bucket/images", f"--workdir={tmp_path}", "--mode=eval")),
+    ("config.train.start", ("--config.train.start=gs://bucket/run", f"--workdir={tmp_path}")),
+  ):
+    said = refused("--config=configs/digits.py", *arguments)
+    assert (
+      f"{flag} is '{arguments[0].split('=')[1]}'; it must be a path; what lies in a bucket must be" in said
+    )
+  assert not [*tmp_path.iterdir()]
+
+
+def test_the_home_folder_is_meant_in_every_flag(monkeypatch, tmp_path):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "mine.py").write_text("from configs.digits import get_config")
+  arguments = ["main.py", "--config=~/mine.py", "--workdir=~/run"]
+  _, (_, folder, images) = commandline.parse([*arguments, "--mode=eval", "--images=~/images"])
+  _, (_, _, out) = commandline.parse([*arguments, "--mode=sample", "--images=", "--out=~/out"])
+  assert (folder, images, out) == (tmp_path / "run", tmp_path / "images", tmp_path / "out")
+
+
 def pictures(folder, count, suffix="png"):
   folder.mkdir(parents=True, exist_ok=True)
   for i in range(count):

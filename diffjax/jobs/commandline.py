@@ -20,6 +20,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffjax.machine import processes
+from diffjax.ranges import LOCAL, check
 from diffjax.types import ConfigError, RunError
 
 CACHE = "~/.cache/diffjax/compiled"
@@ -105,7 +106,9 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   from diffjax.config import require_field
   from diffjax.jobs import workdir
 
-  folder, place = value_of(argv, "workdir"), value_of(argv, "config")
+  folder, place = (
+    value and os.path.expanduser(value) for value in (value_of(argv, "workdir"), value_of(argv, "config"))
+  )
   if place is None and folder and workdir.has_run(Path(folder)):
     place = f"{SAVED}:{folder}"
   overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
@@ -123,6 +126,8 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
+  for flag in ("workdir", "images", "out"):
+    check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
   mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
   arguments = (flags.FLAGS.config, Path(flags.FLAGS.workdir).expanduser())
   if out and mode != "sample":
@@ -133,7 +138,7 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     return mode, arguments
   if mode != "eval":
     raise ConfigError(f"--images={images} is judged by --mode=eval, but --mode is {mode}.")
-  return "score", (*arguments, Path(images))
+  return "score", (*arguments, Path(images).expanduser())
 
 
 def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:

@@ -265,6 +265,8 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   seconds = time.monotonic() - begun
   said = {
     "images": str(images),
+    "shape": list(found.shape[1:]),
+    "shape_of_data": list(run.fields["image"].shape) if "image" in run.fields else None,
     "samples": len(found),
     "seconds": round(seconds, 1),
     "images_per_second": round(len(found) / seconds, 2),
@@ -275,4 +277,9 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
       place = folder / "eval" / f"images-{images.resolve().name}"
       report.save(place, said, found)
       reporter.line(report.table(said, f"{len(found)} images of {images}"))
+      if said["shape"] != said["shape_of_data"]:
+        reporter.line(
+          f"the images of {images} are {said['shape']} and the data's {said['shape_of_data']}: a distance between them "
+          "is of their sizes too."
+        )
       reporter.line(f"written: {place / 'metrics.json'}")

@@ -14,10 +14,11 @@ in the last block where every description has an average. Feature maps:
     logits     [1008] without their bias, which is what the Inception score's code has always used;
                only where the weights hold the class layer
 
-Images are enlarged or shrunk to 299 x 299 by two-point interpolation without antialiasing, as named:
+Images are enlarged or shrunk to 299 x 299 as named; the first two are two-point interpolation without antialiasing:
 
     pytorch    pixel centres at i + 1/2;   2 (x / 255) - 1                (pytorch-fid)                (1)
     tf1        pixel centres at i;         (x - 128) / 128                (the original graph)         (2)
+    clean      bicubic with antialiasing, clipped to 0 to 255; (x - 128) / 128   (Parmar et al. 2022)  (3)
 
 Everything is float32 at the highest matrix precision: TF32 moves features by more than the network of
 another framework does.
@@ -262,6 +263,24 @@ def interpolate(x: Float[Array, "b h w c"], axis: int, offset: float, size: int 
   return (1 - share) * jnp.take(x, low, axis) + share * jnp.take(x, high, axis)
 
 
+def cubic(length: int, size: int = SIZE) -> Float[np.ndarray, "size length"]:
+  """The matrix that resizes one axis by Keys' kernel with a = -1/2, as wide as a pixel of the smaller of both.
+
+  Pixel centres lie at i + 1/2, and the weights of a pixel are normalised, as Pillow has it.
+  """
+  scale = length / size
+  x = np.abs(np.arange(length) + 0.5 - (np.arange(size)[:, None] + 0.5) * scale) / max(scale, 1)
+  near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+  weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _clean(x):
+  rows, columns = (cubic(length).astype(np.float32) for length in x.shape[1:3])
+  x = jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns, precision=lax.Precision.HIGHEST)
+  return (jnp.clip(x, 0, 255) - 128) / 128
+
+
 def _pytorch(x):
   x = interpolate(interpolate(x / 255, 2, 0.5), 1, 0.5)
   return 2 * x - 1
@@ -274,6 +293,7 @@ def _tf1(x):
 RESIZES: dict[str, Callable[[Float[Array, "b h w c"]], Float[Array, "b 299 299 c"]]] = {
   "pytorch": _pytorch,
   "tf1": _tf1,
+  "clean": _clean,
 }
 
 

@@ -97,7 +97,7 @@ def metric(
       if value in values:
         out |= _frechet(fid_name(count, value), found[kind], gaussians[kind], bootstrap_draws)
     if any(name in values for name in PAIRED):
-      settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest)
+      settings = _settings(train, resize, loaded)
       out |= _paired(values, found["pool3"], _first(train, count, extract, settings))
     if "fid_infinity" in values:
       fit = fid_infinity(found["pool3"], gaussians["pool3"].gaussian, smallest=count // 2)
@@ -118,7 +118,15 @@ def metric(
 def about(gaussian: reference.Reference) -> dict[str, object]:
   """What a report says of a reference."""
   origin = gaussian.settings
-  return {"hash": gaussian.digest, "data": origin.data, "split": origin.split, "count": origin.count}
+  return {"hash": gaussian.digest} | {
+    name: getattr(origin, name) for name in ("data", "split", "images", "count")
+  }
+
+
+def _settings(train: Source, resize: str, loaded, kind: str = "pool3") -> reference.Settings:
+  """Of the training split's statistics."""
+  images = "x".join(map(str, train.fields["image"].shape))
+  return reference.Settings(train.fingerprint, "train", resize, loaded.digest, kind, images)
 
 
 def _reference(kind, train, extract, resize, loaded, path) -> reference.Reference:
@@ -133,7 +141,7 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
           f"here it is {here!r}; choose the same, or another file."
         )
     return found
-  settings = reference.Settings(train.fingerprint, "train", resize, loaded.digest, kind)
+  settings = _settings(train, resize, loaded, kind)
   place = reference.place(settings)
   if (found := reference.load_or_none(place)) is not None:
     return found

@@ -67,6 +67,8 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   evaluation.evaluate(tiny(), workdir)
   whole = metrics_of(workdir, 4)
   assert len(whole["classifier"]["values"]["level"]["of_seeds"]) == 2
+  report = json.loads((workdir / "eval" / "4" / "metrics.json").read_text())
+  assert report["asked"] == "what the condition says" and report["condition"]["label"]["shares"] == "even"
   shutil.rmtree(workdir / "eval")
   drawn, draw = [], Sampling.draw
 
@@ -117,3 +119,29 @@ def test_a_folder_of_images_is_judged(tmp_path):
   assert report["samples"] == 4
   values = report["metrics"]["classifier"]["values"]
   assert values["level"]["value"] == images.mean()
+  assert report["shape"] == report["shape_of_data"] == [8, 8, 1]
+
+
+def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, capsys):
+  for name in ("three", "0", "nine"):
+    (tmp_path / "made" / name).mkdir(parents=True)
+    Image.new("RGB", (5, 6)).save(tmp_path / "made" / name / "1.png")
+  (tmp_path / "made" / ".DS_Store").write_text("")
+  heard = []
+
+  def hears(train, test, parallel):
+    def features(samples, asked):
+      heard.append(asked)
+      return {"n": np.zeros(len(samples["image"]))}
+
+    return Metric(("image",), features, lambda found: {"n": float(len(found["n"]))}, {}, {})
+
+  monkeypatch.setitem(METRICS, "classifier", hears)
+  evaluation.score(tiny(), tmp_path / "out", tmp_path / "made")
+  np.testing.assert_array_equal(heard[0]["label"], [0, 9, 3])  # in the order 0, nine, three
+  said = capsys.readouterr()
+  assert "are [6, 5, 3] and the data's [8, 8, 1]: a distance between them is of their sizes too" in said.err
+  assert "passed over 1 hidden; 3 pictures" in said.err
+  (tmp_path / "made" / "three").rename(tmp_path / "made" / "thirty")
+  evaluation.score(tiny(), tmp_path / "other", tmp_path / "made")
+  assert heard[1] == {} and "is thirty; the data's classes are 0 to 9 (zero," in capsys.readouterr().err

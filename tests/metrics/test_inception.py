@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from PIL import Image
 
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import inception, inception_weights
@@ -181,6 +182,16 @@ def test_tf1_resize_has_corners_for_centres(h, w):
   got = inception.preprocess(images[None].astype(np.uint8), "tf1")[0]
   for i, j in [(0, 0), (0, 298), (298, 0), (298, 298), (17, 140), (200, 3), (291, 291)]:
     np.testing.assert_allclose(got[i, j], at(i, j), atol=2e-5)
+
+
+@pytest.mark.parametrize("h, w", [(32, 20), (299, 400), (640, 7)])
+def test_clean_resize_is_pillow_s_bicubic_of_float_channels(h, w):
+  """Parmar et al. 2022: every channel by itself, in floating point, clipped, and only then quantised or not."""
+  (image,) = _images(1, h, w)
+  channels = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
+  truth = np.stack([np.asarray(one.resize((299, 299), Image.Resampling.BICUBIC)) for one in channels], -1)
+  got = 128 * np.asarray(inception.preprocess(image[None], "clean")[0]) + 128
+  np.testing.assert_allclose(got, np.clip(truth, 0, 255), atol=2e-3)
 
 
 def test_resizes_differ_where_they_should():
