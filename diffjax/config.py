@@ -266,7 +266,7 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
     _import(name)
   config = base()
   for path, value in leaves(plain):
-    require_path(config, path)
+    require_field(config, path)
     *sections, field = path.split(".")
     section = config
     for name in sections:

@@ -52,3 +52,9 @@ class Unsuitable(ConfigError):
 
 class RunError(RuntimeError):
   """A run that cannot go on, through no mistake in the config; its text is the whole message."""
+
+
+def words(error: BaseException) -> str:
+  """What another library says of an error, in one line that is not long and has no full stop."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  return (f"{text[:160]} ..." if len(text) > 160 else text).rstrip(".")

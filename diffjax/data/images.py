@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffjax.data.source import fingerprint
 from diffjax.ranges import Range, closed
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 ENDINGS = {
@@ -76,7 +76,7 @@ def opened(
   except UnidentifiedImageError:
     said = f"it is none of {', '.join(FORMATS)}"
   except Exception as error:  # whatever a decoder makes of a stranger's bytes
-    said = (str(error) or type(error).__name__).rstrip(".")
+    said = words(error)
   raise ConfigError(f"{name or path} cannot be read as an image ({said}); mend, convert or remove it.")
 
 

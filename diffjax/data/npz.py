@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 
 def read(
@@ -32,5 +32,4 @@ def read(
   except FileNotFoundError:
     raise ConfigError(f"{what} is not there.") from None
   except Exception as error:  # whatever zipfile, zlib and NumPy make of a stranger's bytes
-    said = str(error) or type(error).__name__
-    raise ConfigError(f"{what} is not an npz file of plain arrays: {said.rstrip('.')}.") from None
+    raise ConfigError(f"{what} is not an npz file of plain arrays: {words(error)}.") from None

@@ -17,7 +17,7 @@ from diffjax.data import cache
 from diffjax.data.images import WHITE, Background, Picture, opened, pixels_of, rule, square
 from diffjax.data.source import ArraySource, Field, Source, fingerprint
 from diffjax.ranges import FREE, LOCAL, at_least
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 MEMORY = 2 << 30  # bytes of decoded images up to which a set is kept in memory
 CHANNELS = {1: 1, 3: 3, 4: 3, None: 3}  # of an image by those of its feature; a fourth is its transparency
@@ -136,7 +136,7 @@ def _opened(name: str, data_dir: str | None, image: str, option: str, wanted: st
   except tensorflow_datasets.core.DatasetNotFoundError:
     raise ConfigError(f"name is {name!r}, which TFDS does not know.") from None
   except (ValueError, KeyError) as error:
-    raise ConfigError(f"name is {name!r}, which TFDS refuses: {error}") from None
+    raise ConfigError(f"name is {name!r}, which TFDS refuses: {words(error)}.") from None
   features = builder.info.features
   if features is not None and image not in features:
     raise ConfigError(f"image is {image!r}, which is no feature of {name!r}; it has {', '.join(features)}.")
@@ -146,7 +146,7 @@ def _opened(name: str, data_dir: str | None, image: str, option: str, wanted: st
   except (ValueError, KeyError) as error:
     there = ", ".join(builder.info.splits) or "none"
     raise ConfigError(
-      f"{option} is {wanted!r}, which TFDS refuses ({' '.join(str(error).split())[:200].rstrip('.')}); {name!r} has "
+      f"{option} is {wanted!r}, which TFDS refuses ({words(error)}); {name!r} has "
       f"{there}. A part can be held out, as train_split = 'train[:90%]' and test_split = 'train[90%:]'."
     ) from None
   except (AssertionError, FileNotFoundError, NotImplementedError, ImportError):

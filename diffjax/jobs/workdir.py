@@ -21,7 +21,7 @@ from diffjax.config import free, from_resolved, leaves, resolved
 from diffjax.data.source import Field, Source
 from diffjax.data.text import Tokenizer
 from diffjax.machine import atomic
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
 MAY_GROW = "train.steps"
@@ -81,8 +81,10 @@ def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[
 
 def _before(workdir: Path, source: Source) -> list[str]:
   """Fingerprints of the data that a run was trained on before these, where they have changed."""
-  saved = _saved(workdir) if has_run(workdir) and has_checkpoints(workdir) else {}
-  before, last = saved.get("data_before", []), saved.get("data", source.fingerprint)
+  if not (has_run(workdir) and has_checkpoints(workdir)):
+    return []
+  with _reading(workdir) as saved:
+    before, last = list(saved.get("data_before", ())), saved.get("data", source.fingerprint)
   return before if last == source.fingerprint else [*before, last]
 
 
@@ -90,25 +92,52 @@ def _tokenizer(workdir: Path, field: str) -> Path:
   return workdir / f"tokenizer_{field}.json"
 
 
-def _saved(workdir: Path) -> dict[str, Any]:
-  return json.loads((workdir / "config.json").read_text())
+@contextlib.contextmanager
+def _reading(workdir: Path) -> Iterator[dict[str, Any]]:
+  """What config.json says, for a block that reads it.
+
+  Raises:
+    ConfigError: there is none, or it is not what training wrote.
+  """
+  path = Path(workdir) / "config.json"
+  try:
+    yield json.loads(path.read_text("utf-8"))
+  except FileNotFoundError:
+    raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
+  except ConfigError as error:
+    said = str(error)
+    raise (error if str(workdir) in said else ConfigError(f"{path}: {said}")) from None
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    raise ConfigError(
+      f"{path} is damaged ({type(error).__name__}: {words(error)}); it is the JSON that training wrote."
+    ) from None
 
 
 def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
   """Fields, number and fingerprint of the data that a workdir's run was trained on; None where there is none."""
-  if not has_run(workdir) or "fields" not in (saved := _saved(workdir)):
+  if not has_run(workdir):
     return None
-  fields = {
-    name: _field(each, _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None)
-    for name, each in saved["fields"].items()
-  }
-  return fields, saved["examples"], saved["data"]
+  with _reading(workdir) as saved:
+    if "fields" not in saved:
+      return None
+    fields = {
+      name: _field(each, _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None)
+      for name, each in saved["fields"].items()
+    }
+    return fields, _typed(saved["examples"], int), _typed(saved["data"], str)
+
+
+def _typed(value: Any, kind: type) -> Any:
+  if type(value) is not kind:
+    raise TypeError(f"{value!r} is no {kind.__name__}")
+  return value
 
 
 def _field(saved: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> Field:
   """The field that config.json describes."""
-  names, counts = (tuple(saved.get(name, ())) for name in ("names", "counts"))
-  return Field(tuple(saved["shape"]), saved["dtype"], saved["classes"], names, tokenizer, counts)
+  several = lambda name, kind: tuple(_typed(value, kind) for value in saved.get(name, ()))
+  shape, names, counts = several("shape", int), several("names", str), several("counts", int)
+  return Field(shape, _typed(saved["dtype"], str), _typed(saved["classes"], int), names, tokenizer, counts)
 
 
 def _tokenizer_of(workdir: Path, field: str, about: Mapping[str, Any]) -> Tokenizer:
@@ -127,7 +156,9 @@ def _tokenizer_of(workdir: Path, field: str, about: Mapping[str, Any]) -> Tokeni
 
 def require_uses(workdir: Path, uses: Mapping[str, str]) -> None:
   """Raises ConfigError if a run that a workdir's run was trained with is not among these; it may lie elsewhere now."""
-  for place, trained_with in _saved(workdir).get("uses", {}).items():
+  with _reading(workdir) as saved:
+    before = dict(saved.get("uses", {}))
+  for place, trained_with in before.items():
     if trained_with not in uses.values():
       raise ConfigError(
         f"--workdir={workdir} holds a run that was trained with the weights {trained_with} of {place!r}, and here are "
@@ -142,15 +173,8 @@ def load(workdir: Path) -> ConfigDict:
   Raises:
     ConfigError: there is none, or it is damaged.
   """
-  path = Path(workdir) / "config.json"
-  try:
-    return from_resolved(json.loads(path.read_text())["config"])
-  except FileNotFoundError:
-    raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
-  except ConfigError as error:
-    raise ConfigError(f"{path}: {error}") from None
-  except (ValueError, KeyError, TypeError) as error:
-    raise ConfigError(f"{path} is damaged ({error}); it is the JSON that training wrote.") from None
+  with _reading(workdir) as saved:
+    return from_resolved(saved["config"])
 
 
 @contextlib.contextmanager
@@ -200,16 +224,17 @@ def require_data(workdir: Path, source: Source, changed: bool) -> None:
     source: the training data here.
     changed: whether they may have changed, which a line then says; not so that a class means another.
   """
-  saved = _saved(workdir)
-  if saved.get("data", source.fingerprint) == source.fingerprint:
+  with _reading(workdir) as saved:
+    there = {name: _field(each) for name, each in saved["fields"].items()}
+    fingerprint, examples = saved["data"], _typed(saved["examples"], int)
+  if fingerprint == source.fingerprint:
     return
-  there = {name: _field(each) for name, each in saved["fields"].items()}
   here, differ = source.fields, []
   for name in sorted({*there, *here}):
     old, new = ((_kind(fields[name]) if name in fields else "missing") for fields in (there, here))
     if old != new:
       differ.append(f"the field {name!r} is {new} here and was {old}")
-  what = f"there are {len(source)} examples here and were {saved['examples']}"
+  what = f"there are {len(source)} examples here and were {examples}"
   for name in sorted({*there} & {*here}):
     pairs = zip(here[name].names, here[name].counts, there[name].counts, strict=False)
     moved = [f"{new} of {called} and were {old}" for called, new, old in pairs if new != old]

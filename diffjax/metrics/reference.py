@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from diffjax.data import cache, npz
 from diffjax.machine import atomic
 from diffjax.metrics.moments import Moments
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 KINDS = {"pool3": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
@@ -146,7 +146,9 @@ def _settings(array: np.ndarray, path: str | Path) -> Settings:
   try:
     settings = Settings(**json.loads(str(array)))
   except (ValueError, TypeError, RecursionError) as error:
-    raise ConfigError(f"{path}: its array settings is not what this library writes ({error}).") from None
+    raise ConfigError(
+      f"{path}: its array settings is not what this library writes ({words(error)})."
+    ) from None
   for name, value in dataclasses.asdict(settings).items():
     if value is not None and type(value) is not (int if name == "count" else str):
       raise ConfigError(

@@ -13,13 +13,14 @@ A tensor is a view (offset, size, stride) into a storage, whose bounds are check
 
 import collections
 import dataclasses
+import math
 import pickle
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {
@@ -55,7 +56,7 @@ class _Tensor:
     """The tensor as an array of its own."""
     numbers = (self.offset, *self.size, *self.stride)
     sound = len(self.size) == len(self.stride) and all(type(n) is int and n >= 0 for n in numbers)
-    if not sound or self.offset + self._reach() > len(data):
+    if not sound or self.offset + self._reach() > len(data) or math.prod(self.size) > len(data):
       raise _Refused(f"a tensor of size {self.size} that does not lie inside its storage")
     strides = [n * data.itemsize for n in self.stride]
     return np.lib.stride_tricks.as_strided(data[self.offset :], self.size, strides).copy()
@@ -111,11 +112,12 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
   except _Refused as error:
     raise ConfigError(f"{path} holds {error}; it was not loaded and nothing in it was executed.") from None
-  except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-    reason = error
-  except (pickle.UnpicklingError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-    reason = error
-  raise ConfigError(f"{path} is not a whole file of torch.save: {type(reason).__name__}: {reason}.")
+  except FileNotFoundError:
+    raise ConfigError(f"the weights file {path} is not there.") from None
+  except Exception as error:  # whatever zipfile and pickle make of a stranger's bytes
+    raise ConfigError(
+      f"{path} is not a whole file of torch.save: {type(error).__name__}: {words(error)}."
+    ) from None
 
 
 def _read_zip(path: Path) -> dict[str, np.ndarray]:

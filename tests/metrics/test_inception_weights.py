@@ -9,6 +9,7 @@ import pickle
 import threading
 import zipfile
 
+import damage
 import jax
 import numpy as np
 import pytest
@@ -190,6 +191,24 @@ def test_files_cut_short(tmp_path, write):
     path.write_bytes(whole[:length])
     with pytest.raises(ConfigError):
       torch_file.read(path)
+
+
+@pytest.mark.parametrize("write", [_write_zip, _write_legacy])
+def test_a_damaged_file_is_read_whole_or_refused(tmp_path, write):
+  wanted = torch_file.read(write(tmp_path / "w.pth", _tree()[0]))
+  whole = (tmp_path / "w.pth").read_bytes()
+  refused = 0
+  for body in damage.bodies(whole, 150):
+    (tmp_path / "w.pth").write_bytes(body)
+    try:
+      found = torch_file.read(tmp_path / "w.pth")
+    except ConfigError as error:
+      assert str(tmp_path / "w.pth") in str(error) and len(str(error)) < 600
+      refused += 1
+    else:
+      assert all(isinstance(value, np.ndarray) for value in found.values())
+      assert sum(value.nbytes for value in found.values()) <= 4 * sum(v.nbytes for v in wanted.values())
+  assert refused > 50
 
 
 def test_foreign_byte_order_and_missing_storage(tmp_path):
