@@ -9,7 +9,10 @@ from typing import Any
 
 from diffjax.models.autoencoder import AutoencoderKL
 from diffjax.models.clip import CLIP
+from diffjax.models.conditioning import Embeds
+from diffjax.models.dit import DiT
 from diffjax.models.text import TextTransformer
+from diffjax.models.unet import UNet
 from diffjax.models.vit import VisionTransformer
 from diffjax.types import ConfigError
 
@@ -38,6 +41,119 @@ def autoencoder_kl(config: Config, **fields) -> AutoencoderKL:
     attention=config.get("mid_block_add_attention", True),
     latent_convs=config.get("use_quant_conv", True),
     groups=config.get("norm_num_groups", 32),
+    **fields,
+  )
+
+
+def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UNet:
+  """The U-Net of a diffusers UNet2DModel, or UNet2DConditionModel, which has transformers.
+
+  Args:
+    config: of the U-Net.
+    size: height of its input; by default config["sample_size"].
+    conditions: what it is told, tokens as they are where it has transformers.
+    **fields: further ones of ours.
+
+  Raises:
+    ConfigError: the config asks for what our network does not do.
+  """
+  told = config.get("_class_name") == "UNet2DConditionModel"
+  widths, size = config["block_out_channels"], size or config["sample_size"]
+  for name, wanted in (_OF_TRANSFORMERS if told else _OF_PLAIN) | _OF_UNETS:
+    _is(config, name, wanted)
+  attending = "CrossAttnDownBlock2D" if told else "AttnDownBlock2D"
+  kinds = config["down_block_types"]
+  _is(config, "up_block_types", [kind.replace("Down", "Up") for kind in reversed(kinds)], list)
+  if odd := set(kinds) - {attending, "DownBlock2D"}:
+    raise ConfigError(f"down_block_types has {odd.pop()!r}, but this network has {attending}.")
+  head = config.get("attention_head_dim", 8)  # with transformers it is the number of heads
+  if not told:
+    heads = {"head_channels": head or 0}
+  elif isinstance(head, int):
+    heads = {"heads": head}
+  else:
+    heads = {
+      "head_channels": _same("attention_head_dim", [c // n for c, n in zip(widths, head, strict=True)])
+    }
+  blocks = config.get("transformer_layers_per_block", 1) if told else ()
+  return UNet(
+    channels=widths[0],
+    multipliers=_ratios(widths),
+    blocks=config.get("layers_per_block", 2),
+    attention=tuple(size >> level for level, kind in enumerate(kinds) if kind == attending),
+    transformers=(blocks,) * len(widths) if isinstance(blocks, int) else tuple(blocks),
+    dropout=config.get("dropout", 0.0),
+    out_channels=config.get("out_channels", 4 if told else 3),
+    groups=config.get("norm_num_groups", 32),
+    eps=config.get("norm_eps", 1e-5),
+    centred=bool(config.get("downsample_padding", 1)),
+    frequency_shift=config.get("freq_shift", 0),
+    cosines_first=config.get("flip_sin_to_cos", True),
+    conditions=conditions,
+    **heads,
+    **fields,
+  )
+
+
+_OF_UNETS = {
+  "act_fn": "silu",
+  "center_input_sample": False,
+  "class_embed_type": None,
+  "resnet_time_scale_shift": "default",
+  "mid_block_scale_factor": 1,
+  "time_embedding_dim": None,
+  "time_embedding_type": "positional",
+}.items()
+_OF_PLAIN = {"downsample_type": "conv", "upsample_type": "conv", "add_attention": True}.items()
+_OF_TRANSFORMERS = {
+  "attention_type": "default",
+  "conv_in_kernel": 3,
+  "conv_out_kernel": 3,
+  "cross_attention_norm": None,
+  "dual_cross_attention": False,
+  "encoder_hid_dim_type": None,
+  "mid_block_type": "UNetMidBlock2DCrossAttn",
+  "num_attention_heads": None,
+  "only_cross_attention": False,
+  "resnet_out_scale_factor": 1,
+  "resnet_skip_time_act": False,
+  "reverse_transformer_layers_per_block": None,
+  "time_cond_proj_dim": None,
+  "time_embedding_act_fn": None,
+  "timestep_post_act": None,
+}.items()
+
+
+def dit(config: Config, conditions: Embeds = (), **fields) -> DiT:
+  """The transformer of a diffusers DiTTransformer2DModel.
+
+  Args:
+    config: of the transformer.
+    conditions: what it is told: classes.
+    **fields: further ones of ours.
+
+  Raises:
+    ConfigError: the config asks for what our network does not do.
+  """
+  for name, wanted in (
+    ("activation_fn", "gelu-approximate"),
+    ("attention_bias", True),
+    ("norm_elementwise_affine", False),
+    ("norm_type", "ada_norm_zero"),
+  ):
+    _is(config, name, wanted)
+  heads = config.get("num_attention_heads", 16)
+  return DiT(
+    patch=config.get("patch_size", 2),
+    channels=heads * config.get("attention_head_dim", 72),
+    blocks=config.get("num_layers", 28),
+    heads=heads,
+    dropout=config.get("dropout", 0.0),
+    out_channels=config.get("out_channels") or config.get("in_channels", 4),
+    frequency_shift=1,
+    cosines_first=True,
+    mlp_eps=config.get("norm_eps", 1e-5),
+    conditions=conditions,
     **fields,
   )
 
@@ -90,6 +206,12 @@ def _ratios(widths):
   if any(width % widths[0] for width in widths):
     raise ConfigError(f"block_out_channels is {widths}; every one must be a multiple of the first.")
   return tuple(width // widths[0] for width in widths)
+
+
+def _same(name, values):
+  if len(set(values)) > 1:
+    raise ConfigError(f"{name} makes heads of {values} channels at the levels; they must have the same.")
+  return values[0]
 
 
 def _is(config, name, wanted, kind=lambda value: value):

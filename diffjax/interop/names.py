@@ -1,35 +1,43 @@
 """What published files call the parameters of our networks: one table a network.
 
 A row says what a module of ours is called, our path on the left. {i} stands for a number on both sides; {-i} on the
-right counts it from the end, as the published up blocks do, which begin with the lowest resolution. What a module
-holds is called alike everywhere (LEAVES). The names are those of diffusers 0.42 and transformers 5.24; older ones
-are rewritten to them by `old`.
+right counts it from the end, as the published up blocks do, which begin with the lowest resolution. Several modules
+of theirs are side by side in the one of ours, their outputs in that order. What a module holds is called alike
+everywhere (LEAVES). The names are those of diffusers 0.42 and transformers 5.24; older ones are rewritten to them by
+`old`.
 """
 
 from typing import NamedTuple
 
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+Modules = dict[str, str | tuple[str, ...]]
 
 
 class Names(NamedTuple):
   """The names of one network's parameters.
 
   Attributes:
-    modules: path of our module -> their module.
+    modules: path of our module -> their module, or several.
     parameters: path of a parameter of ours that is none of LEAVES -> their tensor.
     old: (regular expression, replacement) for names that have changed, applied in order.
     ignored: regular expressions of tensors that are not parameters.
+    copied: regular expressions of names that several tensors, which must be equal, have after `old`.
   """
 
-  modules: dict[str, str]
+  modules: Modules
   parameters: dict[str, str] = {}
   old: tuple[tuple[str, str], ...] = ()
   ignored: tuple[str, ...] = ()
+  copied: tuple[str, ...] = ()
 
 
-def within(ours: str, theirs: str, modules: dict[str, str]) -> dict[str, str]:
+def within(ours: str, theirs: str, modules: Modules) -> Modules:
   """The rows of `modules`, which lie inside our module and theirs."""
-  return {f"{ours}/{mine}": f"{theirs}.{name}" for mine, name in modules.items()}
+
+  def inside(name):
+    return f"{theirs}.{name}" if isinstance(name, str) else tuple(map(inside, name))
+
+  return {f"{ours}/{mine}": inside(name) for mine, name in modules.items()}
 
 
 RES_BLOCK = {
@@ -126,8 +134,8 @@ SPATIAL_TRANSFORMER = Names(
     "norm": "norm",
     "in": "proj_in",
     **within(
-      "block_{i}",
-      "transformer_blocks.{i}",
+      "block_{k}",
+      "transformer_blocks.{k}",
       {
         "norm_0": "norm1",
         **within("attention", "attn1", ATTENTION),
@@ -141,9 +149,64 @@ SPATIAL_TRANSFORMER = Names(
     "out": "proj_out",
   }
 )
+TIMED_BLOCK = RES_BLOCK | {"embedding": "time_emb_proj"}
+QKV = {"qkv": ("to_q", "to_k", "to_v"), "out": "to_out.0"}
+
+
+def _unet(attention: Modules) -> Names:
+  levels = {
+    "down_{level}_{i}": "down_blocks.{level}",
+    "middle_{i}": "mid_block",
+    "up_{level}_{i}": "up_blocks.{-level}",
+  }
+  modules = {
+    "embedding/dense_0": "time_embedding.linear_1",
+    "embedding/dense_1": "time_embedding.linear_2",
+    "embedding/classes": "class_embedding",
+    "conv_in": "conv_in",
+    "down_{level}_sample": "down_blocks.{level}.downsamplers.0.conv",
+    **within("middle_attention", "mid_block.attentions.0", attention),
+    "up_{level}_sample": "up_blocks.{-level}.upsamplers.0.conv",
+    "norm_out": "conv_norm_out",
+    "conv_out": "conv_out",
+  }
+  for ours, theirs in levels.items():
+    modules |= within(f"{ours}_block", f"{theirs}.resnets.{{i}}", TIMED_BLOCK)
+    modules |= within(f"{ours}_attention", f"{theirs}.attentions.{{i}}", attention)
+  return Names(modules, old=OLD_ATTENTION)
+
+
+# One copy of the embedding for all blocks; diffusers keeps one in each.
+DIT = Names(
+  modules={
+    "patches": "pos_embed.proj",
+    "embedding/dense_0": "embedding.timestep_embedder.linear_1",
+    "embedding/dense_1": "embedding.timestep_embedder.linear_2",
+    "embedding/classes": "embedding.class_embedder.embedding_table",
+    **within(
+      "block_{i}",
+      "transformer_blocks.{i}",
+      {
+        "modulation": "norm1.linear",
+        "qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+        "out": "attn1.to_out.0",
+        "mlp_0": "ff.net.0.proj",
+        "mlp_1": "ff.net.2",
+      },
+    ),
+    "modulation": "proj_out_1",
+    "out": "proj_out_2",
+  },
+  old=((r"^transformer_blocks\.\d+\.norm1\.emb\.", "embedding."),),
+  copied=(r"^embedding\.",),
+)
+
 NAMES = {
   "autoencoder_kl": AUTOENCODER_KL,
   "clip_text": CLIP_TEXT,
   "clip": CLIP,
   "spatial_transformer": SPATIAL_TRANSFORMER,
+  "unet": _unet({"norm": "group_norm", **QKV}),
+  "unet_condition": _unet(SPATIAL_TRANSFORMER.modules),
+  "dit": DIT,
 }

@@ -6,9 +6,10 @@ patches and the dense layer on them; either form fits either module.
 """
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -39,18 +40,20 @@ def to_params(
   """
   wanted = tensor_names(shapes, names)
   found = current_names(tensors, names, source)
-  missing = sorted(set(wanted.values()) - set(found))
-  left = sorted(set(found) - set(wanted.values()))
+  every = {name for parts in wanted.values() for name in parts}
+  missing, left = sorted(every - set(found)), sorted(set(found) - every)
   if missing or left:
     told = [_listed("lacks", missing, left), _listed("has, beyond the network's,", left, missing)]
     raise ConfigError(f"{source} {' and '.join(filter(None, told))}; it holds another network.")
-  leaves = jax.tree_util.tree_leaves_with_path(shapes)
-  values = [fitted(found[wanted[_path(path)]], _path(path), leaf.shape, source) for path, leaf in leaves]
+  values = []
+  for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    path = _path(keys)
+    values.append(fitted([found[name] for name in wanted[path]], path, leaf.shape, source))
   return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
 
-def tensor_names(shapes: Params, names: Names) -> dict[str, str]:
-  """The published name of every parameter of ours, by its path a/b/c.
+def tensor_names(shapes: Params, names: Names) -> dict[str, tuple[str, ...]]:
+  """The published name of every parameter of ours, or those of its parts, by its path a/b/c.
 
   Raises:
     KeyError: no row, or more than one, speaks of a parameter.
@@ -63,7 +66,7 @@ def current_names(tensors: Mapping[str, np.ndarray], names: Names, source: str) 
   """The tensors under the names of today, without those that are ignored.
 
   Raises:
-    ConfigError: two of them have the same name today.
+    ConfigError: two of them have the same name today, and are no copies.
   """
   found = {}
   for name, tensor in tensors.items():
@@ -72,19 +75,24 @@ def current_names(tensors: Mapping[str, np.ndarray], names: Names, source: str) 
       today = re.sub(pattern, new, today)
     if any(re.search(pattern, today) for pattern in names.ignored):
       continue
-    if today in found:
+    if today in found and not any(re.search(pattern, today) for pattern in names.copied):
       raise ConfigError(f"{source} has the tensor {today} under two names, of which one is {name}.")
+    if today in found and not np.array_equal(found[today], tensor):
+      raise ConfigError(f"{source} has several copies of {today}, and {name} differs from the first.")
     found[today] = tensor
   return found
 
 
-def fitted(tensor: np.ndarray, path: str, shape: tuple[int, ...], source: str) -> np.ndarray:
-  """One tensor as our parameter of this path and shape.
+def fitted(parts: Sequence[np.ndarray], path: str, shape: tuple[int, ...], source: str) -> np.ndarray:
+  """One tensor, or several with their outputs one after the other, as our parameter of this path and shape.
 
   Raises:
-    ConfigError: it does not hold float numbers of this shape.
+    ConfigError: they do not hold float numbers of this shape.
   """
-  value = np.asarray(tensor)
+  if len({part.shape for part in parts}) > 1:
+    listed = ", ".join(str(list(part.shape)) for part in parts)
+    raise ConfigError(f"{source}: the tensors of {path} are {listed}; their shapes must agree.")
+  tensor = value = np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
   if value.dtype.kind in "iub":
     raise ConfigError(f"{source}: the tensor of {path} is {value.dtype}; it must hold float numbers.")
   if path.endswith("kernel"):
@@ -122,22 +130,20 @@ def _tensor_name(path, paths, names):
   module, _, leaf = path.rpartition("/")
   found = [_translated(path, *row, paths) for row in names.parameters.items()]
   if leaf in LEAVES:
-    found += [name and f"{name}.{LEAVES[leaf]}" for name in _module_names(module, names, paths)]
-  found = [name for name in found if name]
+    found += [
+      tuple(f"{name}.{LEAVES[leaf]}" for name in _translated(module, *row, paths))
+      for row in names.modules.items()
+    ]
+  found = [parts for parts in found if parts]
   if len(found) != 1:
-    raise KeyError(f"{len(found)} rows name the parameter {path}: {', '.join(found)}")
+    raise KeyError(f"{len(found)} rows name the parameter {path}: {', '.join(map(' + '.join, found))}")
   return found[0]
 
 
-def _module_names(module, names, paths):
-  return [_translated(module, ours, theirs, paths) for ours, theirs in names.modules.items()]
-
-
 def _translated(path, ours, theirs, paths):
-  """Their name of our path by one row, or None where it is not the row's."""
-  pattern = _pattern(ours)
-  if not (match := re.fullmatch(pattern, path)):
-    return None
+  """Their name of our path by one row, or their names; none where it is not the row's."""
+  if not (match := re.fullmatch(_pattern(ours), path)):
+    return ()
 
   def number(place):
     value = int(match[place[2]])
@@ -147,8 +153,10 @@ def _translated(path, ours, theirs, paths):
     last = max(int(other[other.lastindex]) for other in (re.match(before, p) for p in paths) if other)
     return str(last - value)
 
-  return re.sub(r"\{(-?)(\w+)\}", number, theirs)
+  parts = (theirs,) if isinstance(theirs, str) else theirs
+  return tuple(re.sub(r"\{(-?)(\w+)\}", number, part) for part in parts)
 
 
+@functools.cache
 def _pattern(ours):
   return re.sub(r"\{(\w+)\}", r"(?P<\1>\\d+)", ours)

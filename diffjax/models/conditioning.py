@@ -118,11 +118,15 @@ class Conditioning(nn.Module):
     widths: of the network.
     time_scale: factor on the time.
     embeds: the conditions.
+    shift: of the frequencies; see `sinusoids`.
+    cosines_first: whether the cosines stand before the sines.
   """
 
   widths: Widths
   time_scale: float
   embeds: Embeds = ()
+  shift: int = 1
+  cosines_first: bool = False
 
   @nn.compact
   def __call__(self, time: PerExample, cond: Mapping[str, Any]) -> Embedded:
@@ -133,7 +137,8 @@ class Conditioning(nn.Module):
     def those(way):
       return [value for embedded in each if (value := getattr(embedded, way)) is not None]
 
-    emb = sinusoids(time.astype(jnp.float32) * self.time_scale, self.widths.time)
+    time = time.astype(jnp.float32) * self.time_scale
+    emb = sinusoids(time, self.widths.time, self.shift, self.cosines_first)
     emb = Dense(self.widths.vector, name="dense_0")(sum(those("time"), emb))
     emb = Dense(self.widths.vector, name="dense_1")(nn.swish(emb))
     tokens, planes = those("tokens"), those("planes")

@@ -15,7 +15,7 @@ norms without parameters of their own.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -27,17 +27,17 @@ from jaxtyping import Array, Bool, Float
 from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.conditioning import Conditioning, Embeds, Widths
 from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention
-from diffjax.ranges import Count, Positive, Rate
+from diffjax.ranges import Count, Positive, Rate, closed
 from diffjax.types import ConfigError, Keys, PerExample
 
 TIME_CHANNELS = 256  # of the sines and cosines of the time
 
 
-def norm(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+def norm(x: Float[Array, "b n c"], eps: float = 1e-6) -> Float[Array, "b n c"]:
   """Layer norm over the channels, without parameters, in float32."""
   x = x.astype(jnp.float32)
   x -= x.mean(-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+  return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + eps)
 
 
 class Block(nn.Module):
@@ -48,12 +48,14 @@ class Block(nn.Module):
     mlp_ratio: hidden channels of the mlp per channel.
     dropout: rate in [0, 1), after the attention and the mlp.
     dtype: of the computation and the output.
+    mlp_eps: of the norm before the mlp.
   """
 
   heads: int
   mlp_ratio: float
   dropout: float
   dtype: str
+  mlp_eps: float = 1e-6
 
   @nn.compact
   def __call__(
@@ -67,8 +69,8 @@ class Block(nn.Module):
     channels = x.shape[-1]
     parts = jnp.split(Dense(6 * channels, 0.0, name="modulation")(emb)[:, None], 6, axis=-1)
 
-    def branch(x, shift, scale, gate, change, name):
-      h = change((norm(x) * (1 + scale) + shift).astype(self.dtype))
+    def branch(x, shift, scale, gate, change, name, eps=1e-6):
+      h = change((norm(x, eps) * (1 + scale) + shift).astype(self.dtype))
       h = Dropout(self.dropout, name=name)(h, keys)
       return x + (gate * h).astype(self.dtype)
 
@@ -76,7 +78,7 @@ class Block(nn.Module):
     if tokens is not None:
       cross = MultiHeadAttention(self.heads, init_scale=0.0, dtype=self.dtype, name="cross")
       x += cross(norm(x).astype(self.dtype), tokens[0].astype(self.dtype), tokens[1])
-    return branch(x, *parts[3:], self._mlp, "dropout_1")
+    return branch(x, *parts[3:], self._mlp, "dropout_1", self.mlp_eps)
 
   def _attention(self, h):
     c = h.shape[-1]
@@ -109,6 +111,8 @@ class DiT(nn.Module):
       the last dense layer and the output are float32.
     remat: whether the inside of a block is computed again in the backward pass rather than kept.
     time_scale: factor on the time before the sinusoids; see the U-Net's.
+    frequency_shift, cosines_first: of the sinusoids; the authors' code has 0 and True.
+    mlp_eps: of the norm before an mlp; 1e-5 in diffusers' files.
   """
 
   patch: Count = 2
@@ -122,6 +126,9 @@ class DiT(nn.Module):
   dtype: str = "float32"
   remat: bool = False
   time_scale: Positive = 1.0
+  frequency_shift: Annotated[int, closed(0, 1)] = 1
+  cosines_first: bool = False
+  mlp_eps: Positive = 1e-6
 
   @nn.compact
   def __call__(
@@ -149,7 +156,8 @@ class DiT(nn.Module):
     check(self, x.shape[1], x.shape[2])
     make_block = nn.remat(Block) if self.remat else Block
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
-    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    waves = (self.frequency_shift, self.cosines_first)
+    seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
     emb = nn.swish(seen.vector)
     if seen.planes is not None:
       x = jnp.concatenate([x, seen.planes], axis=-1)
@@ -158,9 +166,10 @@ class DiT(nn.Module):
     h = Dense(self.channels, dtype=self.dtype, name="patches")(patches(x, self.patch))
     h += jnp.asarray(positions(rows, columns, self.channels), self.dtype)
     for i in range(self.blocks):
-      h = make_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")(
-        h, emb, seen.tokens, keys
+      block = make_block(
+        self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, name=f"block_{i}"
       )
+      h = block(h, emb, seen.tokens, keys)
     shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
     h = norm(h) * (1 + scale) + shift
     h = Dense(self.patch**2 * self.out_channels, 0.0, name="out")(h)

@@ -9,9 +9,9 @@ which is one multiply-add per channel once the moments are known:
   y_c = a_c x_c + o_c,   a_c = scale_c / sqrt(var_g + eps),   o_c = bias_c - a_c mu_g         (2)
 
 The time embedding (Ho et al. 2020, appendix B, after Vaswani et al. 2017, section 3.5, with the
-frequencies of the DDPM code), half = channels / 2 and k = 0..half - 1:
+frequencies of the DDPM code, whose shift is 1), half = channels / 2 and k = 0..half - 1:
 
-  w_k = 10000^(-k / (half - 1)),   embedding = [sin(w_k t), cos(w_k t)]                       (3)
+  w_k = 10000^(-k / (half - shift)),   embedding = [sin(w_k t), cos(w_k t)]                   (3)
 
 Parameters are float32; `dtype` is what convolutions and dense layers compute in. Statistics and the
 time embedding are float32 whatever it is.
@@ -59,6 +59,8 @@ class Conv(nn.Module):
     stride: of both axes.
     init_scale: variance scale of the kernel's initialisation; 0 for zeros.
     dtype: of the computation and the output.
+    centred: whether a stride of 2 takes the middle of the kernel to the pixels 0, 2, ..., or to 1, 3, ..., as SAME
+      does on even sizes.
   """
 
   features: int
@@ -66,6 +68,7 @@ class Conv(nn.Module):
   stride: int = 1
   init_scale: float = 1.0
   dtype: str = "float32"
+  centred: bool = False
 
   @nn.compact
   def __call__(
@@ -75,7 +78,7 @@ class Conv(nn.Module):
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-    y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    y = (centred if self.centred else conv)(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
     bias = bias.astype(self.dtype)
     if shift is None:
       return y + bias
@@ -84,6 +87,14 @@ class Conv(nn.Module):
       # Or XLA gives the sum to cuDNN, which wants the shift as a map of y's size, and derives both from all pixels.
       y, shift = lax.optimization_barrier(y), lax.optimization_barrier(shift)
     return y + shift[:, None, None]
+
+
+def centred(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"], stride: int
+) -> Float[Array, "b h2 w2 d"]:
+  """The convolution of stride 2 with the middle of the kernel on the pixels 0, 2, ... of even sides."""
+  rows, columns = x.shape[1] // stride, x.shape[2] // stride
+  return conv(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel, stride)[:, :rows, :columns]
 
 
 class Dense(nn.Module):
@@ -258,12 +269,15 @@ def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n
   return jnp.einsum("bhnm,bmhc->bnhc", shares, value).reshape(b, n, c)
 
 
-def sinusoids(time: PerExample, channels: int) -> Float[Array, "b c"]:
+def sinusoids(
+  time: PerExample, channels: int, shift: int = 1, cosines_first: bool = False
+) -> Float[Array, "b c"]:
   """Equation (3): float32 [B, channels] of times [B] in any unit; channels even and at least 4."""
   half = channels // 2
-  frequencies = np.exp(-np.log(10000.0) * np.arange(half) / (half - 1)).astype(np.float32)
+  frequencies = np.exp(-np.log(10000.0) * np.arange(half) / (half - shift)).astype(np.float32)
   angles = time.astype(jnp.float32)[:, None] * frequencies
-  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+  waves = [jnp.sin(angles), jnp.cos(angles)]
+  return jnp.concatenate(waves[::-1] if cosines_first else waves, axis=-1)
 
 
 def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

@@ -148,6 +148,7 @@ class SpatialTransformer(nn.Module):
     groups: of the group norm; 0: `group_count`'s.
     dropout: rate in [0, 1), as in a block.
     dtype: of the computation and the output.
+    scale: factor on the sum.
   """
 
   heads: int
@@ -155,16 +156,20 @@ class SpatialTransformer(nn.Module):
   groups: int = 0
   dropout: float = 0.0
   dtype: str = "float32"
+  scale: float = 1.0
 
   @nn.compact
   def __call__(
     self,
     x: Float[Array, "b h w c"],
-    context: Float[Array, "b m d"],
+    context: Float[Array, "b m d"] | None = None,
     context_mask: Bool[Array, "b m"] | None = None,
     keys: Keys | None = None,
   ) -> Float[Array, "b h w c"]:
-    """x [B, H, W, C] to [B, H, W, C], told context [B, M, D] where context_mask [B, M] is true; keys as a block's."""
+    """x [B, H, W, C] to [B, H, W, C], told context [B, M, D] where context_mask [B, M] is true; keys as a block's.
+
+    Without a context it attends to its own pixels alone.
+    """
     b, h, w, c = x.shape
     y = GroupNorm(dtype=self.dtype, groups=self.groups, eps=1e-6, name="norm")(x)
     y = Dense(c, dtype=self.dtype, name="in")(y.reshape(b, h * w, c))
@@ -173,4 +178,4 @@ class SpatialTransformer(nn.Module):
         self.heads, 4 * c, gated=True, bias=False, dropout=self.dropout, dtype=self.dtype, name=f"block_{i}"
       )
       y = block(y, None, context, context_mask, keys)
-    return x + Dense(c, 0.0, self.dtype, name="out")(y).reshape(x.shape)
+    return (x + Dense(c, 0.0, self.dtype, name="out")(y).reshape(x.shape)) * self.scale

@@ -13,7 +13,9 @@ At level i the feature maps have 1/2^i of the image's size and channels * multip
   out     group norm, swish, 3x3 convolution.
 
 With `resample`, `skip_scale` and `attend_last` it is DDPM++ (Song et al. 2021, appendix H, without its Fourier
-features), which Karras et al. 2022 train on CIFAR-10.
+features), which Karras et al. 2022 train on CIFAR-10. With `transformers` it is Stable Diffusion's (Rombach et al.
+2022, section 3.3), whose attention is a transformer that reads the conditions' tokens between its own attention and
+its mlp; configs/sd_unet.py has every number.
 
 The last convolution of every residual branch and of the network starts at zero (the authors' code
 has 1e-10 of the usual variance), so that at first every branch adds nothing and the output is 0.
@@ -22,7 +24,7 @@ For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 par
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -41,7 +43,8 @@ from diffjax.models.layers import (
   self_attention,
   upsample,
 )
-from diffjax.ranges import Count, Positive, Rate
+from diffjax.models.transformer import SpatialTransformer
+from diffjax.ranges import Count, Positive, Rate, Whole, closed
 from diffjax.types import ConfigError, Keys, PerExample
 
 RESAMPLES = ("conv", "block")
@@ -58,6 +61,7 @@ class ResBlock(nn.Module):
     dtype: of the computation and the output.
     scale: factor on the sum.
     resample: `upsample`, `downsample`, or None.
+    groups, eps: of the norms; see GroupNorm.
   """
 
   channels: int
@@ -65,18 +69,20 @@ class ResBlock(nn.Module):
   dtype: str
   scale: float = 1.0
   resample: Callable | None = None
+  groups: int = 0
+  eps: float = 1e-6
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], emb: Float[Array, "b e"], keys: Keys | None
   ) -> Float[Array, "b h2 w2 d"]:
     """x [B, H, W, C] and emb [B, E], which is swish of the embedding, to [B, H, W, channels], resampled."""
-    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_0")(x)
+    h = GroupNorm(True, self.dtype, self.groups, self.eps, name="norm_0")(x)
     if self.resample:
       h, x = self.resample(h), self.resample(x)
     shift = Dense(self.channels, dtype=self.dtype, name="embedding")(emb)
     h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, shift)
-    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_1")(h)
+    h = GroupNorm(True, self.dtype, self.groups, self.eps, name="norm_1")(h)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
     if x.shape[-1] != self.channels or self.resample:
@@ -91,16 +97,19 @@ class Attention(nn.Module):
     heads: a divisor of the channels.
     dtype: of the computation and the output.
     scale: factor on the sum.
+    groups, eps: of the norm; see GroupNorm.
   """
 
   heads: int
   dtype: str
   scale: float = 1.0
+  groups: int = 0
+  eps: float = 1e-6
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     b, h, w, c = x.shape
-    y = GroupNorm(dtype=self.dtype, name="norm")(x)
+    y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x)
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
     y = self_attention(y.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
@@ -113,12 +122,15 @@ class CrossAttention(nn.Module):
   heads: int
   dtype: str
   scale: float = 1.0
+  groups: int = 0
+  eps: float = 1e-6
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], tokens: Float[Array, "b l d"], mask: Bool[Array, "b l"]
   ) -> Float[Array, "b h w c"]:
-    y = GroupNorm(dtype=self.dtype, name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
+    y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x)
+    y = y.reshape(x.shape[0], -1, x.shape[-1])
     attention = MultiHeadAttention(self.heads, init_scale=0.0, dtype=self.dtype, name="attention")
     return (x + attention(y, tokens.astype(self.dtype), mask).reshape(x.shape)) * self.scale
 
@@ -133,6 +145,7 @@ class UNet(nn.Module):
     attention: sizes of the feature maps (heights, if images are not square) that get attention; the
       middle always does.
     heads: of every attention; a divisor of the channels where attention is.
+    head_channels: of a head, so that wider levels have more of them; 0: `heads` says how many.
     dropout: rate in [0, 1), in every residual block.
     out_channels: 3 for RGB; 6 where a variance is learned too.
     conditions: what it is told besides the time, (name, how it is embedded) of each. Their vectors join the time's
@@ -149,6 +162,14 @@ class UNet(nn.Module):
       2x2 pixels, or doubles it by repeating them, before its first convolution.
     skip_scale: factor on the sums of residual blocks and attention; sqrt(1/2) keeps their variance.
     attend_last: whether on the way up only the last residual block of a level gets attention.
+    transformers: blocks of the transformer that stands in the place of attention, one number a level, the middle
+      having the last level's; (): plain attention.
+    groups: of the norms, a divisor of all channels; 0: `group_count`'s, which are 32 from 128 channels on.
+    eps: of the norms, but for a transformer's.
+    centred: whether the convolutions that halve have their middles on the pixels 0, 2, ... (Stable Diffusion), or on
+      1, 3, ... (DDPM).
+    frequency_shift: 1 or 0, of the time's sines and cosines; see `sinusoids`.
+    cosines_first: whether the cosines stand before the sines.
   """
 
   channels: Count = 128
@@ -156,6 +177,7 @@ class UNet(nn.Module):
   blocks: Count = 2
   attention: tuple[Count, ...] = (16,)
   heads: Count = 1
+  head_channels: Whole = 0
   dropout: Rate = 0.1
   out_channels: int = 3
   conditions: Embeds = ()
@@ -165,6 +187,12 @@ class UNet(nn.Module):
   resample: str = "conv"
   skip_scale: Positive = 1.0
   attend_last: bool = False
+  transformers: tuple[Count, ...] = ()
+  groups: Whole = 0
+  eps: Positive = 1e-6
+  centred: bool = False
+  frequency_shift: Annotated[int, closed(0, 1)] = 1
+  cosines_first: bool = False
 
   @nn.compact
   def __call__(
@@ -190,34 +218,42 @@ class UNet(nn.Module):
         conditions.
     """
     check(self, x.shape[1], x.shape[2])
-    make_block = nn.remat(ResBlock) if self.remat else ResBlock
-    make_attention = nn.remat(Attention) if self.remat else Attention
-    make_cross = nn.remat(CrossAttention) if self.remat else CrossAttention
+    modules = (ResBlock, Attention, CrossAttention, SpatialTransformer)
+    make_block, make_attention, make_cross, make_transformer = (
+      nn.remat(module) if self.remat else module for module in modules
+    )
+    norm = (self.groups, self.eps)
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
-    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    waves = (self.frequency_shift, self.cosines_first)
+    seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
     emb = nn.swish(seen.vector)
     if seen.planes is not None:
       x = jnp.concatenate([x, seen.planes], axis=-1)
 
     def block(h, channels, name, resample=None):
-      return make_block(channels, self.dropout, self.dtype, self.skip_scale, resample, name=name)(
-        h, emb, keys
-      )
+      fields = (channels, self.dropout, self.dtype, self.skip_scale, resample, *norm)
+      return make_block(*fields, name=name)(h, emb, keys)
 
-    def attend(h, name):
-      h = make_attention(self.heads, self.dtype, self.skip_scale, name=name)(h)
+    def attend(h, level, name):
+      heads = h.shape[-1] // self.head_channels if self.head_channels else self.heads
+      if self.transformers:
+        fields = (heads, self.transformers[level], self.groups, self.dropout, self.dtype, self.skip_scale)
+        return make_transformer(*fields, name=name)(h, *(seen.tokens or (None, None)), keys)
+      h = make_attention(heads, self.dtype, self.skip_scale, *norm, name=name)(h)
       if seen.tokens is None:
         return h
-      return make_cross(self.heads, self.dtype, self.skip_scale, name=f"{name}_cross")(h, *seen.tokens)
+      return make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *seen.tokens)
 
     def stage(h, level, name, attends=True):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
-      return attend(h, f"{name}_attention") if attends and h.shape[1] in self.attention else h
+      return attend(h, level, f"{name}_attention") if attends and h.shape[1] in self.attention else h
 
     def sample(h, name, up):
       if self.resample == "block":
         return block(h, h.shape[-1], name, upsample if up else downsample)
-      return Conv(h.shape[-1], stride=1 if up else 2, dtype=self.dtype, name=name)(upsample(h) if up else h)
+      if up:
+        return Conv(h.shape[-1], dtype=self.dtype, name=name)(upsample(h))
+      return Conv(h.shape[-1], stride=2, dtype=self.dtype, centred=self.centred, name=name)(h)
 
     last = len(self.multipliers) - 1
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
@@ -231,7 +267,7 @@ class UNet(nn.Module):
         skips.append(h)
 
     h = block(h, h.shape[-1], "middle_0_block")
-    h = attend(h, "middle_attention")
+    h = attend(h, last, "middle_attention")
     h = block(h, h.shape[-1], "middle_1_block")
 
     for level in reversed(range(last + 1)):
@@ -241,7 +277,7 @@ class UNet(nn.Module):
       if level > 0:
         h = sample(h, f"up_{level}_sample", up=True)
 
-    h = GroupNorm(swish=True, dtype=self.dtype, name="norm_out")(h)
+    h = GroupNorm(True, self.dtype, *norm, name="norm_out")(h)
     return Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
 
 
@@ -268,6 +304,13 @@ def _check_attributes(net: UNet) -> None:
     raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
   if net.resample not in RESAMPLES:
     raise ConfigError(f"resample={net.resample!r} must be one of {', '.join(RESAMPLES)}.")
+  if len(net.transformers) not in (0, len(net.multipliers)):
+    raise ConfigError(
+      f"transformers={net.transformers} must be one number for each of the {len(net.multipliers)} levels, or none."
+    )
+  widths = [net.channels, *(net.channels * multiplier for multiplier in net.multipliers)]
+  if net.groups and (odd := [width for width in widths if width % net.groups]):
+    raise ConfigError(f"groups={net.groups} must divide all channels, but somewhere there are {odd[0]}.")
 
 
 def _check_image(net: UNet, height: int, width: int) -> None:
@@ -285,9 +328,11 @@ def _check_image(net: UNet, height: int, width: int) -> None:
       f" {height}x{width} image has; the sizes are {', '.join(map(str, sizes))}."
     )
   widths = {net.multipliers[level] for level in range(levels) if sizes[level] in net.attention}
+  name = "head_channels" if net.head_channels else "heads"
+  divisor = getattr(net, name)
   for multiplier in sorted({*widths, net.multipliers[-1]}):
-    if net.heads < 1 or net.channels * multiplier % net.heads:
+    if divisor < 1 or net.channels * multiplier % divisor:
       raise ConfigError(
-        f"heads={net.heads} must divide the channels wherever attention is, but one attention has"
+        f"{name}={divisor} must divide the channels wherever attention is, but one attention has"
         f" {net.channels * multiplier}."
       )

@@ -12,16 +12,29 @@ from fixtures import published
 
 from diffjax.interop import configs
 from diffjax.interop.names import NAMES, Names
-from diffjax.interop.params import fitted, tensor_names, to_params
+from diffjax.interop.params import current_names, fitted, tensor_names, to_params
 from diffjax.models.autoencoder import AutoencoderKL
+from diffjax.models.conditioning import Table
+from diffjax.models.dit import DiT
 from diffjax.models.text import TextTransformer
+from diffjax.models.unet import UNet
 from diffjax.types import ConfigError
 
 IMAGES, TEXT = jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 77), int)
 WIDE = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 VISION = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 LARGE = {"text_config": WIDE, "vision_config": VISION | {"patch_size": 14}, "projection_dim": 768}
+LATENTS, TIME, CLASSES = jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), {"class": jnp.zeros(1, int)}
+TOKENS = (("text", lambda widths: published.Tokens(name="text")),)
+TABLE = (("class", lambda widths: Table(1001, widths, name="classes")),)
+UNET = UNet(
+  320, (1, 2, 4, 4), attention=(32, 16, 8), heads=8, transformers=(1,) * 4, conditions=TOKENS, out_channels=4
+)
+DIT = DiT(2, 1152, 28, 16, out_channels=8, conditions=TABLE)
 PUBLISHED = {
+  "stable_diffusion_unet": ("unet_condition", UNET, (LATENTS, TIME, {"text": jnp.zeros((1, 77, 768))})),
+  "ddpm_unet": ("unet", UNet(), (jnp.zeros((1, 32, 32, 3)), TIME)),
+  "dit_xl_2": ("dit", DIT, (LATENTS, TIME, CLASSES)),
   "stable_diffusion_vae": ("autoencoder_kl", AutoencoderKL(), (IMAGES,)),
   "flux_vae": ("autoencoder_kl", AutoencoderKL(latent_channels=16, latent_convs=False), (IMAGES,)),
   "clip_text_large": ("clip_text", TextTransformer(channels=768, heads=12), (TEXT,)),
@@ -41,14 +54,16 @@ def test_every_published_tensor_is_one_parameter_of_its_shape(name):
   shapes = published.shapes(net, *args)
   theirs = published_shapes()[name]
   ours = tensor_names(shapes, NAMES[kind])
-  assert sorted(ours.values()) == sorted(theirs)
+  # Zeros that take no memory, so that the largest network passes too.
+  zeros = {name: np.broadcast_to(np.float32(0), shape) for name, shape in theirs.items()}
+  found = current_names(zeros, NAMES[kind], name)
+  assert sorted(part for parts in ours.values() for part in parts) == sorted(found)
   leaves = {
     "/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
   }
-  for path, tensor in ours.items():
-    # Zeros that take no memory, so that the largest network passes too.
-    value = np.broadcast_to(np.float32(0), theirs[tensor])
-    assert fitted(value, path, leaves[path].shape, name).shape == leaves[path].shape
+  for path, parts in ours.items():
+    given = [found[part] for part in parts]
+    assert fitted(given, path, leaves[path].shape, name).shape == leaves[path].shape
 
 
 def small(name="autoencoder_kl"):
@@ -154,12 +169,28 @@ def test_a_table_must_name_every_parameter_once():
     tensor_names(shapes, Names({"a": "x"}, {"a/kernel": "y"}))
 
 
+def test_equal_copies_are_one_parameter_and_others_are_refused():
+  net = configs.dit(published.config("dit"), (("class", lambda widths: Table(11, widths, name="classes")),))
+  shapes = published.shapes(net, jnp.zeros((1, 8, 8, 4)), TIME, CLASSES)
+  tensors = dict(published.tensors("dit"))
+  name = "transformer_blocks.1.norm1.emb.timestep_embedder.linear_1.bias"
+  tensors[name] = tensors[name] + 1
+  with pytest.raises(ConfigError, match=f"several copies of embedding.timestep_embedder.*{name} differs"):
+    to_params(tensors, shapes, NAMES["dit"])
+
+
+def test_parts_of_other_shapes_are_refused():
+  parts = [np.zeros((4, 4), np.float32), np.zeros((4, 4, 1, 1), np.float32)]
+  with pytest.raises(ConfigError, match=r"of a/kernel are \[4, 4\], \[4, 4, 1, 1\]; their shapes must agree"):
+    fitted(parts, "a/kernel", (4, 8), "the file")
+
+
 def test_numbers_count_from_the_end_where_a_row_says_so():
   leaf = {"kernel": jnp.zeros((2, 2))}
   shapes = {"up_0_0": {"one": leaf}, "up_1_0": {"two": leaf}, "up_2_0": {"two": leaf}}
   rows = {"up_{level}_{i}/one": "u.{-level}.{i}.one", "up_{level}_{i}/two": "u.{-level}.{i}.two"}
   assert tensor_names(shapes, Names(rows)) == {
-    "up_0_0/one/kernel": "u.2.0.one.weight",
-    "up_1_0/two/kernel": "u.1.0.two.weight",
-    "up_2_0/two/kernel": "u.0.0.two.weight",
+    "up_0_0/one/kernel": ("u.2.0.one.weight",),
+    "up_1_0/two/kernel": ("u.1.0.two.weight",),
+    "up_2_0/two/kernel": ("u.0.0.two.weight",),
   }

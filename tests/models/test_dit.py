@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fixtures import published
 
 from diffjax.conditions import label
 from diffjax.data.source import Field
+from diffjax.interop import configs
 from diffjax.models import MODELS, DiT
 from diffjax.models.dit import images, patches, positions
 from diffjax.types import ConfigError
@@ -25,7 +27,17 @@ def test_dit_xl_2_has_the_published_number_of_parameters():
   cond = {"class": jnp.zeros(1, int)}
   shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), cond)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  assert count == 674_834_720
   assert count + 16 * 16 * 1152 == 675_129_632  # the authors count the fixed positions
+
+
+def test_the_network_is_diffusers():
+  io, tensors, config = (read("dit") for read in (published.arrays, published.tensors, published.config))
+  classes = label(fields={"label": Field((), "int32", 10)}).embed
+  net = configs.dit(config, conditions=(("class", classes),))
+  args = (io["x"], np.float32(io["time"]), {"class": io["classes"]})
+  out = jax.jit(net.apply)(published.variables(net, "dit", tensors, *args), *args)
+  np.testing.assert_allclose(out, io["out"], rtol=1e-5, atol=1e-5 * np.abs(io["out"]).max())
 
 
 @pytest.mark.parametrize("patch, size", [(1, (4, 4)), (2, (4, 8)), (4, (8, 4)), (3, (6, 9))])
