@@ -2,6 +2,7 @@
 
     agreement   share of the samples that the classifier reads as the class that was asked for
     frechet     Fréchet distance between the samples and the held-out images in its 64 features
+    memory_*    how near they are to the training images (memorization.py)
 
 The classifier is trained on the training split. Beside each value stands what real images get: its accuracy
 on the held-out split, and the distance between the two splits. Where there are no more samples, or no more held-out
@@ -14,6 +15,7 @@ from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.frechet import frechet_distance
+from diffjax.metrics.memorization import memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
@@ -49,10 +51,11 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
   judge = train_classifier(images, labels, classes)
-  reference = _moments(judge.features(held_out))
+  reference, memory = _moments(judge.features(held_out)), memorization(train, test)
 
   def features(samples, asked):
     found, labels = {"features": judge.features(samples["image"])}, asked.get("label")
+    found |= memory.features(samples["image"])
     return found if labels is None else found | {"agrees": judge.agrees(samples["image"], labels)}
 
   def score(found):
@@ -64,16 +67,18 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     values = {"frechet": frechet_distance(moments, reference)}
     if moments.rank_deficient or reference.rank_deficient:
       values["frechet_rank_deficient"] = 1.0
+    values |= memory.score(found)
     return values | ({"agreement": float(np.mean(found["agrees"]))} if "agrees" in found else {})
 
   floor = {
     "frechet": frechet_distance(_moments(judge.features(images)), reference),
     "agreement": judge.accuracy(held_out, held_out_labels),
-  }
+  } | memory.floor
   settings = {
     "features": "classifier",
     "reference": f"test split, {test.fingerprint}",
     "trained_on": train.fingerprint,
+    "memory": memory.reference,
   }
   return Metric(("image",), features, score, floor, settings)
 

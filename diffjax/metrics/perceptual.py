@@ -6,6 +6,7 @@
     precision_recall  improved precision and recall; and with density_coverage density and coverage
     inception_score   where the weights hold the class layer
     fid_infinity      FID extrapolated to infinitely many samples
+    memory_*          beside an FID or sFID, how near the samples are to the training images (memorization.py)
 
 An FID from fewer than 50,000 samples carries their number in its name, fid_5k. The features of the training
 split are computed once and their moments kept in the cache; the other values compare with its first images.
@@ -26,6 +27,7 @@ from diffjax.metrics.inception import POOL3, SPATIAL, extractor
 from diffjax.metrics.inception_score import inception_score
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import density_coverage, precision_recall
+from diffjax.metrics.memorization import memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
@@ -51,7 +53,7 @@ def metric(
 
   Args:
     train: the training split, the reference.
-    test: not used.
+    test: the held-out split, with which the figure of memory compares.
     parallel: the devices.
     values: some of VALUES.
     weights_file: see metrics/weights.py for where they are found by default.
@@ -81,6 +83,7 @@ def metric(
     if value in values or (value == "fid" and "fid_infinity" in values)
   }
 
+  memory = memorization(train, test) if {"fid", "sfid", "fid_infinity"} & {*values} else None
   kept = {
     "pool3": any(name in values for name in ("fid", "fid_infinity", *PAIRED)),
     "spatial": "sfid" in values,
@@ -89,7 +92,8 @@ def metric(
 
   def features(samples, asked):
     found = extract(samples["image"])
-    return {name: getattr(found, name) for name, needed in kept.items() if needed}
+    near = memory.features(samples["image"]) if memory else {}
+    return {name: getattr(found, name) for name, needed in kept.items() if needed} | near
 
   def score(found):
     out, count = {}, len(next(iter(found.values())))
@@ -104,15 +108,16 @@ def metric(
       out |= {"fid_infinity": fit.value, "fid_infinity_standard_error": fit.standard_error}
     if "inception_score" in values:
       out["inception_score"] = inception_score(found["logits"]).value
-    return out
+    return out | (memory.score(found) if memory else {})
 
   settings = {
     "resize": resize,
     "weights": loaded.digest[:16],
     "published_weights": loaded.published,
     "reference": {kind: about(gaussian) for kind, gaussian in gaussians.items()},
+    **({"memory": memory.reference} if memory else {}),
   }
-  return Metric(("image",), features, score, {}, settings)
+  return Metric(("image",), features, score, memory.floor if memory else {}, settings)
 
 
 def about(gaussian: reference.Reference) -> dict[str, object]:

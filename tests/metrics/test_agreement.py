@@ -27,7 +27,7 @@ def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
   shifted = metric.judge(test, {"label": (test["label"] + 1) % 10})
   assert shifted["agreement"] < 0.03 and shifted["frechet"] == itself["frechet"]
   one_class = {"image": train["image"][train["label"] == 3]}
-  assert metric.judge(one_class, {}).keys() == {"frechet"}
+  assert metric.judge(one_class, {}).keys() == {"frechet", "memory_ratio", "memory_share"}
   assert metric.judge(one_class, {})["frechet"] > 5 * metric.floor["frechet"]
   with pytest.raises(ConfigError, match="at least 2 samples, and there are 1"):
     metric.judge({"image": test["image"][:1]}, {})
