@@ -2,6 +2,7 @@
 
     label    a class, one row of a table; its null is the table's last row
     vector   an embedding, as a vector and as tokens; its null is zeros
+    text     tokens, read by a transformer that is trained along or by another run's; its null is the empty text
     augment  what was done to a training image; made by the augmentation, at sampling nothing was
 
 All conditions of an example are dropped by one draw, each at its own rate (Ho & Salimans 2022, algorithm 1).
@@ -10,6 +11,7 @@ All conditions of an example are dropped by one draw, each at its own rate (Ho &
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -18,13 +20,16 @@ import numpy as np
 from jaxtyping import Array
 
 from diffjax import keys
-from diffjax.data.encoded import Encodings
+from diffjax.data.encoded import Encoding, Encodings
 from diffjax.data.source import Field, Source
+from diffjax.data.text import Tokenizer
 from diffjax.keys import Draws
 from diffjax.models.conditioning import Embed, OnTime, Projected, Table
-from diffjax.ranges import FREE, Share, Whole, checked, one_of
+from diffjax.models.prompt import Encoded, Given, Read
+from diffjax.models.text import TextTransformer
+from diffjax.ranges import FREE, Count, Run, Share, Whole, checked, one_of
 from diffjax.spaces import field_of
-from diffjax.types import ConfigError, Data
+from diffjax.types import ConfigError, Data, Trained
 
 DROP = "label"  # the name of the draw that drops
 SHARES = ("even", "training")
@@ -41,7 +46,8 @@ class Condition:
     embed: a network's widths -> the module from values to Embedded.
     request: (numbers [n] of the samples, the training data or None) -> the fields that samples ask for.
     fields: of the data that it needs.
-    encodings: the fields among them that a trained run makes of the data's own.
+    encodings: fields that a trained run makes of the data's own; those among `fields` are made once, at the data's
+      edge, and the others in the step.
     dropout: share of the training examples for which it is left out.
     often_null: whether it is null in training by itself.
     classes: that its value is one of; 0 where it is no class.
@@ -152,6 +158,104 @@ def vector(
   )
 
 
+def text(
+  fields: Mapping[str, Field],
+  field: str = "text",
+  run: Run("encode_text", optional=True) = "",
+  channels: Count = 64,
+  blocks: Count = 2,
+  heads: Count = 4,
+  edge: bool = True,
+  dropout: Share = 0.0,
+  request: Annotated[str, FREE] = "",
+) -> Condition:
+  """A text.
+
+  Args:
+    fields: of the data.
+    field: one of text.
+    run: of a task that can encode text, whose encoder reads and stays as it is; by default one is trained along.
+    channels, blocks, heads: of the encoder that is trained along.
+    edge: whether what `run` makes of the training texts is made once and kept, or made in every step.
+    dropout: share of the training texts replaced by the empty one, for guidance.
+    request: what samples are told, in turn: texts with | between them, or a file FILE.txt with one on a line; by
+      default the texts of the training data.
+
+  Raises:
+    ConfigError: no such field, a run that reads other tokens, or a file that cannot be read.
+  """
+  tokenizer = field_of(fields, field, "int32").tokenizer
+  if tokenizer is None:
+    raise ConfigError(f"field is {field!r}, which holds no text.")
+  empty, name = tokenizer([""]), f"{field}_encoding"
+  prompts = tokenizer(prompts_of(request), "prompts") if request else None
+
+  def asked(index, source):
+    if prompts is not None:
+      return {field: prompts[index % len(prompts)]}
+    if source is None:
+      raise ConfigError(
+        f"request is empty, so that samples need rows of the data's {field!r}, and there are no data."
+      )
+    return source.read(index % len(source), (field,))
+
+  if not run:
+    encoder = functools.partial(
+      TextTransformer,
+      tokenizer.vocabulary,
+      tokenizer.length,
+      channels,
+      blocks,
+      heads,
+      causal=False,
+      pool="mean",
+    )
+    return Condition(
+      value=lambda data, draws: data[field],
+      null=lambda value: jnp.broadcast_to(jnp.asarray(empty), value.shape),
+      embed=lambda widths: Read(widths, encoder(), name=field),
+      request=asked,
+      fields=(field,),
+      dropout=dropout,
+    )
+  require_tokenizer(run, tokenizer)
+  found = jax.device_get(jax.jit(run.can["encode_text"])(run.params, empty))
+  nothing = Encoded(found["tokens"], found["pooled"], empty >= 0)
+  return Condition(
+    value=lambda data, draws: Encoded(data[f"{name}_tokens"], data[f"{name}_pooled"], data[field] >= 0),
+    null=lambda value: jax.tree.map(lambda n, v: jnp.broadcast_to(jnp.asarray(n), v.shape), nothing, value),
+    embed=lambda widths: Given(widths, name=name),
+    request=asked,
+    fields=(field, *((f"{name}_tokens", f"{name}_pooled") if edge else ())),
+    encodings={name: Encoding(run, "encode_text", field)},
+    dropout=dropout,
+  )
+
+
+def prompts_of(request: str) -> list[str]:
+  """The texts that samples are told: those between |, or the lines of a file FILE.txt."""
+  if not request.endswith(".txt"):
+    return [" ".join(text.split()) for text in request.split("|")]
+  try:
+    lines = Path(request).expanduser().read_text("utf-8-sig").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f"request is {request!r}, a file that cannot be read ({error}).") from None
+  if not any(line.strip() for line in lines):
+    raise ConfigError(f"request is {request!r}, a file without texts.")
+  return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def require_tokenizer(run: Trained, tokenizer: Tokenizer) -> None:
+  """Raises ConfigError if a run reads the tokens of another tokenizer."""
+  theirs = run.can["tokenizer"](run.params)
+  if theirs != tokenizer:
+    raise ConfigError(
+      f"run is {run.place!r}, which reads the tokens of another tokenizer ({theirs.fingerprint}) than the data's "
+      f"({tokenizer.fingerprint}). Take that one: config.data.tokenizer = 'file' and config.data.file.path = "
+      f"'{run.place.split('@')[0].split(':')[0]}/tokenizer_text.json', config.data.file.length = {theirs.length}."
+    )
+
+
 def augment(labels: int) -> Condition:
   """What an augmentation did, as this many numbers in the field "augment"; where it is missing zeros, nothing."""
 
@@ -171,6 +275,7 @@ CONDITIONS: dict[str, Callable[..., Condition]] = checked(
   {
     "label": label,
     "vector": vector,
+    "text": text,
   }
 )
 

@@ -38,7 +38,7 @@ from diffjax.machine.averages import AVERAGES
 from diffjax.machine.optimization import DECAYS, OPTIMIZERS
 from diffjax.machine.parallel import MODES
 from diffjax.metrics import METRICS
-from diffjax.models import AUTOENCODERS, ENCODERS, MODELS
+from diffjax.models import AUTOENCODERS, ENCODERS, IMAGE_ENCODERS, MODELS, TEXT_ENCODERS
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
@@ -114,6 +114,7 @@ def _has_text(config: ConfigDict) -> bool:
   )
 
 
+_TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
 _OF_TASKS = (
   Choice("data", "source", SOURCES, given=("tokenizer",)),
   Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
@@ -131,6 +132,8 @@ _OF_TASKS = (
   Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
   Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
   Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", ("parent", "name", "out_channels", "dtype")),
+  Choice("model", "text_encoder", TEXT_ENCODERS, "text_encoder", _TOWER),
+  Choice("model", "image_encoder", IMAGE_ENCODERS, "image_encoder", _TOWER),
   Choice("model", "dtype", names(DTYPES), "dtype"),
   Choice("train", "optimizer", OPTIMIZERS),
   Choice("train", "decay", DECAYS),

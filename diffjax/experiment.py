@@ -78,6 +78,7 @@ class Maker:
   find: Find
   found: dict[str, Trained] = dataclasses.field(default_factory=dict)
   needed: set[str] = dataclasses.field(default_factory=set)
+  own: Trained | None = None  # what an option that names no run takes
 
   def entries(self, section: str, field: str) -> dict[str, Callable]:
     """Makers of what a field names, by name."""
@@ -112,6 +113,9 @@ class Maker:
     }
 
   def _run(self, option: str, place: str, can: str) -> Trained:
+    if not place and self.own:
+      require(self.own.can, can, "this run")
+      return self.own
     if not place:
       raise ConfigError(f"{option} is empty; name the workdir of a run that can {can}.")
     if place not in self.found:
@@ -161,9 +165,18 @@ def placed(config, choice: Choice, name: str):
     raise ConfigError(f"config.{choice.section}.{text}") from None
 
 
-def makers(config: ConfigDict, section: str, field: str) -> dict[str, Callable]:
-  """Makers of what config.<section>.<field> names, by name; their errors say where in the config they come from."""
-  return Maker(config, no_runs).entries(section, field)
+def makers(
+  config: ConfigDict, section: str, field: str, find: Find = no_runs, own: Trained | None = None
+) -> dict[str, Callable]:
+  """Makers of what config.<section>.<field> names, by name; their errors say where in the config they come from.
+
+  Args:
+    config: the config.
+    section, field: of it.
+    find: looks up the runs that options name.
+    own: what options that name no run take.
+  """
+  return Maker(config, find, own=own).entries(section, field)
 
 
 def source(config: ConfigDict, split: str) -> Source:

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Annotated
 
 from diffjax.machine.parallel import SMALL
-from diffjax.ranges import FREE, LOCAL, Count, NotNegative, Positive, Whole, at_least, closed
+from diffjax.ranges import FREE, LOCAL, Count, NotNegative, Positive, Whole, at_least, closed, one_of
 
 Seed = Annotated[int, closed(0, 2**32 - 1)]
 
@@ -83,6 +83,8 @@ class Model:
   name: str = "unet"
   encoder: str = "unet_encoder"  # of tasks that answer with a vector
   autoencoder: str = "kl"
+  text_encoder: str = "transformer"  # of the task "clip", as the next
+  image_encoder: str = "vit"
   dtype: str = "float32"
 
 
@@ -148,7 +150,8 @@ class Eval:
   """How samples are judged."""
 
   metrics: tuple[str, ...] = ("classifier",)
-  count: Whole = 0  # samples of each seed; 0 for as many, of the same classes, as the training split has
+  count: Whole = 0  # samples of each seed; 0 for as many, of the same classes, as the split has
+  split: Annotated[str, one_of(("train", "test"))] = "train"  # whose rows samples ask for
   seeds: Count = 3
   checkpoints: str = "latest"  # or "all", or steps such as "1000,2000"
   likelihood: tuple[str, ...] = ()  # of held-out examples, in bits/dim

@@ -9,11 +9,16 @@ import pytest
 
 from diffjax import conditions, config, keys
 from diffjax.conditions import CONDITIONS, augment, nulls, replaced, requests, values
+from diffjax.data.encoded import completed, encoded
 from diffjax.data.source import ArraySource, Field, class_field
+from diffjax.data.text import TOKENIZERS
 from diffjax.keys import Draws
+from diffjax.machine import parallel
 from diffjax.models import MODELS
-from diffjax.types import ConfigError
+from diffjax.models.conditioning import Widths
+from diffjax.types import ConfigError, Trained
 
+WORDS = TOKENIZERS["words"](("a two above a seven", "the digit 3"))
 FIELDS = {
   "image": Field((4, 4, 1), "uint8"),
   "label": Field((), "int32", 10),
@@ -22,11 +27,29 @@ FIELDS = {
   "several": Field((2,), "int32", 4),
   "embedding": Field((6,), "float32"),
   "map": Field((3, 5), "float32"),
+  "text": Field((WORDS.length,), "int32", WORDS.vocabulary, tokenizer=WORDS),
 }
+
+
+def encode_text(params, text):
+  """What a run makes of texts, here numbers of each token alone."""
+  tokens = params["table"][text] * (text >= 0)[..., None]
+  return {"tokens": tokens, "pooled": tokens.sum(1)}
+
+
+TABLE = jnp.asarray(np.random.default_rng(3).standard_normal((WORDS.vocabulary, 5)), jnp.float32)
+READER = Trained(
+  "runs/clip",
+  {"encode_text": encode_text, "tokenizer": lambda params: WORDS},
+  {"table": TABLE},
+  "fingerprint",
+)
 # id -> dropout -> Condition; every entry of CONDITIONS, those with options of weight, and the augmentation's
 MAKE = {name: functools.partial(make, FIELDS) for name, make in CONDITIONS.items()}
 MAKE["label-kind"] = functools.partial(CONDITIONS["label"], FIELDS, field="kind")
 MAKE["vector-tokens"] = functools.partial(CONDITIONS["vector"], FIELDS, tokens=2, scale=3.0)
+MAKE["text"] = functools.partial(CONDITIONS["text"], FIELDS, channels=8, blocks=1, heads=2)
+MAKE["text-run"] = functools.partial(CONDITIONS["text"], FIELDS, run=READER, edge=False)
 MAKE["augment"] = lambda dropout=0.0: augment(4)
 every_condition = pytest.mark.parametrize("kind", MAKE)
 # Compiles in half the time of jax.jit, and networks this small run no slower.
@@ -44,7 +67,8 @@ def batch(count=4, seed=0):
 
   data = {name: jnp.asarray(drawn(field)) for name, field in FIELDS.items()}
   told = jnp.asarray(rng.standard_normal((count, 4)), jnp.float32)
-  return data | {"augment": told, "index": jnp.arange(count)}
+  made = completed(data, MAKE["text-run"]().encodings, {"runs/clip": READER.params})
+  return made | {"augment": told, "index": jnp.arange(count)}
 
 
 def draws(count, seed=0):
@@ -54,7 +78,9 @@ def draws(count, seed=0):
 def source():
   data = batch(7, seed=9)
   arrays = {name: np.asarray(data[name]) for name in FIELDS}
-  return ArraySource(arrays, "", {name: field.classes for name, field in FIELDS.items()})
+  return ArraySource(
+    arrays, "", {name: field.classes for name, field in FIELDS.items()}, tokenizers={"text": WORDS}
+  )
 
 
 def rows(tree):
@@ -85,6 +111,7 @@ def test_values_are_those_of_the_fields():
     "label-kind": data["kind"],
     "vector": data["embedding"],
     "vector-tokens": 3 * data["embedding"],
+    "text": data["text"],
     "augment": data["augment"],
   }.items():
     np.testing.assert_allclose(MAKE[kind]().value(data, None), want, rtol=1e-6)
@@ -241,6 +268,66 @@ def test_classes_are_asked_for_as_often_as_in_the_training_data(count):
   np.testing.assert_array_equal(made.request(np.arange(count)[3:5], None)["label"], asked[3:5])
 
 
+def test_texts_are_asked_for_in_turn_from_a_file_or_the_data(tmp_path):
+  (tmp_path / "prompts.txt").write_text("a two\n\nthe  digit 3\n")
+  for request in ("a two|the digit 3", str(tmp_path / "prompts.txt")):
+    asked = MAKE["text"](request=request).request(np.arange(5), None)["text"]
+    assert [WORDS.text(tokens) for tokens in asked] == ["a two", "the digit 3"] * 2 + ["a two"]
+  (tmp_path / "none.txt").write_text("\n")
+  for name, words in (("none.txt", "a file without texts"), ("missing.txt", "a file that cannot be read")):
+    with pytest.raises(ConfigError, match=words):
+      MAKE["text"](request=str(tmp_path / name))
+  with pytest.raises(ConfigError, match="need rows of the data's 'text', and there are no data"):
+    MAKE["text"]().request(np.arange(5), None)
+
+
+def test_the_null_of_text_is_the_empty_one_and_order_matters():
+  empty = jnp.asarray(WORDS([""] * 4))
+  made = MAKE["text"]()
+  np.testing.assert_array_equal(made.null(batch()["text"]), empty)
+  for run in (READER, ""):
+    made = MAKE["text-run" if run else "text"]()
+    read = made.embed(Widths(4, 8, 6, rows=1.0))
+
+    def said(texts, made=made, read=read):
+      data = completed({"text": jnp.asarray(WORDS(texts))}, made.encodings, {"runs/clip": READER.params})
+      return made.value(data, None), read
+
+    (one, net), (other, _), (nothing, _) = (
+      said(["a two above a seven"]),
+      said(["a seven above a two"]),
+      said([""]),
+    )
+    jax.tree.map(np.testing.assert_array_equal, made.null(one), nothing)
+    params = net.init(keys.seed(0), one)
+    a, b = (net.apply(params, value) for value in (one, other))
+    assert np.abs(a.tokens[0] - b.tokens[0]).max() > 1e-3
+    np.testing.assert_array_equal(a.tokens[1], WORDS(["a two above a seven"]) >= 0)
+
+
+def test_a_run_that_reads_other_tokens_is_refused():
+  others = TOKENIZERS["words"](("something", "else"))
+  run = READER._replace(can={**READER.can, "tokenizer": lambda params: others})
+  with pytest.raises(
+    ConfigError, match="reads the tokens of another tokenizer .*path = 'runs/clip/tokenizer_text"
+  ):
+    CONDITIONS["text"](FIELDS, run=run)
+
+
+def test_encodings_at_the_edge_are_those_in_the_step():
+  at_edge, in_step = (MAKE["text-run"].func(FIELDS, run=READER, edge=edge) for edge in (True, False))
+  assert {*at_edge.fields} - {*in_step.fields} == {"text_encoding_tokens", "text_encoding_pooled"}
+  data, frozen = {"text": batch()["text"]}, {"runs/clip": READER.params}
+  kept = encoded(source(), at_edge.encodings, parallel.create()).read(np.arange(4))
+  want = encode_text(READER.params, jnp.asarray(kept["text"]))
+  np.testing.assert_allclose(kept["text_encoding_tokens"], want["tokens"], rtol=1e-6)
+  made = completed(data, in_step.encodings, frozen)
+  again = completed(made | {"text_encoding_tokens": made["text_encoding_tokens"] + 1}, in_step.encodings, {})
+  np.testing.assert_array_equal(
+    again["text_encoding_tokens"], made["text_encoding_tokens"] + 1
+  )  # what is there stays
+
+
 def test_embeddings_are_asked_for_from_the_data():
   made, data = MAKE["vector"](), source()
   asked = made.request(np.arange(10), data)["embedding"]
@@ -257,13 +344,15 @@ def test_embeddings_are_asked_for_from_the_data():
     (
       "label",
       {"field": "class"},
-      "field is 'class', but the data's int32 fields are label, kind, words, several",
+      "field is 'class', but the data's int32 fields are label, kind, words, several, text",
     ),
     ("label", {"field": "image"}, "field is 'image', but the data's int32 fields are"),
     ("label", {"field": "words"}, "field is 'words', which holds no classes"),
     ("label", {"field": "several"}, "field is 'several', which holds no classes"),
     ("label", {"shares": "training"}, "shares is 'training', but how often a class comes is not known"),
     ("label", {"dropout": 1.5}, "dropout is 1.5"),
+    ("text", {"field": "words"}, "field is 'words', which holds no text"),
+    ("text", {"field": "image"}, "field is 'image', but the data's int32 fields are"),
     ("vector", {"field": "text"}, "field is 'text', but the data's float32 fields are embedding, map"),
     ("vector", {"field": "map"}, r"field is 'map' of shape \(3, 5\); it must be a vector"),
     ("vector", {"dropout": -0.1}, "dropout is -0.1"),

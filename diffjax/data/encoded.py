@@ -18,7 +18,7 @@ import numpy as np
 from diffjax.data import cache
 from diffjax.data.source import Field, Source, fingerprint
 from diffjax.machine.parallel import Parallel
-from diffjax.types import Trained
+from diffjax.types import Data, Frozen, Trained
 
 BATCH = 256
 
@@ -59,6 +59,15 @@ def fields_of(fields: Mapping[str, Field], encodings: Encodings) -> dict[str, Fi
     for part, array in jax.eval_shape(encoding, encoding.run.params, like).items():
       found[_named(name, part)] = Field(array.shape[1:], str(array.dtype))
   return found
+
+
+def completed(data: Data, encodings: Encodings, frozen: Frozen) -> Data:
+  """A batch with the fields of these encodings; those that are there already stay."""
+  for name, encoding in encodings.items():
+    if not any(field == name or field.startswith(f"{name}_") for field in data):
+      found = encoding(frozen[encoding.run.place], data[encoding.field])
+      data = data | {_named(name, part): array for part, array in found.items()}
+  return data
 
 
 @dataclasses.dataclass(frozen=True)

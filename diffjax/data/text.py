@@ -55,6 +55,11 @@ class Tokenizer:
     """Number of tokens."""
     return _backend(self.json).get_vocab_size()
 
+  @functools.cached_property
+  def end(self) -> int:
+    """The token with which every text ends."""
+    return int(_backend(self.json).encode("").ids[-1])
+
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
     """Tokens [n, length] of n texts; how many were too long is said, with `what` they are."""
     tokens, cut = np.full((len(texts), self.length), self.fill, np.int32), 0

@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from diffjax import keys
-from diffjax.data.source import Source
+from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment, within
-from diffjax.machine import memory
+from diffjax.machine import memory, pictures
 from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError, Params
 
 COLUMNS = 10  # of the denoising strip, besides x_T
 STRIPS = 8
+GRID, CAPTIONED = 256, 64  # samples in a grid, and in one with captions
 AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
 PROBED = 8  # samples a device in the batch by which the memory of a sample is found
 
@@ -30,6 +31,16 @@ Samples = dict[str, np.ndarray]  # fields [n, ...]
 def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
   """The field that is a picture, uint8 [n, H, W, C], or None."""
   return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
+
+
+def sheet(images: np.ndarray, asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> np.ndarray:
+  """A grid of the first images, with the texts that they asked for under them."""
+  tokenizers = {name: fields[name].tokenizer for name in asked if name in fields and fields[name].tokenizer}
+  if not tokenizers:
+    return pictures.grid(images[:GRID])
+  ((name, tokenizer),) = tokenizers.items()
+  images = images[:CAPTIONED]
+  return pictures.captioned(images, [tokenizer.text(tokens) for tokens in asked[name][: len(images)]])
 
 
 class Sampling:

@@ -8,6 +8,7 @@ is written before the next is begun.
     <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
 """
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,20 +25,28 @@ from diffjax.data.folder import images_of
 from diffjax.data.source import Field
 from diffjax.data.source import fingerprint as content
 from diffjax.experiment import makers
-from diffjax.jobs import report, results, runs
-from diffjax.jobs.drawing import Samples, image_of
+from diffjax.jobs import report, results, runs, trained
+from diffjax.jobs.drawing import Samples, image_of, sheet
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Loaded, loaded, request
+from diffjax.jobs.sampling import Loaded, Unopened, loaded, request
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import reporting
 from diffjax.machine.state import fingerprint
 from diffjax.metrics.metric import Metric
-from diffjax.types import ConfigError, Params
+from diffjax.types import ConfigError, Params, Trained
 
 
-def _metrics(run: Run) -> dict[str, Metric]:
-  made = makers(run.config, "eval", "metrics")
-  return {name: make(run.data, run.test, run.parallel.local) for name, make in made.items()}
+def _metrics(run: Run, own: Trained | None = None) -> dict[str, Metric]:
+  """The config's metrics; one that is made of a run takes `own` where none is named."""
+  find = functools.partial(trained.trained, devices=run.parallel)
+  made = makers(run.config, "eval", "metrics", find, own)
+  metrics = {name: make(run.data, run.test, run.parallel.local) for name, make in made.items()}
+  for name, metric in metrics.items():
+    if metric.stranger and metric.stranger in run.experiment.uses.values():
+      raise ConfigError(
+        f"config.eval.{name}.run is a run that these samples were made with, and would praise itself; name another."
+      )
+  return metrics
 
 
 def _require_something(run: Run, likelihood: bool) -> None:
@@ -58,8 +67,14 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
   metrics, reports = None, []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
     for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
-      if metrics is None:
-        metrics = _metrics(run) if run.writes else {}
+      if metrics is None or run.experiment.task.draw is None:
+        own = Trained(
+          str(folder),
+          run.experiment.task.can,
+          found.params,
+          trained.fingerprint(run.experiment, found.params),
+        )
+        metrics = _metrics(run, own) if run.writes else {}
       reports.append(_judge(found, metrics, reporter))
     if run.writes and len(reports) > 1:
       report.curve(folder / "eval", reports)
@@ -69,21 +84,31 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
 def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Reporter) -> dict:
   """Judges one checkpoint, writes its folder after every part, and returns the report."""
   run, settings = found.run, found.config.eval
-  place, draws = run.folder / "eval" / str(found.step), bool(settings.metrics)
+  place, draws = run.folder / "eval" / str(found.step), bool(settings.metrics and run.experiment.task.draw)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   said = {
     "step": found.step,
     "weights": found.weights,
-    "samples": (settings.count or run.examples) if draws else 0,
+    "samples": (settings.count or len(Unopened(run, settings.split))) if draws else 0,
     "seeds": seeds,
     "sample": run.experiment.plain["sample"],
     "condition": run.experiment.plain.get("condition", {}),
-    "asked": "what the condition says" if settings.count else "what the training data are, one by one",
+    "asked": "what the condition says"
+    if settings.count
+    else f"what the {settings.split} split holds, one by one",
     "evaluations": run.experiment.task.draw.evaluations if draws else None,
     "metrics": {},
     "likelihood": {},
   }
   head = f"step {found.step}, {found.weights} weights"
+  if metrics and not draws:
+    said["metrics"], said["samples"] = (
+      _of_data(run, metrics),
+      settings.count or len(Unopened(run, settings.split)),
+    )
+    head = f"{head}, {said['samples']} examples of the {settings.split} split"
+    report.save(place, said)
+    reporter.line(report.table(said, head))
   if draws:
     images = _score(found, metrics, place, said, reporter)
     said["seconds"] = round(time.monotonic() - begun, 1)
@@ -127,14 +152,29 @@ def _score(found: Loaded, metrics, place: Path, said: dict, reporter) -> np.ndar
   return images
 
 
+def _of_data(run: Run, metrics: dict[str, Metric]) -> dict[str, dict]:
+  """What the metrics make of real examples, for tasks that make none: they judge what was trained."""
+  settings, source = run.config.eval, Unopened(run, run.config.eval.split)
+  count, parts = settings.count or len(source), {name: [] for name in metrics}
+  for start in range(0, count, settings.shard):
+    data = source.read(np.arange(start, min(start + settings.shard, count)) % len(source))
+    for name, metric in metrics.items():
+      parts[name].append(metric.features(data, data))
+  joined = {
+    name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
+    for name, each in parts.items()
+  }
+  return {name: report.summary(metric, [metric.score(joined[name])]) for name, metric in metrics.items()}
+
+
 def _asked(run: Run) -> Samples:
-  """Numbers of the samples and the fields that they ask for: those of the training data, or as at sampling."""
-  count = run.config.eval.count
-  index = np.arange(count or run.examples)
-  asked = request(run, index)
+  """Numbers of the samples and the fields that they ask for: those of a split of the data, or as at sampling."""
+  count, source = run.config.eval.count, Unopened(run, run.config.eval.split)
+  index = np.arange(count or len(source))
+  asked = request(run, index, run.config.eval.split)
   theirs = [name for name in asked if name in run.fields]
   if not count and theirs:
-    asked |= run.data.read(index, theirs)
+    asked |= source.read(index, theirs)
   return asked
 
 
@@ -179,7 +219,8 @@ def _features(
     else:
       show(start + size)
     if run.writes:
-      images = image_of(part) if start == 0 else images
+      if start == 0 and (pictured := image_of(part)) is not None:
+        images = sheet(pictured, wanted, run.fields)
       for name, metric in metrics.items():
         parts[name].append(_of_shard(metric, name, place, part, wanted, size))
   joined = {
@@ -275,7 +316,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   with reporting.create(folder, run.writes) as reporter:
     if run.writes:
       place = folder / "eval" / f"images-{images.resolve().name}"
-      report.save(place, said, found)
+      report.save(place, said, sheet(found, {}, {}))
       reporter.line(report.table(said, f"{len(found)} images of {images}"))
       if said["shape"] != said["shape_of_data"]:
         reporter.line(

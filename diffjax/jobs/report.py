@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax.jobs.sampling import GRID
 from diffjax.machine import atomic, pictures, reporting
 from diffjax.metrics.metric import Metric
 
@@ -34,12 +33,12 @@ def values_of(report: dict) -> dict[str, dict]:
   }
 
 
-def save(place: Path, report: dict, images: np.ndarray | None = None) -> None:
-  """Writes a report and, where there are any, its first pictures."""
+def save(place: Path, report: dict, grid: np.ndarray | None = None) -> None:
+  """Writes a report and, where there are any, its first pictures side by side."""
   with atomic.writing(place / "metrics.json") as file:
     file.write(json.dumps(report, indent=2).encode() + b"\n")
-  if images is not None:
-    pictures.save_png(place / "grid.png", pictures.grid(images[:GRID]))
+  if grid is not None:
+    pictures.save_png(place / "grid.png", grid)
 
 
 def table(report: dict, head: str) -> str:

@@ -19,21 +19,20 @@ from diffjax.config import base
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs, trained, workdir
-from diffjax.jobs.drawing import Samples, Sampling, image_of
+from diffjax.jobs.drawing import Samples, Sampling, image_of, sheet
 from diffjax.jobs.runs import Run
 from diffjax.machine import atomic, pictures, reporting
 from diffjax.ranges import at_least, check
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
 
-GRID = 256  # samples in a grid
-
 
 @dataclasses.dataclass(frozen=True)
 class Unopened:
-  """The training data of a run as a Source, opened when they are read: most samples need none of them."""
+  """A split of the data of a run as a Source, opened when it is read: most samples need none of it."""
 
   run: runs.Run
+  split: str = "train"
 
   @property
   def fields(self) -> Mapping[str, Field]:
@@ -42,16 +41,16 @@ class Unopened:
 
   def __len__(self) -> int:
     """Number of examples."""
-    return self.run.examples
+    return self.run.examples if self.split == "train" else len(self.run.test)
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> Samples:
     """Opens the data."""
-    return self.run.data.read(indices, names)
+    return (self.run.data if self.split == "train" else self.run.test).read(indices, names)
 
 
-def request(run: Run, index: np.ndarray) -> Samples:
-  """What the samples of these numbers ask for, "index" with it."""
-  return {"index": index.astype(np.int32)} | run.experiment.task.request(index, Unopened(run))
+def request(run: Run, index: np.ndarray, split: str = "train") -> Samples:
+  """What the samples of these numbers ask for, "index" with it; where it is rows of the data, those of this split."""
+  return {"index": index.astype(np.int32)} | run.experiment.task.request(index, Unopened(run, split))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,12 +114,15 @@ class Loaded:
 
 def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np.ndarray:
   """What is asked for, of the dtype and the shape of `like`; ConfigError where it cannot be."""
+  if field and field.tokenizer and np.asarray(value).dtype.kind == "U":
+    value = field.tokenizer(np.ravel(value).tolist(), "prompts")
+    return np.broadcast_to(value, like.shape) if len(value) == 1 else _checked(name, value, like, field)
   given, classes = np.asarray(value), field.classes if field else 0
   if classes and not field.tokenizer and given.dtype.kind == "U":
     given = np.vectorize(lambda said: field.number(name, str(said)), otypes=[int])(given)
   if np.issubdtype(like.dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
     raise ConfigError(f"{name} is {value!r}; it must be of whole numbers.")
-  if classes and not np.all((given >= 0) & (given < classes)):
+  if classes and not np.all(((given >= 0) | bool(field.tokenizer)) & (given < classes)):
     raise ConfigError(f"{name} is {value!r}; the classes are 0 to {classes - 1}.")
   try:
     return np.broadcast_to(given.astype(like.dtype), like.shape)
@@ -180,6 +182,6 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
     with atomic.writing(place / f"{name}.npz") as file:
       np.savez(file, **samples, **{f: v for f, v in asked.items() if f not in (*samples, "index")})
     if strip is not None:
-      pictures.save_png(place / f"{name}_grid.png", pictures.grid(image_of(samples)[:GRID]))
+      pictures.save_png(place / f"{name}_grid.png", sheet(image_of(samples), asked, run.fields))
       pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
     reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

@@ -2,17 +2,20 @@
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from diffjax.machine import atomic
 from diffjax.types import ConfigError
 
 TILE = 32  # smaller images are enlarged to at least this many pixels a side
+CAPTIONED = 96  # where there is a caption under it
+LINES, LINE = 3, 12  # of a caption, and a line's height in pixels
 BACKGROUND = 128  # between tiles: neither the black nor the white that images end in
 
 
@@ -58,6 +61,26 @@ def grid(
   tiles = tiles.reshape(rows, columns, *tiles.shape[1:])
   sheet = tiles.swapaxes(1, 2).reshape(rows * tiles.shape[2], columns * tiles.shape[3], c)
   return np.pad(sheet, ((0, pad), (0, pad), (0, 0)), constant_values=BACKGROUND)
+
+
+def captioned(
+  images: UInt8[np.ndarray, "n h w c"], captions: Sequence[str], columns: int | None = None
+) -> UInt8[np.ndarray, "height width c"]:
+  """A grid of images [N, H, W, C] with a caption under each, at most LINES lines of it."""
+  scale = math.ceil(CAPTIONED / min(images.shape[1:3]))
+  tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
+  labels = np.stack([_label(caption, tiles.shape[2]) for caption in captions])
+  labels = np.broadcast_to(labels[..., None], (*labels.shape, images.shape[-1]))
+  return grid(np.concatenate([tiles, labels], axis=1), columns, scale=1)
+
+
+def _label(text: str, width: int) -> UInt8[np.ndarray, "h w"]:
+  """Black text on white."""
+  image, font = Image.new("L", (width, LINES * LINE + 2), 255), ImageFont.load_default(LINE - 1)
+  lines = textwrap.wrap(text, int(width / font.getlength("n")))[:LINES]
+  for i, line in enumerate(lines):
+    ImageDraw.Draw(image).text((2, i * LINE), line, fill=0, font=font)
+  return np.asarray(image)
 
 
 def strip(

@@ -12,7 +12,7 @@ The parts serve by themselves too:
 
 from collections.abc import Callable
 
-from diffjax.metrics import agreement, perceptual
+from diffjax.metrics import agreement, clip_score, perceptual, retrieval, scenes, zero_shot
 from diffjax.metrics.metric import Metric
 from diffjax.ranges import checked
 
@@ -20,5 +20,10 @@ METRICS: dict[str, Callable[..., Metric]] = checked(
   {
     "classifier": agreement.metric,
     "inception": perceptual.metric,
+    "scenes": scenes.metric,
+    "zero_shot": zero_shot.metric,
+    "retrieval": retrieval.metric,
+    "caption_retrieval": retrieval.of_samples,
+    "clip_score": clip_score.metric,
   }
 )

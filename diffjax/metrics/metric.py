@@ -21,6 +21,7 @@ class Metric:
     score: features of all samples -> values by name.
     floor: for some of the names, the value that real held-out data get.
     settings: what the values depend on besides the samples.
+    stranger: the fingerprint of a run that must have had no part in making the samples; "": there is none.
   """
 
   fields: tuple[str, ...]
@@ -28,6 +29,7 @@ class Metric:
   score: Callable[[Fields], dict[str, float]]
   floor: dict[str, float]
   settings: dict[str, object]
+  stranger: str = ""
 
   def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:
     """The values of samples that are at hand as a whole."""

@@ -1,7 +1,7 @@
 """The networks, by the name that a config gives them.
 
 MODELS answer with x's shape but for its channels, ENCODERS with a vector, AUTOENCODERS with x itself and what it passed
-through. Of the first two each is called as
+through; TEXT_ENCODERS and IMAGE_ENCODERS are the towers of CLIP (clip.py). Of the first two each is called as
 
     MODELS[name](out_channels=C, conditions=((name, embed), ...), dtype="float32", **options)
     net.apply({"params": params}, x [B, ..., c], time [B], {name: value}, dropout keys [B] or None)
@@ -10,9 +10,13 @@ through. Of the first two each is called as
 from diffjax.models.autoencoder import AutoencoderKL
 from diffjax.models.dit import DiT
 from diffjax.models.encoder import UNetEncoder
+from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
+from diffjax.models.vit import VisionTransformer
 from diffjax.ranges import checked
 
 MODELS = checked({"unet": UNet, "dit": DiT})
 ENCODERS = checked({"unet_encoder": UNetEncoder})
 AUTOENCODERS = checked({"kl": AutoencoderKL})
+TEXT_ENCODERS = checked({"transformer": TextTransformer})
+IMAGE_ENCODERS = checked({"vit": VisionTransformer})

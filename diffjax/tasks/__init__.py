@@ -5,6 +5,7 @@ from collections.abc import Callable
 from diffjax.ranges import checked
 from diffjax.tasks.autoencoder import autoencoder
 from diffjax.tasks.classifier import classifier
+from diffjax.tasks.clip import clip
 from diffjax.tasks.diffusion import diffusion
 from diffjax.tasks.task import Task
 
@@ -13,5 +14,6 @@ TASKS: dict[str, Callable[..., Task]] = checked(
     "diffusion": diffusion,
     "autoencoder": autoencoder,
     "classifier": classifier,
+    "clip": clip,
   }
 )

@@ -19,7 +19,7 @@ from diffjax import keys, objectives, predictions, schedules
 from diffjax import times as when
 from diffjax.conditions import Condition, Conditions
 from diffjax.data.augment import Augmentation
-from diffjax.data.encoded import fields_of
+from diffjax.data.encoded import Encodings, completed, fields_of
 from diffjax.data.source import Field, Source
 from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_denoiser, rescheduled
 from diffjax.guidance import Guide, Scene, folded
@@ -47,6 +47,7 @@ class Diffusion:
     objective: how it is trained.
     model: the network.
     guides: of sampling.
+    inside: what other runs make of a batch's fields in the step.
   """
 
   space: Space
@@ -57,6 +58,7 @@ class Diffusion:
   objective: Objective
   model: nn.Module
   guides: tuple[Guide, ...]
+  inside: Encodings
 
   def schedule_of(self, params: Params) -> Schedule:
     """The schedule; a learned one is rebuilt from the parameters."""
@@ -75,7 +77,7 @@ class Diffusion:
 
   def guided(self, params: Params, frozen: Frozen, data: Data, guides: tuple[Guide, ...]) -> Denoiser:
     """The denoiser of samples that ask for these fields, under guides."""
-    cond = told.values(self.conditions, data)
+    cond = told.values(self.conditions, completed(data, self.inside, frozen))
     conditional = functools.partial(self.denoiser, params)
     scene = Scene(
       self.schedule_of(params),
@@ -120,10 +122,10 @@ def diffusion(
   tells = {name: make(fields=fields) for name, make in conditions.items()}
   if change.labels:
     tells["augment"] = told.augment(change.labels)
-  encodings = dict(space.encodings)
-  for condition in tells.values():
-    encodings |= condition.encodings
-  fields = {**fields, **fields_of(fields, encodings)}
+  inside = {name: each for condition in tells.values() for name, each in condition.encodings.items()}
+  fields = {**fields, **fields_of(fields, {**space.encodings, **inside})}
+  needed = tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields))))
+  encodings = {**space.encodings, **{n: each for n, each in inside.items() if f"{n}_tokens" in needed}}
   schedule = schedules.shifted(schedule(), shift)
   schedules.check(schedule)
   times, weight = times(), given(weight, sigma_data=space.std)()
@@ -138,7 +140,15 @@ def diffusion(
     dtype=dtype,
   )
   made = Diffusion(
-    space, tells, schedule, times, prediction, objective, network, tuple(make() for make in guides.values())
+    space,
+    tells,
+    schedule,
+    times,
+    prediction,
+    objective,
+    network,
+    tuple(make() for make in guides.values()),
+    inside,
   )
   check_guides(made)
   sampler = sampler()
@@ -155,6 +165,7 @@ def diffusion(
 
   def loss(params, frozen, data, draws, memory):
     x0, labels = change.apply(space.encode(data, draws), draws)
+    data = completed(data, inside, frozen)
     cond = told.values(tells, data if labels is None else data | {"augment": labels}, draws)
     now = made.schedule_of(params)
     drawn = times.draw(now, draws, memory)
@@ -163,7 +174,7 @@ def diffusion(
 
   def held_out(params, frozen, data, t):
     draws = keys.Draws(keys.seed(0), data["index"], len(data["index"]))
-    network = made.network(params, told.values(tells, data))
+    network = made.network(params, told.values(tells, completed(data, inside, frozen)))
     quiet = lambda x, time, dropout_keys: network(x, time, None)
     x0 = space.encode(data, None)
     return {"": objective.loss(quiet, made.schedule_of(params), prediction, x0, when.at(t), draws)}
@@ -172,7 +183,7 @@ def diffusion(
     init=init,
     loss=loss,
     held_out=held_out,
-    fields=tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields)))),
+    fields=needed,
     encodings=encodings,
     cases=functools.partial(bands, schedule),
     request=functools.partial(requests, made),

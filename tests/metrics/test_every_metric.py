@@ -2,13 +2,17 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffjax.data import SOURCES
+from diffjax.data.captioned import captioned
+from diffjax.data.digits import NAMES
+from diffjax.data.text import TOKENIZERS
 from diffjax.metrics import METRICS, perceptual
 from diffjax.metrics.inception import CLASSES, Features
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Trained
 
 ORDERED = {"inception_score"}  # dealt to its parts by their place
 # Samples that a value needs at least, and up to how many it is flagged: as many as there are features here.
@@ -20,6 +24,11 @@ FEWEST = {
   "precision_recall": (4, 0),  # a third neighbour
   "density_coverage": (6, 0),  # a fifth
   "inception_score": (10, 0),  # its parts
+  "scenes": (1, 0),
+  "zero_shot": (1, 0),
+  "clip_score": (1, 0),
+  "retrieval": (2, 0),
+  "caption_retrieval": (2, 0),
   "fid_infinity": (4, 0),  # half of them, two, are the smallest subset
 }
 
@@ -32,22 +41,66 @@ def project(images):
   return Features(pool3, spatial, 20 * logits)
 
 
-OPTIONS = {"classifier": {}, "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2}}
+TEMPLATES = ("a {}", "the digit {}")
+
+
+def of_classes(params, classes):
+  """[n, 10] of these classes, with a little of their own."""
+  return jnp.eye(10)[classes] + 0.01 * jnp.arange(10)
+
+
+def as_run(tokenizer):
+  """A run that sees a digit's class by its nearest mean, and reads it in a caption."""
+  names = [tokenizer([name])[0][1] for name in NAMES]
+
+  def encode(params, images):
+    pixels = images.reshape(len(images), -1) / 255
+    return of_classes(None, ((pixels[:, None] - params["means"]) ** 2).sum(-1).argmin(1))
+
+  def encode_text(params, text):
+    said = (text[:, :, None] == jnp.asarray(names)).any(1)
+    return {"pooled": of_classes(None, said.argmax(1))}
+
+  known = SOURCES["digits"](split="train").arrays
+  means = [known["image"][known["label"] == digit].reshape(-1, 64).mean(0) / 255 for digit in range(10)]
+  can = {"encode": encode, "encode_text": encode_text, "tokenizer": lambda params: tokenizer}
+  return Trained("runs/clip", can, {"means": np.stack(means).astype(np.float32)}, "fingerprint")
+
+
+OF_RUNS = {
+  "zero_shot": {"templates": TEMPLATES},
+  "retrieval": {},
+  "caption_retrieval": {},
+  "clip_score": {},
+}
+OPTIONS = {
+  "classifier": {},
+  "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2},
+  "scenes": {"reference": 200},
+  **OF_RUNS,
+}
 every_metric = pytest.mark.parametrize("name", METRICS)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   """Name -> the metric on digits, with a projection in the place of Inception, and held-out digits as samples."""
-  splits = SOURCES["digits"](split="train"), SOURCES["digits"](split="test")
+  words = TOKENIZERS["words"]
+  splits = [captioned(SOURCES["digits"](split=split), TEMPLATES, words) for split in ("train", "test")]
+  scenes = [SOURCES["scenes"](split=split, tokenizer=words) for split in ("train", "test")]
+  run = as_run(splits[0].tokenizer)
   loaded = SimpleNamespace(variables={"params": {"fc": None}}, digest="0123456789abcdef", published=False)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("DIFFJAX_CACHE", str(tmp_path_factory.mktemp("statistics")))
     patch.setattr(perceptual.inception_weights, "load", lambda path: loaded)
     patch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
     patch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
-    metrics = {name: make(*splits, None, **OPTIONS[name]) for name, make in METRICS.items()}
-    yield metrics, splits[1].read(np.arange(len(splits[1])))
+    found = {}
+    for name, make in METRICS.items():
+      data, options = scenes if name == "scenes" else splits, {"run": run} if name in OF_RUNS else {}
+      metric = make(*data, None, **OPTIONS[name], **options)
+      found[name] = metric, data[1].read(np.arange(min(len(data[1]), 400)))
+    yield found
 
 
 def some(data, rows):
@@ -55,7 +108,8 @@ def some(data, rows):
 
 
 def judged(metric, data):
-  return metric.judge({name: data[name] for name in metric.fields}, {"label": data["label"]})
+  asked = {name: data[name] for name in ("label", "text") if name in data}
+  return metric.judge({name: data[name] for name in metric.fields}, asked)
 
 
 def test_all_metrics_are_here():
@@ -65,7 +119,7 @@ def test_all_metrics_are_here():
 
 @every_metric
 def test_values_are_finite_numbers_and_the_floor_has_their_names(name, made):
-  metric, samples = made[0][name], made[1]
+  metric, samples = made[name]
   found = judged(metric, samples)
   assert found and all(isinstance(value, float) and np.isfinite(value) for value in found.values()), found
   assert metric.floor.keys() <= found.keys()
@@ -74,7 +128,7 @@ def test_values_are_finite_numbers_and_the_floor_has_their_names(name, made):
 
 @every_metric
 def test_features_of_shards_joined_are_those_of_all(name, made):
-  metric, samples = made[0][name], made[1]
+  metric, samples = made[name]
   whole = metric.features(samples, samples)
   cuts = [np.arange(0, 100), np.arange(100, 101), np.arange(101, len(samples["image"]))]
   parts = [metric.features(some(samples, rows), some(samples, rows)) for rows in cuts]
@@ -88,7 +142,7 @@ def test_features_of_shards_joined_are_those_of_all(name, made):
 
 @every_metric
 def test_the_order_of_the_samples_does_not_matter(name, made):
-  metric, samples = made[0][name], made[1]
+  metric, samples = made[name]
   found = judged(metric, samples)
   shuffled = judged(metric, some(samples, np.random.default_rng(0).permutation(len(samples["image"]))))
   resampled = lambda value: value.endswith(("_low", "_high", "_standard_error"))
@@ -111,20 +165,20 @@ def compare(found, want, rtol):
 
 @every_metric
 def test_samples_of_the_data_are_better_than_noise(name, made):
-  metric, samples = made[0][name], made[1]
+  metric, samples = made[name]
   noise = np.random.default_rng(0).integers(0, 256, samples["image"].shape, np.uint8)
   found, worse = judged(metric, samples), judged(metric, {**samples, "image": noise})
   for value in found:
     if any(part in value for part in ("frechet", "fid", "kid")) and "error" not in value:
       assert found[value] < worse[value], value
-    if value in ("agreement", "precision", "recall", "density", "coverage"):
+    better = ("agreement", "precision", "recall", "density", "coverage", "accuracy", "true", "score")
+    if value in (*better, "text_of_image_r1"):
       assert found[value] > worse[value], value
 
 
 @pytest.mark.parametrize("value", FEWEST)
 def test_too_few_samples_are_refused_or_flagged(value, made):
-  metrics, samples = made
-  metric = metrics[value] if value in metrics else only(value)
+  metric, samples = made.get(value) or (only(value), made["inception"][1])
   fewest, flagged = FEWEST[value]
   with pytest.raises(ConfigError, match=str(fewest - 1)):
     judged(metric, some(samples, slice(fewest - 1)))

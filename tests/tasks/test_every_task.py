@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import Field
+from diffjax.data.text import TOKENIZERS
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import state
 from diffjax.machine.checkpoint import Checkpoints
@@ -24,7 +25,12 @@ from diffjax.tasks import TASKS
 from diffjax.types import ConfigError
 
 B = 8
-FIELDS = {"image": Field((4, 4, 1), "uint8"), "label": Field((), "int32", 3)}
+WORDS = TOKENIZERS["words"](("a zero", "a one", "a two above a one"))
+FIELDS = {
+  "image": Field((4, 4, 1), "uint8"),
+  "label": Field((), "int32", 3),
+  "text": Field((WORDS.length,), "int32", WORDS.vocabulary, tokenizer=WORDS),
+}
 
 
 class Small(nn.Module):
@@ -65,6 +71,9 @@ def made(name):
   )
   config.data.augment = "flip"
   config.model.kl.channels, config.model.kl.multipliers, config.model.kl.blocks = 8, (1, 2), 1
+  for tower in (config.model.transformer, config.model.vit):
+    tower.channels, tower.blocks, tower.heads = 8, 1, 2
+  config.model.vit.patch, config.model.vit.pool = 2, "mean"
   config.condition.names, config.condition.label.dropout = ("label",), 0.5
   config.train.averages, config.train.constant.rates = ("constant", "ramp"), (0.9,)
   config.sample.steps = 3
@@ -190,6 +199,8 @@ def test_held_out_numbers_are_the_same_at_every_call_and_of_each_example(name):
     found, again = (held_out(data, setting) for _ in range(2))
     assert found and all(x.shape == (B,) and np.isfinite(x).all() for x in found.values()), case
     jax.tree.map(np.testing.assert_array_equal, found, again)
+    if task.couples:
+      continue
     few = held_out(part(data, slice(2, 5)), jax.tree.map(lambda x: x[2:5], setting))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2:5], rtol=1e-5, atol=1e-6), few, found)
 

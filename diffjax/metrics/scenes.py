@@ -1,0 +1,78 @@
+"""Whether samples of scenes show what their captions say, decided exactly: data/scenes.py knows what a caption means.
+
+    true          everything that the caption says is there, and nothing else; of `seen` and `novel` captions, and
+                  of each kind
+    digits        the digits that it names are there, wherever
+    layout        as many digits as it names are where it says, whichever
+    shuffled      the same as `true` for the caption of any sample: what a model gets that does not listen
+
+A cell is empty where its mean ink is below a threshold, else a classifier that knows the training digits names its
+digit. What is said of real held-out scenes is the reader's own error.
+"""
+
+import numpy as np
+
+from diffjax.data.digits import digits
+from diffjax.data.scenes import EMPTY, KINDS, Meanings, as_cells, is_novel, meanings, truth
+from diffjax.data.source import Source
+from diffjax.machine.parallel import Parallel
+from diffjax.metrics.classifier import train_classifier
+from diffjax.metrics.metric import Metric
+from diffjax.ranges import Count, Share
+from diffjax.types import ConfigError
+
+TOGETHER = 256  # scenes that meet all captions at a time
+
+
+def metric(
+  train: Source, test: Source, parallel: Parallel, ink: Share = 0.08, reference: Count = 1024
+) -> Metric:
+  """The metric.
+
+  Args:
+    train, test: scenes.
+    parallel: the devices.
+    ink: mean of a cell's pixels, of 1, below which it is empty; digits have 0.17 or more.
+    reference: held-out scenes that the floor is of, at most.
+
+  Raises:
+    ConfigError: other data.
+  """
+  field = train.fields.get("text")
+  if field is None or field.tokenizer is None:
+    raise ConfigError("it needs the source 'scenes', and the data carry no text; leave it out.")
+  scans = digits("train").arrays
+  reader = train_classifier(scans["image"], scans["label"], 10)
+
+  def features(samples, asked):
+    cells = as_cells(samples["image"])
+    named = reader.predict(cells.reshape(-1, *cells.shape[2:])).reshape(cells.shape[:2])
+    there = cells.mean((2, 3, 4)) / 255 >= ink
+    said = meanings([field.tokenizer.text(tokens) for tokens in asked["text"]])
+    return {"cells": np.where(there, named, EMPTY), **said._asdict()}
+
+  held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))
+  floor = score(features(held_out, held_out))
+  settings = {"ink": ink, "reference": f"{len(held_out['text'])} scenes of {test.fingerprint}"}
+  return Metric(("image",), features, score, floor, settings)
+
+
+def score(found) -> dict[str, float]:
+  """Shares, of cells [n, 4] and the meanings of the captions.
+
+  Raises:
+    ConfigError: there are no samples.
+  """
+  if not len(found["cells"]):
+    raise ConfigError("a share needs at least 1 sample, and there are 0.")
+  said = Meanings(*(found[name] for name in Meanings._fields))
+  parts, new = truth(found["cells"], said), is_novel(said)
+  of = {"seen": ~new, "novel": new}
+  of |= {name: (said.kind == KINDS.index(name)) & ~new for name in ("single", "placed", "pair")}
+  of["relation"] = np.isin(said.kind, [KINDS.index("beside"), KINDS.index("above")]) & ~new
+  values = {"true": float(parts.all.mean())}
+  values |= {f"true_{name}": float(parts.all[rows].mean()) for name, rows in of.items() if rows.any()}
+  values |= {"digits": float(parts.digits.mean()), "layout": float(parts.layout.mean())}
+  starts, every = range(0, len(new), TOGETHER), Meanings(*(part[None] for part in said))
+  hits = [truth(found["cells"][start : start + TOGETHER, None], every).all.sum() for start in starts]
+  return values | {"shuffled": float(sum(hits) / len(new) ** 2)}

@@ -1,0 +1,59 @@
+"""How text tells a network: every token as one to attend to, and the text as a whole as a vector.
+
+A network either reads tokens by a transformer of its own, trained along, or is given what another run's made of them.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from diffjax.models.conditioning import Embedded, Widths
+from diffjax.models.layers import Dense
+from diffjax.models.text import TextTransformer
+
+
+class Encoded(NamedTuple):
+  """Texts that are read already.
+
+  Attributes:
+    tokens: [B, L, C].
+    pooled: [B, D].
+    mask: [B, L], where there is a token.
+  """
+
+  tokens: Float[Array, "b l c"]
+  pooled: Float[Array, "b d"]
+  mask: Bool[Array, "b l"]
+
+
+class Given(nn.Module):
+  """What is read already, through a dense layer each."""
+
+  widths: Widths
+
+  @nn.compact
+  def __call__(self, value: Encoded) -> Embedded:
+    """Encoded to Embedded."""
+    tokens = Dense(self.widths.tokens, name="tokens")(value.tokens)
+    return Embedded(
+      vector=Dense(self.widths.vector, name="vector")(value.pooled), tokens=(tokens, value.mask)
+    )
+
+
+class Read(nn.Module):
+  """Tokens, read by a text transformer.
+
+  Attributes:
+    widths: of the network.
+    encoder: the transformer, which pools.
+  """
+
+  widths: Widths
+  encoder: TextTransformer
+
+  @nn.compact
+  def __call__(self, value: Int[Array, "b l"]) -> Embedded:
+    """Tokens [B, L] to Embedded."""
+    found = self.encoder(value)
+    return Given(self.widths, name="given")(Encoded(found.tokens, found.pooled, value >= 0))

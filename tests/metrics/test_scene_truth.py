@@ -1,0 +1,58 @@
+"""The metric "scenes": real scenes to the reader's own error, others' captions by the arithmetic of chance."""
+
+import numpy as np
+import pytest
+
+from diffjax.data import SOURCES
+from diffjax.data.scenes import EMPTY, drawn, meanings
+from diffjax.data.text import TOKENIZERS
+from diffjax.metrics import METRICS
+from diffjax.metrics.scenes import score
+from diffjax.types import ConfigError
+
+
+def test_real_scenes_are_true_and_others_as_often_as_chance_says():
+  train, test = (
+    SOURCES["scenes"](split=split, tokenizer=TOKENIZERS["words"], size=32) for split in ("train", "test")
+  )
+  metric = METRICS["scenes"](train, test, None)
+  data = train.read(np.arange(600))
+  found = metric.judge(data, data)
+  assert found["true"] > 0.98 and found["digits"] > 0.98 and found["layout"] == 1
+  assert metric.floor["true_seen"] > 0.96 and metric.floor["true_novel"] > 0.94 and "true_novel" not in found
+  others = metric.judge(data, {"text": np.roll(data["text"], 1, 0)})
+  assert others["true"] < 0.05 and abs(others["shuffled"] - found["shuffled"]) < 1e-9
+  # Of captions and scenes drawn apart, by what kinds there are: 1 of 10 digits, of 100 pairs and 2 orders, ...
+  assert 0.005 < found["shuffled"] < 0.02
+  with pytest.raises(ConfigError, match="is no caption of a scene"):
+    metric.judge(data, {"text": np.roll(data["text"], 1, 1)})
+
+
+def test_shares_are_of_their_own_captions():
+  captions = [
+    "a three left of a seven",
+    "a six",
+    "a two above a one",
+    "a four in the top left",
+    "a one and a two",
+  ]
+  cells = np.array([[3, 7, -1, -1], [-1, -1, -1, 6], [1, -1, 2, -1], [4, -1, -1, 5], [2, -1, -1, 1]])
+  found = score({"cells": cells, **meanings(captions)._asdict()})
+  assert found["true"] == pytest.approx(3 / 5) and found["true_single"] == 1 and found["true_pair"] == 1
+  assert found["true_placed"] == 0 and found["true_relation"] == pytest.approx(1 / 2)
+  assert found["digits"] == pytest.approx(4 / 5) and found["layout"] == pytest.approx(4 / 5)
+  assert found["shuffled"] == pytest.approx((3 + 1) / 25)  # what is above shows "a one and a two" too
+  nothing = {"cells": np.full((2, 4), EMPTY), **meanings(captions[:2])._asdict()}
+  assert score(nothing)["true"] == score(nothing)["layout"] == 0
+
+
+def test_every_scene_s_own_cells_are_true():
+  scenes = drawn("test", 0, np.arange(500))
+  found = score({"cells": scenes.cells, **scenes.said._asdict()})
+  assert found["true"] == found["true_novel"] == found["true_seen"] == found["digits"] == found["layout"] == 1
+
+
+def test_other_data_are_refused():
+  digits = SOURCES["digits"]
+  with pytest.raises(ConfigError, match="needs the source 'scenes'"):
+    METRICS["scenes"](digits("train"), digits("test"), None)

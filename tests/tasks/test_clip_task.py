@@ -1,0 +1,113 @@
+"""The task "clip": its loss on any number of devices, the cap of its scale, and what it can do when trained."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.data.source import Field
+from diffjax.data.text import TOKENIZERS
+from diffjax.models import clip
+from diffjax.types import ConfigError
+
+WORDS = TOKENIZERS["words"](("a zero", "a one", "a two above a one"))
+FIELDS = {
+  "image": Field((4, 4, 1), "uint8"),
+  "text": Field((WORDS.length,), "int32", WORDS.vocabulary, tokenizer=WORDS),
+}
+
+
+@functools.cache
+def made(**options):
+  config = configs.base()
+  config.task.name, config.train.batch_size = "clip", 4
+  for tower in (config.model.transformer, config.model.vit):
+    tower.channels, tower.blocks, tower.heads = 8, 1, 2
+  config.model.vit.patch = 2
+  config.task.clip.width = 8
+  for name, value in options.items():
+    config.task.clip[name] = value
+  return experiment.create(config, FIELDS).task
+
+
+@pytest.fixture(scope="module")
+def params():
+  return made().init(keys.seed(0))
+
+
+def batch(texts=("a zero", "a one", "a two", "a one above a two")):
+  images = np.random.default_rng(0).integers(0, 256, (len(texts), 4, 4, 1), np.uint8)
+  return {"image": jnp.asarray(images), "text": jnp.asarray(WORDS(texts))}
+
+
+def loss(task, params, data):
+  return task.loss(params, {}, data, keys.Draws(keys.seed(0), jnp.arange(4), 4), ())
+
+
+@pytest.mark.parametrize("loss", clip.CONTRASTS)
+def test_devices_compare_the_global_batch(loss):
+  rng = np.random.default_rng(0)
+  towers = [rng.standard_normal((12, 8)).astype(np.float32) / 3 for _ in range(2)]
+  inputs = [rng.standard_normal((16, 12)).astype(np.float32) for _ in range(2)]
+
+  def value(towers, inputs):
+    pairs = (clip.unit(x @ tower) for x, tower in zip(inputs, towers, strict=True))
+    return clip.CONTRASTS[loss].each(clip.Pairs(*pairs, jnp.asarray(1.0))).mean()
+
+  found = {}
+  for count in (1, 2, 8):
+    cut = NamedSharding(Mesh(np.asarray(jax.devices()[:count]), ("data",)), PartitionSpec("data"))
+    found[count] = jax.jit(jax.value_and_grad(value))(towers, [jax.device_put(x, cut) for x in inputs])
+  for count in (2, 8):
+    for a, b in zip(jax.tree.leaves(found[count]), jax.tree.leaves(found[1]), strict=True):
+      assert np.abs(a - b).max() <= 1e-6 * np.abs(b).max()
+
+
+def test_the_scale_is_capped_and_said(params):
+  scaled = {"model": params["model"] | {"log_scale": jnp.asarray(9.0)}}
+  for cap in (100.0, 20.0):
+    found = loss(made(cap=cap), scaled, batch())
+    np.testing.assert_allclose(found.logs["scale"], cap, rtol=1e-5)
+  at = {"model": params["model"] | {"log_scale": jnp.log(20.0)}}
+  np.testing.assert_allclose(
+    loss(made(cap=20.0), scaled, batch()).each, loss(made(), at, batch()).each, rtol=1e-5
+  )
+
+
+def test_copies_of_a_caption_are_told(params):
+  found = loss(made(), params, batch(("a one", "a zero", "a one", "a one")))
+  np.testing.assert_array_equal(found.logs["duplicates"], [1, 0, 1, 1])
+  np.testing.assert_allclose(found.logs["floor"], [np.log(3), 0, np.log(3), np.log(3)], rtol=1e-6)
+  same = batch(("a one",) * 4)
+  assert np.mean(loss(made(), params, same).each) >= np.log(4) - 1e-5
+  chunked = loss(made(chunk=2), params, batch())
+  np.testing.assert_allclose(chunked.each, loss(made(), params, batch()).each, rtol=1e-5)
+
+
+def test_it_encodes_images_and_texts_into_one_space(params):
+  can, data = made().can, batch()
+  images, texts = can["encode"](params, data["image"]), can["encode_text"](params, data["text"])
+  assert texts["tokens"].shape == (4, WORDS.length, 8) and images.shape == texts["pooled"].shape == (4, 8)
+  pairs = clip.Pairs(images, texts["pooled"], params["model"]["log_scale"])
+  np.testing.assert_allclose(clip.softmax(pairs), loss(made(), params, data).each, rtol=1e-5)
+  held_out = made().held_out(params, {}, data, ())
+  scores = np.asarray(images) @ np.asarray(texts["pooled"]).T
+  np.testing.assert_array_equal(held_out["text_of_image"], scores.argmax(1) == np.arange(4))
+  np.testing.assert_array_equal(held_out["image_of_text"], scores.argmax(0) == np.arange(4))
+  assert can["tokenizer"](params) == WORDS
+
+
+def test_data_without_text_are_refused():
+  config = configs.base()
+  config.task.name = "clip"
+  for fields, words in (
+    ({"image": FIELDS["image"]}, "field is 'text', but the data have no int32 field"),
+    ({**FIELDS, "text": Field((3,), "int32", 9)}, "field is 'text', which holds no text"),
+  ):
+    with pytest.raises(ConfigError, match=words):
+      experiment.create(config, fields)
