@@ -17,6 +17,7 @@ from diffjax import experiment, keys
 from diffjax.config import CHOICES
 from diffjax.data import encoded
 from diffjax.data.source import Field
+from diffjax.data.text import TOKENIZERS
 from diffjax.jobs.train_step import make_step
 from diffjax.machine import state
 from diffjax.models import MODELS
@@ -29,7 +30,18 @@ FIELDS = {
   "tfds": {"image": Field((32, 32, 3), "uint8"), "label": Field((), "int32", 10)},
   "image_folder": {"image": Field((64, 64, 3), "uint8")},
 }
+WORDS = TOKENIZERS["words"](("a two above a seven", "the digit 3"))
+TEXT = {"text": Field((WORDS.length,), "int32", WORDS.vocabulary, tokenizer=WORDS)}
 DIGITS = FIELDS["digits"]
+
+
+def data_of(config):
+  """The fields of a config's data."""
+  if config.data.source == "scenes":
+    return {"image": Field((config.data.scenes.size, config.data.scenes.size, 1), "uint8")} | TEXT
+  if config.data.source == "emoji":
+    return {"image": Field((config.data.emoji.size, config.data.emoji.size, 3), "uint8")} | TEXT
+  return FIELDS[config.data.source] | (TEXT if config.data.templates else {})
 
 
 def get(name):
@@ -38,7 +50,8 @@ def get(name):
 
 def find(place, wants):
   """A run that is not trained, in place of the one that a config uses."""
-  made = experiment.create(get(Path(place).name), DIGITS)
+  config = get(Path(place).name)
+  made = experiment.create(config, data_of(config))
   assert wants in made.task.can
   rng = np.random.default_rng(1)
   params = jax.tree.map(
@@ -49,7 +62,7 @@ def find(place, wants):
 
 def fields_of(made):
   """The fields of an experiment's data, with those that other runs make."""
-  fields = FIELDS[made.config.data.source]
+  fields = data_of(made.config)
   return fields | encoded.fields_of(fields, made.task.encodings)
 
 
@@ -92,7 +105,7 @@ def taken(made, batch_size):
 def test_every_config_builds_and_its_whole_step_keeps_the_shape_of_the_state(name):
   config = get(name)
   assert config.is_locked
-  made = experiment.create(config, FIELDS[config.data.source], find)
+  made = experiment.create(config, data_of(config), find)
   if config.task.name == "diffusion":
     assert ("label" in made.task.fields) == ("label" in config.condition.names)
   before, run, params, batch = taken(made, config.train.batch_size)
@@ -109,7 +122,7 @@ def test_every_config_takes_a_step(name, monkeypatch):
   config = get(name)
   config.model.name = "small"
   config.train.batch_size, config.sample.steps = 2, 2
-  made = experiment.create(config, FIELDS[config.data.source], find)
+  made = experiment.create(config, data_of(config), find)
   _, run, shapes, like = taken(made, 2)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), shapes)

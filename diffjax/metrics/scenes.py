@@ -65,7 +65,7 @@ def score(found) -> dict[str, float]:
   """
   if not len(found["cells"]):
     raise ConfigError("a share needs at least 1 sample, and there are 0.")
-  said = Meanings(*(found[name] for name in Meanings._fields))
+  said = Meanings(*(found[name] for name in ("kind", "first", "second", "cell")))
   parts, new = truth(found["cells"], said), is_novel(said)
   of = {"seen": ~new, "novel": new}
   of |= {name: (said.kind == KINDS.index(name)) & ~new for name in ("single", "placed", "pair")}

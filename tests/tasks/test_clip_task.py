@@ -62,7 +62,8 @@ def test_devices_compare_the_global_batch(loss):
   found = {}
   for count in (1, 2, 8):
     cut = NamedSharding(Mesh(np.asarray(jax.devices()[:count]), ("data",)), PartitionSpec("data"))
-    found[count] = jax.jit(jax.value_and_grad(value))(towers, [jax.device_put(x, cut) for x in inputs])
+    placed = [jax.device_put(x, cut) for x in inputs]
+    found[count] = jax.device_get(jax.jit(jax.value_and_grad(value))(towers, placed))
   for count in (2, 8):
     for a, b in zip(jax.tree.leaves(found[count]), jax.tree.leaves(found[1]), strict=True):
       assert np.abs(a - b).max() <= 1e-6 * np.abs(b).max()
