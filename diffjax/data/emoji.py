@@ -5,17 +5,16 @@ their name alone, are of concepts that training does not see. In training half o
 its name and half by its short names and first keywords, in turn. CAPTIONS rows stand for each picture.
 """
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
-from diffjax.data import cache
+from diffjax.data import cache, npz
 from diffjax.data.source import ArraySource, fingerprint
 from diffjax.data.text import Tokenizer
-from diffjax.ranges import FREE, Whole
+from diffjax.ranges import FREE, LOCAL, Whole
 from diffjax.types import ConfigError
 
 CAPTIONS = 8
@@ -25,7 +24,7 @@ NAMES = ("caption", "captions", "keywords", "category", "skin", "held_out")
 def emoji(
   split: str,
   tokenizer: Callable[..., Tokenizer],
-  path: Annotated[str, FREE] = "",
+  path: Annotated[str, LOCAL, FREE] = "",
   size: int = 32,
   keywords: Whole = 6,
   variants: bool = False,
@@ -47,14 +46,17 @@ def emoji(
   if size not in (32, 64):
     raise ConfigError(f"size is {size}; emoji are of 32 or 64 pixels.")
   place = Path(path).expanduser() if path else cache.folder() / "emoji.npz"
-  try:
-    with np.load(place, allow_pickle=False) as file:
-      images, *about = (file[name] for name in (f"image_{size}", *NAMES))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+  wanted = (f"image_{size}", *NAMES)
+  there, _ = npz.read(
+    place, wanted, f"path is {path!r}, but the npz of emoji (see diffjax/data/emoji.py), {place},"
+  )
+  missing = [name for name in wanted if name not in there or len(there[name]) != len(there[wanted[0]])]
+  if missing or there[wanted[0]].dtype != np.uint8 or there[wanted[0]].shape[1:] != (size, size, 3):
     raise ConfigError(
-      f"path is {path!r}, but {place} cannot be read as the npz of emoji ({error}); the docstring of "
-      "diffjax/data/emoji.py says what is in it."
-    ) from None
+      f"path is {path!r}, but {place} is not the npz of emoji (no {missing[0] if missing else 'such pictures'}), which "
+      "diffjax/data/emoji.py describes."
+    )
+  images, *about = (there[name] for name in wanted)
   name, short, words, category, skin, held_out = about
   kept = np.ones(len(name), bool) if variants else (skin == 0) & (category != "Flags")
   called = {

@@ -33,11 +33,6 @@ class Field(NamedTuple):
   tokenizer: Tokenizer | None = None
   counts: tuple[int, ...] = ()
 
-  @property
-  def kind(self) -> tuple[tuple[int, ...], str, int]:
-    """What a network depends on."""
-    return self[:3]
-
   def number(self, option: str, said: str) -> int:
     """The class that is called so, or has this number; ConfigError, which begins with the option, if there is none."""
     if said in self.names:

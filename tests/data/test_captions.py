@@ -143,5 +143,8 @@ def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_one
   np.testing.assert_array_equal(test.arrays["image"], pictures["image_32"][3:])
   with pytest.raises(ConfigError, match="size is 16; emoji are of 32 or 64"):
     emoji("train", TOKENIZERS["words"], size=16)
-  with pytest.raises(ConfigError, match="cannot be read as the npz of emoji"):
+  np.savez(tmp_path / "odd.npz", **strings, **about, image_32=pictures["image_32"] / 255)
+  with pytest.raises(ConfigError, match="is not the npz of emoji .no such pictures"):
+    emoji("train", TOKENIZERS["words"], path=str(tmp_path / "odd.npz"))
+  with pytest.raises(ConfigError, match="but the npz of emoji .* is not there"):
     emoji("train", TOKENIZERS["words"], path=str(tmp_path / "none.npz"))
