@@ -1,6 +1,6 @@
-"""Diffusion in the latent space of runs/digits_vae: configs/digits.py on 2x2 latents of 4 channels.
+"""Diffusion in the latent space of runs/digits_kl: configs/digits.py on 2x2 latents of 4 channels.
 
-python main.py --config=configs/digits_vae.py --workdir=runs/digits_vae
+python main.py --config=configs/digits_kl.py --workdir=runs/digits_kl
 python main.py --config=configs/digits_latent.py --workdir=runs/digits_latent
 """
 
@@ -11,7 +11,7 @@ def get_config():
   """The digits' model without levels below, since there are but 2x2 places."""
   c = digits.get_config()
   c.space.name = "latent"
-  c.space.latent.run = "runs/digits_vae"
+  c.space.latent.run = "runs/digits_kl"
   c.model.unet.channels = 64
   c.model.unet.multipliers = (1,)
   c.model.unet.attention = (2,)

@@ -37,8 +37,15 @@ from diffjax.likelihood import LIKELIHOODS
 from diffjax.machine.averages import AVERAGES
 from diffjax.machine.optimization import DECAYS, OPTIMIZERS
 from diffjax.machine.parallel import MODES
-from diffjax.metrics import METRICS
-from diffjax.models import AUTOENCODERS, ENCODERS, IMAGE_ENCODERS, MODELS, TEXT_ENCODERS
+from diffjax.metrics import METRICS, PROBES
+from diffjax.models import (
+  AUTOENCODERS,
+  DISCRIMINATORS,
+  ENCODERS,
+  IMAGE_ENCODERS,
+  MODELS,
+  TEXT_ENCODERS,
+)
 from diffjax.models.layers import DTYPES
 from diffjax.objectives import OBJECTIVES
 from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
@@ -50,7 +57,10 @@ from diffjax.schedules import SCHEDULES
 from diffjax.sections import FREE_SECTIONS, SECTIONS
 from diffjax.spaces import SPACES
 from diffjax.tasks import TASKS
-from diffjax.tasks.reconstruction import TERMS
+from diffjax.tasks.bottleneck import BOTTLENECKS
+from diffjax.tasks.bounds import BOUNDS
+from diffjax.tasks.decoders import DECODERS
+from diffjax.tasks.terms import TERMS
 from diffjax.times import TIMES
 from diffjax.types import ConfigError
 from diffjax.weights import WEIGHTS
@@ -115,6 +125,7 @@ def _has_text(config: ConfigDict) -> bool:
 
 
 _TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
+_OF_AUTOENCODERS = ("parent", "name", "out_channels", "dtype", "shape", "variational")
 _OF_TASKS = (
   Choice("data", "source", SOURCES, given=("tokenizer",)),
   Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
@@ -131,7 +142,10 @@ _OF_TASKS = (
   Choice("objective", "time_input", TIME_INPUTS, "time_input"),
   Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
   Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
-  Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", ("parent", "name", "out_channels", "dtype")),
+  Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", _OF_AUTOENCODERS),
+  Choice("model", "bottleneck", BOTTLENECKS, "bottleneck"),
+  Choice("model", "decoder", DECODERS, "decoder"),
+  Choice("model", "discriminator", DISCRIMINATORS, "discriminator", ("parent", "name", "dtype")),
   Choice("model", "text_encoder", TEXT_ENCODERS, "text_encoder", _TOWER),
   Choice("model", "image_encoder", IMAGE_ENCODERS, "image_encoder", _TOWER),
   Choice("model", "dtype", names(DTYPES), "dtype"),
@@ -143,7 +157,9 @@ _OF_TASKS = (
   Choice("sample", "final", FINALS, "final"),
   Choice("sample", "guides", GUIDES, "guides", many=True),
   Choice("eval", "metrics", METRICS, many=True),
+  Choice("eval", "probes", PROBES, many=True),
   Choice("eval", "likelihood", LIKELIHOODS, "likelihoods", many=True),
+  Choice("eval", "bound", BOUNDS, "bounds", many=True),
   Choice("parallel", "mode", names(MODES)),
 )
 # Plain fields that a task may take as well, by the name of its parameter.
@@ -364,10 +380,11 @@ def check(config: ConfigDict) -> None:
       f"config.train.batch_size is {config.train.batch_size}, which config.train.accumulate = "
       f"{config.train.accumulate} does not divide."
     )
-  if not config.sample.batch_size and config.eval.likelihood:
+  if not config.sample.batch_size and (config.eval.likelihood or config.eval.bound):
     raise ConfigError(
       "config.sample.batch_size is 0, which sizes batches to the memory that sampling takes, but "
-      f"config.eval.likelihood is {config.eval.likelihood}, which takes more; set a number of images, 64 say."
+      f"config.eval.likelihood is {config.eval.likelihood} and config.eval.bound {config.eval.bound}, which take more; "
+      "set a number of images, 64 say."
     )
   if not re.fullmatch(r"latest|all|\d+(,\d+)*", config.eval.checkpoints):
     raise ConfigError(

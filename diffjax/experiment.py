@@ -226,7 +226,7 @@ def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs
   return Experiment(
     config=config,
     task=task,
-    frozen={place: trained.params for place, trained in maker.found.items()},
+    frozen={place: trained.params for place, trained in maker.found.items()} | dict(task.frozen),
     uses={place: trained.fingerprint for place, trained in maker.found.items()},
     needs={place: maker.found[place].fingerprint for place in sorted(maker.needed)},
     learning_rate=rate,

@@ -83,6 +83,9 @@ class Model:
   name: str = "unet"
   encoder: str = "unet_encoder"  # of tasks that answer with a vector
   autoencoder: str = "kl"
+  bottleneck: str = "gaussian"  # between encoder and decoder
+  decoder: str = "mean"  # what its numbers say of an image
+  discriminator: str = "patch"  # of an autoencoder's images
   text_encoder: str = "transformer"  # of the task "clip", as the next
   image_encoder: str = "vit"
   dtype: str = "float32"
@@ -154,7 +157,9 @@ class Eval:
   split: Annotated[str, one_of(("train", "test"))] = "train"  # whose rows samples ask for
   seeds: Count = 3
   checkpoints: str = "latest"  # or "all", or steps such as "1000,2000"
+  probes: tuple[str, ...] = ()  # of the model itself
   likelihood: tuple[str, ...] = ()  # of held-out examples, in bits/dim
+  bound: tuple[str, ...] = ()  # the same of an autoencoder
   likelihood_images: Annotated[int, at_least(2)] = 256
   shard: Count = 1024  # samples that are kept on disk together, so that a killed evaluation goes on
 

@@ -16,7 +16,7 @@ from diffjax import keys
 from diffjax.data.encoded import Encoding, Encodings, fields_of
 from diffjax.data.source import Field
 from diffjax.keys import Draws
-from diffjax.ranges import Positive, Run, checked
+from diffjax.ranges import NotNegative, Positive, Run, checked
 from diffjax.types import Batch, ConfigError, Data, Frozen
 
 
@@ -105,15 +105,26 @@ def vector(
 
 
 def latent(
-  fields: Mapping[str, Field], run: Run("encode") = "", field: str = "image", std: Positive = 1.0
+  fields: Mapping[str, Field],
+  run: Run("encode") = "",
+  field: str = "image",
+  std: Positive = 1.0,
+  mirrored: bool = False,
+  scale: NotNegative = 0.0,
+  shift: float = 0.0,
 ) -> Space:
-  """The latent of an autoencoder, drawn from its Gaussian and normalised per channel as the run found it to lie.
+  """The latent of an autoencoder, drawn from its Gaussian and normalised.
 
   Args:
     fields: of the data.
     run: of a task that can encode and decode, and knows where its latents lie ("statistics").
     field: what is encoded.
     std: standard deviation of the normalised latents.
+    mirrored: whether half of the images are mirrored left to right, drawn anew in every step. An autoencoder does not
+      mirror its latent with the image, so both views are encoded.
+    scale: x0 = scale (z - shift), as published autoencoders have it; by default, 0, every channel is normalised as the
+      run found it to lie.
+    shift: see `scale`.
 
   Raises:
     ConfigError: the field or the run will not do.
@@ -123,20 +134,27 @@ def latent(
     if what not in run.can:
       raise ConfigError(f"run is {run.place!r}, which cannot {what}; name one of the task 'autoencoder'.")
   encodings = {"latent": Encoding(run, "encode", field)}
+  if mirrored:
+    encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True)
   shape = fields_of(fields, encodings)["latent_mean"].shape
-  mean, deviation = (np.asarray(part) for part in run.can["statistics"](run.params))
+  statistics = (shift, 1 / scale) if scale else run.can["statistics"](run.params)
+  mean, deviation = (np.asarray(part, np.float32) for part in statistics)
+  parts = ("mean", "std")
 
   def encode(data, draws):
-    z = data["latent_mean"]
+    z, wide = (data[f"latent_{part}"] for part in parts)
     if draws is not None:
-      z += data["latent_std"] * keys.normal(draws.keys("latent"), z.shape[1:], z.dtype)
+      if mirrored:
+        other = (keys.uniform(draws.keys("flip")) < 0.5).reshape(-1, *[1] * len(shape))
+        z, wide = (jnp.where(other, data[f"mirrored_{p}"], x) for p, x in zip(parts, (z, wide), strict=True))
+      z += wide * keys.normal(draws.keys("latent"), z.shape[1:], z.dtype)
     return (z - mean) / deviation
 
   return Space(
     shape,
     std,
     bounded=False,
-    fields=("latent_mean", "latent_std"),
+    fields=tuple(f"{name}_{part}" for name in encodings for part in parts),
     observed=None,
     encode=encode,
     decode=lambda frozen, x0: {field: to_pixels(run.can["decode"](frozen[run.place], x0 * deviation + mean))},

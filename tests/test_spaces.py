@@ -163,3 +163,54 @@ def test_a_run_that_is_no_autoencoder_is_refused(lacks):
     SPACES["latent"](fields=FIELDS, run=run)
   with pytest.raises(ConfigError, match="field is 'embedding', but the data's uint8 fields are image, video"):
     SPACES["latent"](fields=FIELDS, run=RUN, field="embedding")
+
+
+def identity(params, images):
+  """Pixels are the latent, which is certain of them."""
+  x = of_pixels(images)
+  return {"mean": x, "std": jnp.zeros_like(x)}
+
+
+CERTAIN = {"encode": identity, "decode": lambda params, z: z, "statistics": lambda params: (0.0, 1.0)}
+
+
+def encoded(space, data):
+  """The fields that the space needs, made of the data's."""
+  return {
+    f"{name}_{part}": value
+    for name, encoding in space.encodings.items()
+    for part, value in encoding(encoding.run.params, data["image"]).items()
+  }
+
+
+def test_the_latent_space_of_an_identity_is_that_of_pixels_bit_for_bit():
+  latent, pixels = (
+    SPACES["latent"](fields=FIELDS, run=RUN._replace(can=CERTAIN)),
+    SPACES["pixels"](fields=FIELDS),
+  )
+  data, draws = batch(), keys.Draws(keys.seed(0), jnp.arange(5), 5)
+  for given in (None, draws):
+    x0 = latent.encode(encoded(latent, data), given)
+    np.testing.assert_array_equal(x0, pixels.encode(data, given))
+  np.testing.assert_array_equal(latent.decode({RUN.place: RUN.params}, x0)["image"], data["image"])
+  assert latent.shape == pixels.shape
+
+
+def test_both_views_of_a_mirrored_picture_are_drawn():
+  space = SPACES["latent"](fields=FIELDS, run=RUN._replace(can=CERTAIN), mirrored=True)
+  data, draws = batch(64), keys.Draws(keys.seed(0), jnp.arange(64), 64)
+  fields = encoded(space, data)
+  assert set(space.fields) == set(fields) == {"latent_mean", "latent_std", "mirrored_mean", "mirrored_std"}
+  x, x0 = of_pixels(data["image"]), space.encode(fields, draws)
+  straight = np.asarray((x0 == x).all((1, 2, 3)))
+  np.testing.assert_array_equal(np.asarray(x0)[~straight], np.asarray(x)[~straight][:, :, ::-1])
+  assert 16 < straight.sum() < 48
+  np.testing.assert_array_equal(space.encode(fields, None), x)  # held out, a picture is as it is
+
+
+def test_a_given_scale_takes_the_place_of_statistics():
+  space, data = SPACES["latent"](fields=FIELDS, run=RUN, scale=0.18215, shift=0.1), batch()
+  fields = encoded(space, data)
+  x0 = space.encode(fields, None)
+  np.testing.assert_allclose(x0, 0.18215 * (fields["latent_mean"] - 0.1), rtol=1e-4, atol=1e-6)
+  np.testing.assert_array_equal(space.decode({RUN.place: RUN.params}, x0)["image"], data["image"])

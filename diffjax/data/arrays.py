@@ -34,8 +34,8 @@ def arrays(
   Args:
     split: "train" or "test".
     path: the npz.
-    test_path: another that holds the test split; without one, test_fraction of the images are held out.
-    image: name of the images' array.
+    test_path: another, or the same, that holds the test split; without one, test_fraction of the images are held out.
+    image: name of the images' array; {split} in a name becomes "train" or "test".
     label: name of the labels' array.
     embedding: name of the embeddings' array.
     caption: name of the captions' array.
@@ -49,10 +49,11 @@ def arrays(
   if not path:
     raise ConfigError("path is '', which is no file; name an npz of images.")
   names = {"image": image, "label": label, "embedding": embedding} | ({"text": caption} if tokenizer else {})
-  train = found = _read(path, "path", names)
+  named = lambda split: {field: name.replace("{split}", split) for field, name in names.items()}
+  train = found = _read(path, "path", named("train"))
   classes = {"label": int(found["label"].max()) + 1} if "label" in found else {}
   if test_path and split == "test":
-    found = _read(test_path, "test_path", names)
+    found = _read(test_path, "test_path", named("test"))
     _fit(train, found)
   elif not test_path:
     pixels = [one.tobytes() for one in train["image"]]

@@ -188,10 +188,12 @@ class Augmentation:
     labels: numbers that say what was done; 0 where nothing is said.
     apply: (x0 [B, H, W, C], draws) -> the changed images and their labels [B, labels], or None for 0; ConfigError
       for data that it cannot change.
+    changes: whether anything is.
   """
 
   labels: int
   apply: Callable[[Batch, keys.Draws], tuple[Batch, Array | None]]
+  changes: bool = True
 
 
 def flip() -> Augmentation:
@@ -211,7 +213,7 @@ def flip() -> Augmentation:
 
 def none() -> Augmentation:
   """The images as they are."""
-  return Augmentation(0, lambda x0, draws: (x0, None))
+  return Augmentation(0, lambda x0, draws: (x0, None), changes=False)
 
 
 def nonleaking(probability: Share = 0.12) -> Augmentation:

@@ -31,15 +31,17 @@ class Encoding:
     run: what makes it.
     what: the name of its function, (params, values [B, ...]) -> [B, ...], or several by name.
     field: of the data, that it is given.
+    mirrored: whether it is given pictures mirrored left to right.
   """
 
   run: Trained
   what: str
   field: str
+  mirrored: bool = False
 
   def __call__(self, params, values):
     """Arrays [B, ...] by the end of their name, "" for the only one."""
-    found = self.run.can[self.what](params, values)
+    found = self.run.can[self.what](params, values[..., ::-1, :] if self.mirrored else values)
     return found if isinstance(found, Mapping) else {"": found}
 
 
@@ -109,7 +111,7 @@ def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir:
     return source
   fields, arrays = fields_of(source.fields, encodings), {}
   for name, encoding in encodings.items():
-    of = (source.fingerprint, encoding.run.place, encoding.what, encoding.field)
+    of = (source.fingerprint, encoding.run.place, encoding.what, encoding.field, encoding.mirrored)
     kept = cache.place("encoded", of, encoding.run.fingerprint, cache_dir)
     parts = [field for field in fields if field == name or field.startswith(f"{name}_")]
     places = {part: kept.file(f".{part}.npy") for part in parts}

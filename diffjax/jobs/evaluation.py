@@ -49,11 +49,13 @@ def _metrics(run: Run, own: Trained | None = None) -> dict[str, Metric]:
   return metrics
 
 
-def _require_something(run: Run, likelihood: bool) -> None:
-  if not run.config.eval.metrics and not (likelihood and run.config.eval.likelihood):
-    raise ConfigError(
-      "config.eval.metrics and config.eval.likelihood are empty; name one, such as --config.eval.metrics=inception."
-    )
+def _require_something(run: Run, model: bool) -> None:
+  if run.config.eval.metrics or (model and (run.config.eval.probes or run.experiment.task.likelihoods)):
+    return
+  also = ", config.eval.probes, config.eval.likelihood and config.eval.bound" if model else ""
+  raise ConfigError(
+    f"config.eval.metrics{also} {'are' if also else 'is'} empty; name one, such as --config.eval.metrics=inception."
+  )
 
 
 def evaluate(config: ConfigDict, folder: Path) -> None:
@@ -63,7 +65,7 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
     ConfigError: see runs.start, where nothing is trained yet, or a metric that does not fit the data.
   """
   run = runs.start(config, folder, "eval")
-  _require_something(run, likelihood=True)
+  _require_something(run, model=True)
   metrics, reports = None, []
   with reporting.create(folder, run.writes, log_every=2**62) as reporter:
     for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
@@ -98,6 +100,7 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
     else f"what the {settings.split} split holds, one by one",
     "evaluations": run.experiment.task.draw.evaluations if draws else None,
     "metrics": {},
+    "probes": {},
     "likelihood": {},
   }
   head = f"step {found.step}, {found.weights} weights"
@@ -122,7 +125,13 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
     if run.writes:
       report.save(place, said, images)
       reporter.line(report.table(said, head))
-  if settings.likelihood:
+  for name, probed in _probes(found):
+    said["probes"][name] = probed._asdict()
+    said["seconds"] = round(time.monotonic() - begun, 1)
+    if run.writes:
+      report.save(place, said)
+      reporter.line(report.probed(name, probed))
+  if run.experiment.task.likelihoods:
     for name, bits in _likelihoods(run, found.params, lambda done, of: reporter.progress(done, of, {})):
       said["likelihood"][name] = bits
       said["seconds"] = round(time.monotonic() - begun, 1)
@@ -245,6 +254,13 @@ def _of_shard(metric: Metric, name: str, place: Path, part: Samples, asked: Samp
   return found
 
 
+def _probes(found: Loaded):
+  """(name, what it found) of every probe of the config."""
+  run, model = found.run, Trained(str(found.run.folder), found.experiment.task.can, found.params, "")
+  for name, probe in makers(found.config, "eval", "probes").items():
+    yield name, probe(model, run.data, run.test, run.parallel)
+
+
 def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
   """(name, bits/dim of held-out examples) of every likelihood of the config, in batches of sample.batch_size."""
   settings, task = run.config.eval, run.experiment.task
@@ -261,7 +277,7 @@ def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
       data = run.test.read(rows, task.fields) | {"index": rows.astype(np.int32)}
       parts.append(run.parallel.fetch(compiled((params, run.experiment.frozen), data)))
       show(min(start + size, count), count)
-    values = {key: np.concatenate([part[key] for part in parts])[:count] for key in ("bits", "nfe")}
+    values = {key: np.concatenate([part[key] for part in parts])[:count] for key in parts[0]}
     mean, error = mean_and_error(values["bits"])
     yield (
       name,
@@ -269,9 +285,10 @@ def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
         "bits_per_dim": mean,
         "standard_error": error,
         "images": count,
-        "clipped": "clip" in run.config.sample.guides,
+        "clipped": "clip" in run.experiment.plain["sample"].get("guides", ()),
         "evaluations": float(values["nfe"].mean()),
         "of_images": values["bits"].tolist(),
+        **({"nats": float(values["nats"].mean())} if "nats" in values else {}),
       },
     )
 
@@ -296,7 +313,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   """
   found, labels, names = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
-  _require_something(run, likelihood=False)
+  _require_something(run, model=False)
   asked = _asked_of(images, run.fields.get("label"), labels, names)
   begun = time.monotonic()
   metrics = _metrics(run)

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffjax.machine import atomic, pictures, reporting
 from diffjax.metrics.metric import Metric
+from diffjax.metrics.probe import Probed
 
 
 def summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
@@ -53,10 +54,16 @@ def table(report: dict, head: str) -> str:
 
 def line(name: str, likelihood: dict) -> str:
   """A likelihood as text."""
+  nats = f" ({likelihood['nats']:.2f} nats each)" if "nats" in likelihood else ""
   return (
     f"{name}: {likelihood['bits_per_dim']:.4f} +- {likelihood['standard_error']:.4f} bits/dim on "
-    f"{likelihood['images']} held-out images, {likelihood['evaluations']:.0f} evaluations each"
+    f"{likelihood['images']} held-out images{nats}, {likelihood['evaluations']:.0f} evaluations each"
   )
+
+
+def probed(name: str, found: Probed) -> str:
+  """What a probe found as text."""
+  return f"{name}: {', '.join(f'{value} {number:.4g}' for value, number in found.values.items())}"
 
 
 def curve(place: Path, reports: list[dict]) -> None:

@@ -19,16 +19,16 @@ from diffjax import keys
 from diffjax.experiment import Experiment
 from diffjax.machine.optimization import global_norm, packed, unpacked
 from diffjax.machine.state import TrainState
-from diffjax.types import Params, PerExample
+from diffjax.types import Batch, Params
 
 Mean = Callable[[Any], Any]  # averages a pytree over whatever parts the batch is cut into
 Gathered = Callable[[Params], Params]  # the parameters to compute with, of those of the state
 
 
-def placed(values: PerExample, draws: keys.Draws) -> PerExample:
-  """A part's values [b] at their places in the global batch [B]: the mean over the parts is the whole."""
+def placed(values: Batch, draws: keys.Draws) -> Batch:
+  """A part's values [b, ...] at their places in the global batch [B, ...]: the mean over the parts is the whole."""
   parts = draws.size // len(draws.index)
-  return jnp.zeros(draws.size, values.dtype).at[draws.index].set(parts * values)
+  return jnp.zeros((draws.size, *values.shape[1:]), values.dtype).at[draws.index].set(parts * values)
 
 
 def _in_parts(batch: dict, parts: int) -> dict:
@@ -68,12 +68,13 @@ def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
       found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
       found = jax.tree.map(lambda x: x / config.accumulate, found)
     (value, (seen, logs)), gradient = mean(found)
-    old = (gradient, state.params, state.opt_state, state.ema)
-    gradient, params, opt_state, ema = old if task.rates else packed(old, state.params)
+    old, whole = (gradient, state.params, state.opt_state, state.ema), bool(task.rates) or remembers
+    gradient, params, opt_state, ema = old if whole else packed(old, state.params)
     updates, opt_state = experiment.optimizer.update(gradient, opt_state, params)
     for player, rate in task.rates.items():
       updates |= {player: jax.tree.map(lambda update, rate=rate: rate * update, updates[player])}
     params = optax.apply_updates(params, updates)
+    params, memory = task.record(params, state.memory, seen) if remembers else (params, state.memory)
 
     def averaged(old, rate):
       return jax.tree.map(lambda o, p: o + (1 - rate) * (p - o), old, params)
@@ -86,8 +87,7 @@ def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
       "learning_rate": experiment.learning_rate(state.step),
       **logs,
     }
-    memory = task.record(state.memory, seen) if remembers else state.memory
-    if not task.rates:
+    if not whole:
       params, ema, opt_state = unpacked((params, ema, opt_state), state.params)
     return TrainState(state.step + 1, params, ema, opt_state, state.key, memory), metrics
 

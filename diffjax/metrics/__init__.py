@@ -1,4 +1,5 @@
-"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options), with Sources.
+"""Metrics of samples by name, called as METRICS[name](train, test, parallel, **options), with Sources; and PROBES of a
+model itself, called as PROBES[name](model, train, test, parallel, **options).
 
 The parts serve by themselves too:
 
@@ -12,8 +13,18 @@ The parts serve by themselves too:
 
 from collections.abc import Callable
 
-from diffjax.metrics import agreement, clip_score, perceptual, retrieval, scenes, zero_shot
+from diffjax.metrics import (
+  agreement,
+  clip_score,
+  ifid,
+  perceptual,
+  reconstruction,
+  retrieval,
+  scenes,
+  zero_shot,
+)
 from diffjax.metrics.metric import Metric
+from diffjax.metrics.probe import Probed
 from diffjax.ranges import checked
 
 METRICS: dict[str, Callable[..., Metric]] = checked(
@@ -26,4 +37,7 @@ METRICS: dict[str, Callable[..., Metric]] = checked(
     "caption_retrieval": retrieval.of_samples,
     "clip_score": clip_score.metric,
   }
+)
+PROBES: dict[str, Callable[..., Probed]] = checked(
+  {"reconstruction": reconstruction.probe, "ifid": ifid.probe}
 )

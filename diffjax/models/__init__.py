@@ -1,13 +1,16 @@
 """The networks, by the name that a config gives them.
 
 MODELS answer with x's shape but for its channels, ENCODERS with a vector, AUTOENCODERS with x itself and what it passed
-through; TEXT_ENCODERS and IMAGE_ENCODERS are the towers of CLIP (clip.py). Of the first two each is called as
+through, DISCRIMINATORS with how real x looks; TEXT_ENCODERS and IMAGE_ENCODERS are the towers of CLIP (clip.py). Of the
+first two each is called as
 
     MODELS[name](out_channels=C, conditions=((name, embed), ...), dtype="float32", **options)
     net.apply({"params": params}, x [B, ..., c], time [B], {name: value}, dropout keys [B] or None)
 """
 
 from diffjax.models.autoencoder import AutoencoderKL
+from diffjax.models.dense_autoencoder import DenseAutoencoder
+from diffjax.models.discriminator import PatchDiscriminator
 from diffjax.models.dit import DiT
 from diffjax.models.encoder import UNetEncoder
 from diffjax.models.text import TextTransformer
@@ -17,6 +20,7 @@ from diffjax.ranges import checked
 
 MODELS = checked({"unet": UNet, "dit": DiT})
 ENCODERS = checked({"unet_encoder": UNetEncoder})
-AUTOENCODERS = checked({"kl": AutoencoderKL})
+AUTOENCODERS = checked({"kl": AutoencoderKL, "vae": DenseAutoencoder})
+DISCRIMINATORS = checked({"patch": PatchDiscriminator})
 TEXT_ENCODERS = checked({"transformer": TextTransformer})
 IMAGE_ENCODERS = checked({"vit": VisionTransformer})

@@ -37,23 +37,34 @@ class Moments(NamedTuple):
   """A Gaussian for each number of the latent.
 
   Attributes:
-    mean: [B, H, W, Z].
-    logvar: [B, H, W, Z], the logarithm of its variance, in LOGVAR.
+    mean: [B, H, W, Z], or [B, Z] of a dense network.
+    logvar: likewise, the logarithm of its variance, in LOGVAR.
   """
 
-  mean: Float[Array, "b h w z"]
-  logvar: Float[Array, "b h w z"]
+  mean: Float[Array, "b *n z"]
+  logvar: Float[Array, "b *n z"]
 
 
-def draw(moments: Moments, eps: Float[Array, "b h w z"]) -> Float[Array, "b h w z"]:
+def draw(moments: Moments, eps: Float[Array, "b *n z"]) -> Float[Array, "b *n z"]:
   """Equation (1)."""
   return moments.mean + jnp.exp(moments.logvar / 2) * eps
 
 
 def kl(moments: Moments) -> PerExample:
   """Equation (2): nats [B], summed over an example's latent."""
+  return kl_of_numbers(moments).sum(tuple(range(1, moments.mean.ndim)))
+
+
+def kl_of_numbers(moments: Moments) -> Float[Array, "b *n z"]:
+  """The terms of equation (2), one a number of the latent."""
   mean, logvar = moments
-  return 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar).sum((1, 2, 3))
+  return 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar)
+
+
+def moments_of(h: Float[Array, "b *n c"], variational: bool) -> Moments:
+  """The Gaussian that an encoder's last layer speaks of: its halves, or without a variance the least one around it."""
+  mean, logvar = jnp.split(h, 2, axis=-1) if variational else (h, jnp.full_like(h, LOGVAR[0]))
+  return Moments(mean, jnp.clip(logvar, *LOGVAR))
 
 
 class ResBlock(nn.Module):
@@ -192,7 +203,11 @@ class AutoencoderKL(nn.Module):
     dtype: one of DTYPES. Parameters, statistics of norms, softmax, the convolutions at the latent, the last one and
       the outputs are float32.
     remat: whether the inside of a block is computed again in the backward pass rather than kept.
+    variational: whether the encoder answers with a variance; without one it is the least, and the encoder is half as
+      wide at its end.
   """
+
+  LAST = ("decoder", "conv_out", "kernel")  # the place of the last layer's weights
 
   channels: Count = 128
   multipliers: tuple[Count, ...] = (1, 2, 4, 4)
@@ -204,14 +219,16 @@ class AutoencoderKL(nn.Module):
   groups: Whole = 0
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   remat: bool = False
+  variational: bool = True
 
   def setup(self):
     shape = (self.channels, self.multipliers, self.blocks)
     rest = (self.attention, self.groups, self.dtype, self.remat)
-    self.encoder = Encoder(*shape, 2 * self.latent_channels, *rest)
+    width = (1 + self.variational) * self.latent_channels
+    self.encoder = Encoder(*shape, width, *rest)
     self.decoder = Decoder(*shape, self.out_channels, *rest)
     if self.latent_convs:
-      self.moments_conv = Conv(2 * self.latent_channels, size=1)
+      self.moments_conv = Conv(width, size=1)
       self.latent_conv = Conv(self.latent_channels, size=1)
 
   def encode(self, x: Float[Array, "b h w c"]) -> Moments:
@@ -221,8 +238,7 @@ class AutoencoderKL(nn.Module):
       ConfigError: if the image's sides cannot be halved so often.
     """
     h = self.encoder(x)
-    mean, logvar = jnp.split(self.moments_conv(h) if self.latent_convs else h, 2, axis=-1)
-    return Moments(mean, jnp.clip(logvar, *LOGVAR))
+    return moments_of(self.moments_conv(h) if self.latent_convs else h, self.variational)
 
   def decode(self, z: Float[Array, "b h w z"]) -> Float[Array, "b h2 w2 c"]:
     """The images of latents [B, H, W, Z] in the encoder's own scale, in [-1, 1] but for errors."""

@@ -91,6 +91,11 @@ class PatchDiscriminator(nn.Module):
   norm: Annotated[str, one_of(NORMS)] = "batch"
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
 
+  @property
+  def couples(self) -> bool:
+    """Whether an image's logits depend on the others of its batch."""
+    return self.norm == "batch"
+
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
     """Logits [B, H2, W2] that the patches of x [B, H, W, C] are real, from a side of 3 * 2^layers on.

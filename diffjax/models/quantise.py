@@ -25,6 +25,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax.types import PerExample
@@ -126,7 +127,7 @@ def averaged(
 
 
 def revived(
-  codebook: Codebook, z: Float[Array, "b *n d"], key: Key[Array, ""], least: float = 1.0
+  codebook: Codebook, z: Float[Array, "b *n d"], key: Key[Array, ""], least: Float[ArrayLike, ""] = 1.0
 ) -> Codebook:
   """Dead codes, those with N_k < least, at random vectors of z [B, ..., D], each as if it had been chosen once.
 
@@ -144,5 +145,10 @@ def revived(
 
 def perplexity(codes: Int[Array, "*n"], size: int) -> Float[Array, ""]:
   """exp of the entropy of codes: how many of the `size` are in use, between 1 and size."""
-  share = jnp.bincount(codes.ravel(), length=size) / codes.size
+  return perplexity_of(jnp.bincount(codes.ravel(), length=size))
+
+
+def perplexity_of(counts: Float[Array, " k"]) -> Float[Array, ""]:
+  """The same of how often each was chosen; 1 where none was."""
+  share = counts / jnp.maximum(counts.sum(), jnp.finfo(jnp.float32).tiny)
   return jnp.exp(-jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0).sum())

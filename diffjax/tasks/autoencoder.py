@@ -1,68 +1,180 @@
-"""The task "autoencoder": a variational autoencoder of images (Kingma & Welling 2014), as latent diffusion needs one.
+"""The task "autoencoder": an encoder, a bottleneck and a decoder of images, as latent diffusion needs one.
 
-    loss = sum over the config's terms of weight x term(x0, reconstruction, moments)                  (1)
-    z = mean + exp(logvar / 2) eps,  reconstruction = decode(z)
+    loss = sum over the config's terms of weight x term                                               (1)
+    moments = encode(x0),   z = bottleneck(moments),   x = mean of the decoder at z
 
-With one sample of z it is minus the evidence lower bound, where the terms are a negative log-likelihood and the KL. A
-small weight of the KL, 1e-6 in Rombach et al. 2022, keeps the latents near the unit Gaussian and no more, so the run
-also learns where they lie: mean and deviation of each latent channel over the data, which no gradient passes,
+With the bottleneck "gaussian" it is a variational autoencoder (Kingma & Welling 2014), and where the terms are nll and
+kl of weight 1 the loss is minus the evidence lower bound. A small weight of the KL, 1e-6 in Rombach et al. 2022, keeps
+the latents near the unit Gaussian and no more, so the run also learns where they lie: mean and deviation of each
+latent channel over the data, which no gradient passes,
 
     statistics = argmin |mean - E z|^2 + |square - E z^2|^2                                           (2)
+
+Samples are decoded from a Gaussian, the prior or that of the statistics, which shows how far the latents are from it.
+On its way a sample walks there from another, a, by z(s) = cos(s) a + sin(s) b, s from 0 to pi/2, which is distributed
+like a and b wherever it stands.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from diffjax import keys
 from diffjax.data.augment import Augmentation
 from diffjax.data.source import Field
-from diffjax.models.autoencoder import draw
+from diffjax.gaussian import sum_dims
+from diffjax.models.autoencoder import Moments, draw
+from diffjax.ranges import one_of
 from diffjax.spaces import Space, of_pixels
-from diffjax.tasks.reconstruction import Term
-from diffjax.tasks.task import Drawing, Loss, Task
-from diffjax.types import Unsuitable
+from diffjax.tasks.adversarial import DISCRIMINATOR, adaptive_weight
+from diffjax.tasks.bottleneck import Bottleneck, Passed
+from diffjax.tasks.bounds import Bounded
+from diffjax.tasks.decoders import Decoder
+from diffjax.tasks.reconstruction import Reconstruction, Term
+from diffjax.tasks.task import Drawing, Loss, Task, given
+from diffjax.types import Batch, Keys, Params, PerExample, Unsuitable
 
 FASTER = 10.0  # factor on the learning rate of the statistics, which are few and far from their start
+PRIORS = ("statistics", "unit")
+STOPS = 10  # of a walk between two codes
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder:
+  """The parts of an autoencoder.
+
+  Attributes:
+    space: of the images.
+    network: the encoder and the decoder.
+    bottleneck: what stands between them.
+    decoder: what the network's numbers say.
+    terms: of the loss.
+    discriminator: of the images, where a term needs one.
+  """
+
+  space: Space
+  network: nn.Module
+  bottleneck: Bottleneck
+  decoder: Decoder
+  terms: tuple[Term, ...]
+  discriminator: nn.Module | None = None
+
+  def encode(self, params: Params, x0: Batch) -> Moments:
+    """The moments of images."""
+    return self.network.apply({"params": params["model"]}, x0, method="encode")
+
+  def through(self, params: Params, moments: Moments, eps: Array | None) -> Passed:
+    """What passes the bottleneck."""
+    return self.bottleneck.through(params.get("codebook", {}), moments, eps)
+
+  def said(self, params: Params, z: Array) -> Array:
+    """What the network says of the images of latents."""
+    return self.network.apply({"params": params["model"]}, z, method="decode")
+
+  def decode(self, params: Params, z: Array) -> Batch:
+    """The images of any latents."""
+    return self.decoder.mean(self.said(params, self.bottleneck.settled(params.get("codebook", {}), z)))
+
+  def noise(self, moments: Moments, example_keys: Keys) -> Array:
+    """Unit normal numbers like the latent's."""
+    return keys.normal(example_keys, moments.mean.shape[1:], moments.mean.dtype)
+
+  def reconstruction(self, params, frozen, x0: Batch, passed: Passed, out: Array) -> Reconstruction:
+    """What the terms see of the network's answer."""
+    nll = {"nll": self.decoder.nll(x0, out)} if self.decoder.nll else {}
+    seen = Reconstruction(x0, self.decoder.mean(out), {**passed.costs, **nll}, frozen)
+    if self.discriminator is None:
+      return seen
+
+    def judge(weights):
+      return lambda x: self.discriminator.apply({"params": weights}, x)
+
+    weights = params[DISCRIMINATOR]
+    return seen._replace(judge=judge(jax.lax.stop_gradient(weights)), judge_learning=judge(weights))
+
+  def answer(self, params: Params, z: Array, seen_of: Callable) -> tuple[Array, Array | float]:
+    """What the network says of latents, and the factor on adaptive terms' weights."""
+    adaptive = [term for term in self.terms if term.adaptive]
+    if not adaptive:
+      return self.said(params, z), 1.0
+    others = [term for term in self.terms if not term.adaptive and term.needs != DISCRIMINATOR]
+    path = self.network.LAST
+    last = functools.reduce(lambda tree, name: tree[name], path, params["model"])
+    out, pull = jax.vjp(lambda last: self.said({"model": _replaced(params["model"], path, last)}, z), last)
+    of = lambda terms: lambda out: sum(term.weight * term.of(seen_of(out)) for term in terms)
+    return out, adaptive_weight(pull, out, of(others), lambda out: sum(t.of(seen_of(out)) for t in adaptive))
+
+  def bounded(self, params: Params, x0: Batch) -> Bounded:
+    """Draws of the evidence lower bound and of its importance weights."""
+    moments = self.encode(params, x0)
+
+    def drawn(sample_keys):
+      eps = self.noise(moments, keys.purpose(sample_keys, "latent"))
+      z = draw(moments, eps)
+      return eps, z, -self.decoder.nll(x0, self.said(params, z))
+
+    def bound(sample_keys):
+      return drawn(sample_keys)[2] - self.through(params, moments, None).costs["kl"]
+
+    def log_weight(sample_keys):
+      eps, z, log_likelihood = drawn(sample_keys)
+      return log_likelihood + sum_dims(eps**2 - z**2 + moments.logvar) / 2
+
+    return Bounded(bound, log_weight)
 
 
 def autoencoder(
   space: Callable[..., Space],
   augmentation: Callable[..., Augmentation],
   autoencoder: Callable[..., nn.Module],
-  terms: Mapping[str, Callable[..., Term]],
+  bottleneck: Callable[..., Bottleneck],
+  decoder: Callable[..., Decoder],
+  discriminator: Callable[..., nn.Module],
+  terms: Mapping[str, Callable[..., tuple[Term, ...]]],
+  bounds: Mapping[str, Callable],
   dtype: str,
   fields: Mapping[str, Field],
+  prior: Annotated[str, one_of(PRIORS)] = "statistics",
 ) -> Task:
   """The task, of makers of its parts and the fields of the data.
 
-  It draws z from the Gaussian of the statistics and decodes it, which shows how far the latents are from it.
+  Args:
+    space: of the images.
+    augmentation: one that tells nothing.
+    autoencoder: the network.
+    bottleneck: what stands between encoder and decoder.
+    decoder: what the network's numbers say.
+    discriminator: of the images, made where a term needs it.
+    terms: of the loss.
+    bounds: of the likelihood, measured by --mode=eval.
+    dtype: of the network's computation.
+    fields: of the data.
+    prior: which Gaussian samples are decoded from: that of the statistics, or the "unit" one, which a variational
+      autoencoder's KL of weight 1 speaks of.
 
   Raises:
     ConfigError: parts that do not go together.
   """
-  space, change = space(fields=fields), augmentation()
+  space, change, bottleneck, decoder = space(fields=fields), augmentation(), bottleneck(), decoder()
   if change.labels:
     raise Unsuitable("augmentation", "which tells a network what was done; choose 'flip' or 'none'")
   if len(space.shape) != 3 or not space.bounded:
     raise Unsuitable(
       "space", f"which is of shape {space.shape}; an autoencoder is of images, choose 'pixels'"
     )
-  network = autoencoder(out_channels=space.shape[-1], dtype=dtype)
-  terms = [make() for make in terms.values()]
-  if not terms:
-    raise Unsuitable("terms", "which is empty; name some, ('l2', 'kl') say")
-
-  def apply(params, *arguments, method=None):
-    return network.apply({"params": params["model"]}, *arguments, method=method)
-
-  def encode(params, x0):
-    return apply(params, x0, method="encode")
-
-  def decode(params, z):
-    return apply(params, z, method="decode")
+  network = given(autoencoder, shape=space.shape, variational=bottleneck.variational)(
+    out_channels=space.shape[-1] * decoder.outputs, dtype=dtype
+  )
+  terms = tuple(term for make in terms.values() for term in make())
+  judge = discriminator(dtype=dtype) if any(term.needs == DISCRIMINATOR for term in terms) else None
+  made = Autoencoder(space, network, bottleneck, decoder, terms, judge)
+  _check(made, bool(bounds))
 
   def statistics(params):
     """Mean and standard deviation [Z] of the latents over the data, by equation (2)."""
@@ -71,55 +183,131 @@ def autoencoder(
 
   def init(key):
     params = network.init(key, jnp.zeros((1, *space.shape)))["params"]
-    channels = jax.eval_shape(lambda: encode({"model": params}, jnp.zeros((1, *space.shape)))).mean.shape[-1]
-    return {"model": params, "statistics": {"mean": jnp.zeros(channels), "square": jnp.ones(channels)}}
-
-  def measured(x0, reconstruction, moments):
-    return {term.name: term.of(x0, reconstruction, moments) for term in terms}
+    channels = _latent_shape(made, {"model": params})[-1]
+    codebook = bottleneck.init(keys.purpose(key[None], "codebook")[0], channels)
+    return {
+      "model": params,
+      "statistics": {"mean": jnp.zeros(channels), "square": jnp.ones(channels)},
+      **({"codebook": codebook} if codebook else {}),
+      **({DISCRIMINATOR: _initial(judge, key, space.shape)} if judge else {}),
+    }
 
   def loss(params, frozen, data, draws, memory):
     x0, _ = change.apply(space.encode(data, draws), draws)
-    moments = encode(params, x0)
-    eps = keys.normal(draws.keys("latent"), moments.mean.shape[1:], moments.mean.dtype)
-    z = draw(moments, eps)
-    values = measured(x0, decode(params, z), moments)
-    total = sum(term.weight * values[term.name] for term in terms)
-    held = jax.lax.stop_gradient(z).mean((1, 2)), jax.lax.stop_gradient(z**2).mean((1, 2))
-    gaps = (params["statistics"][name] - value for name, value in zip(("mean", "square"), held, strict=True))
-    follow = sum(jnp.square(gap).sum(-1) for gap in gaps)
-    return Loss(total + follow - jax.lax.stop_gradient(follow), logs=values)
+    moments = made.encode(params, x0)
+    passed = made.through(params, moments, made.noise(moments, draws.keys("latent")))
+    seen_of = functools.partial(made.reconstruction, params, frozen, x0, passed)
+    out, factor = made.answer(params, passed.z, seen_of)
+    seen, shared = seen_of(out), dict(bottleneck.logs(memory))
+    values, total = {term.name: term.of(seen) for term in terms}, _follow(params["statistics"], passed.z)
+    for term in terms:
+      weight = term.weight * (draws.step >= term.start if term.start else 1.0)
+      if term.adaptive:
+        weight = shared[f"{term.name}_weight"] = weight * factor
+      total += weight * values[term.name]
+    return Loss(total, passed.seen, values | {n: jnp.broadcast_to(x, total.shape) for n, x in shared.items()})
 
   def held_out(params, frozen, data, case):
     x0 = space.encode(data, None)
-    moments = encode(params, x0)
-    return measured(x0, decode(params, moments.mean), moments)
+    passed = made.through(params, made.encode(params, x0), None)
+    seen = made.reconstruction(params, frozen, x0, passed, made.said(params, passed.z))
+    values = {term.name: term.of(seen) for term in terms if term.needs != DISCRIMINATOR}
+    if {"kl", "nll"} <= seen.costs.keys():
+      values["elbo"] = made.bounded(params, x0).bound(keys.of_examples(keys.seed(0), data["index"]))
+    return values
 
   def latents_of(params, images):
-    moments = encode(params, of_pixels(images))
+    moments = made.encode(params, of_pixels(images))
     return {"mean": moments.mean, "std": jnp.exp(moments.logvar / 2)}
+
+  def start():
+    return bottleneck.start(_latent_shape(made, jax.eval_shape(init, keys.seed(0)))[-1])
+
+  def record(params, memory, seen):
+    codebook, memory = bottleneck.record(params.get("codebook", {}), memory, seen)
+    return {**params, **({"codebook": codebook} if codebook else {})}, memory
 
   return Task(
     init=init,
     loss=loss,
     held_out=held_out,
     fields=space.fields,
-    draw=_drawing(space, encode, decode, statistics),
-    can={"encode": latents_of, "decode": decode, "statistics": statistics},
+    draw=_drawing(made, statistics if prior == "statistics" else lambda params: (0.0, 1.0)),
+    likelihoods={name: _likelihood(made, measure) for name, measure in bounds.items()},
+    can={"encode": latents_of, "decode": made.decode, "statistics": statistics},
+    start=start,
+    record=record,
+    couples=any(term.adaptive for term in terms) or bool(judge and judge.couples),
     rates={"statistics": FASTER},
+    frozen={name: weights for term in terms for name, weights in term.frozen.items()},
   )
 
 
-def _drawing(space: Space, encode, decode, statistics) -> Drawing:
-  """Latents from the Gaussian of the statistics, decoded."""
+def _check(made: Autoencoder, bounded: bool) -> None:
+  """Raises ConfigError where a term or a bound needs what bottleneck and decoder do not give."""
+  if not made.terms:
+    raise Unsuitable("terms", "which is empty; name some, ('l2', 'kl') say")
+  known = {*made.bottleneck.costs, *(("nll",) if made.decoder.nll else ()), DISCRIMINATOR}
+  if bounded and not {"kl", "nll"} <= known:
+    raise Unsuitable(
+      "bounds",
+      "which needs a likelihood; choose config.model.decoder = 'bernoulli' or 'gaussian', and "
+      "config.model.bottleneck = 'gaussian'",
+    )
+  for term in made.terms:
+    if term.needs and term.needs not in known:
+      where = "decoder" if term.needs == "nll" else "bottleneck"
+      raise Unsuitable("terms", f"which names {term.name!r}, and this config.model.{where} has none")
+
+
+def _latent_shape(made: Autoencoder, params: Params) -> tuple[int, ...]:
+  return jax.eval_shape(made.encode, params, jnp.zeros((1, *made.space.shape))).mean.shape[1:]
+
+
+def _initial(network: nn.Module, key, shape: tuple[int, ...]) -> Params:
+  return network.init(keys.purpose(key[None], DISCRIMINATOR)[0], jnp.zeros((1, *shape)))["params"]
+
+
+def _replaced(tree: Params, path: tuple[str, ...], leaf: Array) -> Params:
+  """The tree with another leaf at a path."""
+  name, *rest = path
+  return {**tree, name: _replaced(tree[name], tuple(rest), leaf) if rest else leaf}
+
+
+def _follow(statistics: Params, z: Array) -> PerExample:
+  """Equation (2) as a loss [B] that is 0 and whose gradient is that of the squares."""
+  z, places = jax.lax.stop_gradient(z), tuple(range(1, z.ndim - 1))
+  gaps = statistics["mean"] - z.mean(places), statistics["square"] - (z**2).mean(places)
+  follow = sum(jnp.square(gap).sum(-1) for gap in gaps)
+  return follow - jax.lax.stop_gradient(follow)
+
+
+def _likelihood(made: Autoencoder, measure: Callable) -> Callable:
+  """Bits per dimension and nats of held-out images by one of BOUNDS, and the decodings that they took, all [B]."""
+
+  def bits(params, frozen, data, sample_keys):
+    x0 = made.space.encode(data, None)
+    nats, nfe = measure(made.bounded(params, x0), sample_keys)
+    return {
+      "bits": nats / (x0[0].size * jnp.log(2.0)),
+      "nats": nats,
+      "nfe": jnp.full(nats.shape, nfe, jnp.int32),
+    }
+
+  return bits
+
+
+def _drawing(made: Autoencoder, moments: Callable) -> Drawing:
+  """Latents from the Gaussian of these moments, decoded."""
 
   def begin(params, frozen, plan, data, sample_keys):
     return jnp.zeros(len(data["index"]))
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
-    shape = jax.eval_shape(lambda: encode(params, jnp.zeros((1, *space.shape)))).mean.shape[1:]
-    mean, deviation = statistics(params)
-    z = mean + deviation * keys.normal(keys.purpose(sample_keys, "prior"), shape)
-    images = decode(params, z)
+    shape, angle = _latent_shape(made, params), jnp.pi / 2 * stop / STOPS
+    there, here = (keys.normal(keys.purpose(sample_keys, name), shape) for name in ("walk", "prior"))
+    mean, deviation = moments(params)
+    images = made.decode(params, mean + deviation * (jnp.cos(angle) * there + jnp.sin(angle) * here))
     return carry, images, images
 
-  return Drawing(plan=(), stops=1, begin=begin, advance=advance, show=space.decode, evaluations=1)
+  return Drawing(plan=(), stops=STOPS, begin=begin, advance=advance, show=made.space.decode, evaluations=1)

@@ -120,6 +120,12 @@ def diffusion(
   """
   space, change = space(fields=fields), augmentation()
   tells = {name: make(fields=fields) for name, make in conditions.items()}
+  if change.changes and space.encodings:
+    raise Unsuitable(
+      "augmentation",
+      "which changes pixels, but here x0 is what another run made of them; choose 'none', and for mirrored images "
+      "config.space.latent.mirrored",
+    )
   if change.labels:
     tells["augment"] = told.augment(change.labels)
   inside = {name: each for condition in tells.values() for name, each in condition.encodings.items()}
@@ -191,7 +197,7 @@ def diffusion(
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, made)},
     start=lambda: times.start(schedule),
-    record=lambda memory, seen: times.record(memory, *seen),
+    record=lambda params, memory, seen: (params, times.record(memory, *seen)),
   )
 
 

@@ -22,7 +22,7 @@ class Loss(NamedTuple):
 
   Attributes:
     each: [B].
-    seen: what the task's memory records of them, a pytree of [B].
+    seen: what the task's memory records of them, a pytree of [B, ...].
     logs: named numbers [B], logged as their means.
   """
 
@@ -67,12 +67,13 @@ class Task:
     request: (numbers [n] of samples, the training data or None) -> the fields that they ask for.
     draw: how samples are made; None: none are.
     likelihoods: (params, frozen, data, sample keys [B]) -> {"bits": [B], "nfe": [B]}, by name: bits per dimension of
-      held-out data.
+      held-out data, and where it is of use "nats" of an example.
     can: what others may ask of a trained one, by name; every function takes the parameters first.
     start: -> what is remembered before the first step.
-    record: (memory, seen) -> the memory after a step, over the global batch in its order.
+    record: (params, memory, seen) -> both after a step, over the global batch in its order.
     couples: whether an example's loss depends on the others of its batch, so that it cannot be computed in parts.
     rates: factors on the learning rate, by player.
+    frozen: weights of no run that the task uses, by name; they stand beside the runs' parameters.
   """
 
   init: Callable[[Key[Array, ""]], Params]
@@ -86,9 +87,10 @@ class Task:
   likelihoods: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
   can: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
   start: Callable[[], Any] = tuple
-  record: Callable[[Any, Any], Any] = lambda memory, seen: memory
+  record: Callable[[Params, Any, Any], tuple[Params, Any]] = lambda params, memory, seen: (params, memory)
   couples: bool = False
   rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  frozen: Frozen = dataclasses.field(default_factory=dict)
 
 
 def given(make: Callable, **values) -> Callable:

@@ -124,6 +124,15 @@ def test_what_is_no_set_of_images_is_refused(arrays, said, tmp_path):
     source("train", written(tmp_path, **arrays))
 
 
+def test_a_file_may_hold_both_splits_by_name(tmp_path):
+  path = written(tmp_path, train_image=IMAGES, test_image=IMAGES[:7] // 2, train_y=LABELS, test_y=LABELS[:7])
+  names = {"test_path": path, "image": "{split}_image", "label": "{split}_y"}
+  for split, images, labels in (("train", IMAGES, LABELS), ("test", IMAGES[:7] // 2, LABELS[:7])):
+    found = source(split, path, **names)
+    np.testing.assert_array_equal(found.arrays["image"], images)
+    np.testing.assert_array_equal(found.arrays["label"], labels)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
   path = written(tmp_path, images=IMAGES, labels=LABELS)
   (tmp_path / "text.npz").write_text("hello")

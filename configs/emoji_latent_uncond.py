@@ -1,0 +1,29 @@
+"""Diffusion on the latents of runs/emoji_vae, without any condition.
+
+    python main.py --config=configs/emoji_vae.py --workdir=runs/emoji_vae
+    python main.py --config=configs/emoji_latent_uncond.py --workdir=runs/emoji_latent_uncond
+
+Expected: experiments/autoencoders/README.md.
+"""
+
+from configs import digits
+
+
+def get_config():
+  """The digits' model on 8x8 latents of 4 channels, both views of a picture."""
+  c = digits.get_config()
+  c.data.source = "emoji"
+  c.space.name = "latent"
+  c.space.latent.run = "runs/emoji_vae"
+  c.space.latent.mirrored = True
+  c.condition.names = ()
+  c.model.unet.channels = 64
+  c.model.unet.attention = (4, 8)
+  c.train.steps = 3000
+  c.log.sample_every = 1000
+  c.checkpoint.every = 1000
+  c.sample.steps = 20
+  c.sample.guides = ()
+  c.eval.metrics = ("inception",)
+  c.train.constant.rates = (0.999,)
+  return c

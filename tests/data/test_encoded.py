@@ -1,0 +1,71 @@
+"""Fields that a run makes of others: what is made, how often, and when it is made anew."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.data import encoded as module
+from diffjax.data.encoded import Encoding, encoded
+from diffjax.data.source import ArraySource, Field
+from diffjax.machine import parallel
+from diffjax.types import Trained
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (21, 4, 6, 3), np.uint8)
+SOURCE = ArraySource({"image": IMAGES, "label": np.arange(21, dtype=np.int32)}, "images")
+
+
+def encode(params, images):
+  rows = params * images.astype(jnp.float32).mean(2)
+  return {"mean": rows, "std": jnp.square(rows)}
+
+
+def of(fingerprint="one", factor=2.0, place="runs/vae"):
+  return Trained(place, {"encode": encode}, jnp.float32(factor), fingerprint)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+  """(run, mirrored) -> the source, and how many examples were encoded for it."""
+  counted, whole = [], module._encode
+  monkeypatch.setattr(
+    module, "_encode", lambda source, *rest: counted.append(len(source)) or whole(source, *rest)
+  )
+  monkeypatch.setattr(module, "BATCH", 8)
+
+  def make(run, mirrored=False, source=SOURCE):
+    counted.clear()
+    encodings = {"latent": Encoding(run, "encode", "image", mirrored)}
+    return encoded(source, encodings, parallel.create(), str(tmp_path)), sum(counted)
+
+  return make
+
+
+def test_fields_are_made_once_in_batches_and_read_by_row(made):
+  source, count = made(of())
+  assert count == 21 and len(source) == 21
+  assert source.fields["latent_mean"] == source.fields["latent_std"] == Field((4, 3), "float32")
+  rows = np.array([20, 3, 3, 8])
+  found = source.read(rows)
+  np.testing.assert_array_equal(found["image"], IMAGES[rows])
+  np.testing.assert_allclose(found["latent_mean"], 2 * IMAGES[rows].mean(2), rtol=1e-5)
+  np.testing.assert_allclose(found["latent_std"], (2 * IMAGES[rows].mean(2)) ** 2, rtol=1e-5)
+  again, count = made(of())
+  assert count == 0 and again.fingerprint == source.fingerprint
+  np.testing.assert_array_equal(again.read(rows)["latent_mean"], found["latent_mean"])
+
+
+def test_another_checkpoint_other_data_and_the_other_view_are_made_anew(made):
+  first, _ = made(of())
+  other, count = made(of("two", 3.0))
+  assert count == 21 and other.fingerprint != first.fingerprint
+  np.testing.assert_allclose(other.read(np.arange(2))["latent_mean"], 3 * IMAGES[:2].mean(2), rtol=1e-5)
+  np.testing.assert_allclose(first.read(np.arange(2))["latent_mean"], 2 * IMAGES[:2].mean(2), rtol=1e-5)
+  assert made(of(), source=ArraySource({"image": IMAGES[:9]}, "fewer"))[1] == 9
+  assert made(of(), mirrored=True)[1] == 21
+
+
+def test_the_mirrored_view_is_of_mirrored_pictures(made):
+  run = of()._replace(can={"encode": lambda params, images: {"mean": images.astype(jnp.float32)}})
+  source, _ = made(run, mirrored=True)
+  np.testing.assert_array_equal(source.read(np.arange(21))["latent_mean"], IMAGES[:, :, ::-1])
