@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 from diffjax.data import images, npz
 from diffjax.data.source import Field, fingerprint
 from diffjax.machine import atomic
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, words
 
 DEFAULT = "~/.cache/diffjax"
 KINDS = ("decoded", "encoded", "contents", "statistics")
@@ -70,6 +70,19 @@ def tidy(kept: Place) -> None:
       old = path.name.startswith(f"{kept.head}-") or path.stat().st_mtime < before
       if old and not path.name.startswith(own):
         path.unlink()
+
+
+@contextlib.contextmanager
+def keeping(path: Path) -> Iterator[None]:
+  """A block that writes to a folder of the cache; where it cannot, a line says so, and all goes on without."""
+  try:
+    yield
+  except OSError as error:
+    print(
+      f"{path} cannot keep what was computed ({words(error)}): it is computed again next time.",
+      file=sys.stderr,
+      flush=True,
+    )
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -155,9 +168,10 @@ def decoded(
       print(f"decoding {name}: {i + 1} of {count}{said}", file=sys.stderr, flush=True)
   if errors:
     raise images.broken(errors)
-  for field, values in found.items():
-    save(kept.file(f".{field}.npy"), values)
-  tidy(kept)
+  with keeping(kept.folder):
+    for field, values in found.items():
+      save(kept.file(f".{field}.npy"), values)
+    tidy(kept)
   return found
 
 
@@ -182,6 +196,7 @@ def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> 
       found[i] = np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
     if (i + 1) % 20000 == 0:
       print(f"reading {name}: {i + 1} of {len(files)} files", file=sys.stderr, flush=True)
-  save(kept.file(".npy"), found)
-  tidy(kept)
+  with keeping(kept.folder):
+    save(kept.file(".npy"), found)
+    tidy(kept)
   return found

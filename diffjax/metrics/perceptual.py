@@ -156,7 +156,8 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
     moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
     print(f"reference features: {moments.count} of {len(train)}", file=sys.stderr, flush=True)
   found = reference.of_moments(moments, settings)
-  reference.save(place, found)
+  with cache.keeping(place.parent):
+    reference.save(place, found)
   return found
 
 
@@ -167,7 +168,8 @@ def _first(train: Source, count: int, extract, settings: reference.Settings) -> 
   found = cache.load(place, count)
   if found is None:
     found = extract(train.read(np.arange(count), ("image",))["image"]).pool3
-    cache.save(place, found)
+    with cache.keeping(place.parent):
+      cache.save(place, found)
   return found
 
 

@@ -174,6 +174,16 @@ def test_decoded_copies_of_older_versions_of_a_folder_are_removed(tmp_path):
   assert len({*sizes}) == 1
 
 
+@pytest.mark.parametrize("memory", [0, 2**20], ids=["lazy", "in memory"])
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, memory, capsys):
+  write(tmp_path / "set" / "1.png", (1, 2, 3))
+  (tmp_path / "file").write_text("")
+  options = {"path": str(tmp_path / "set"), "size": 4, "memory": memory}
+  source = SOURCES["image_folder"](split="train", cache_dir=str(tmp_path / "file" / "cache"), **options)
+  np.testing.assert_array_equal(source.read(np.arange(1))["image"][0, 0, 0], [1, 2, 3])
+  assert "file/cache cannot keep what was computed" in capsys.readouterr().err
+
+
 def test_transparent_pictures_lie_on_the_background(tmp_path, capsys):
   write(tmp_path / "1.png", (9, 9, 9), mode="RGB")
   write(tmp_path / "2.png", (200, 0, 0, 0), mode="RGBA")

@@ -153,6 +153,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     "empty.png": b"",
     "text.jpg": b"no picture",
     "huge.png": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))),
+    "other.png": saved(Image.fromarray(RGB), "PCX").getvalue(),  # which Pillow would read
     "program.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",  # Pillow would start Ghostscript
   }
   for name, body in bodies.items():
