@@ -20,8 +20,8 @@ def get_config():
   c.model.kl.multipliers = (1, 2, 4)
   c.model.kl.latent_channels = 4
   c.objective.kl.weight = 1e-2
-  c.train.steps = 3000
-  c.train.batch_size = 32
+  c.train.steps = 2000
+  c.train.batch_size = 16
   c.train.learning_rate = 2e-3
   c.log.sample_every = 1000
   c.checkpoint.every = 1000

@@ -1,0 +1,131 @@
+"""python -m experiments.autoencoders: four autoencoders, and a diffusion model on the latents of each.
+
+Two weights of the KL and two numbers of channels; of each PSNR, rFID and iFID and the Fréchet distance of the samples
+of a diffusion model of its latents (configs/digits_latent.py), all in the features of the metric "classifier", with the
+rank correlation of the last with the others. What is trained stays in runs/autoencoders/ and is not trained twice.
+"""
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import diffjax
+from configs import digits_kl, digits_latent
+from diffjax import experiment
+from diffjax.jobs import training
+from diffjax.jobs.sampling import Loaded
+from diffjax.machine import parallel, pictures
+from diffjax.metrics import METRICS, PROBES
+from diffjax.types import Trained
+
+HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
+WEIGHTS, CHANNELS = (1e-3, 1.0), (2, 8)
+FIGURES = ("psnr", "rfid", "ifid")
+SAMPLES, COLUMNS = 1442, 8
+
+
+def trained(config, folder: Path) -> Loaded:
+  """The run of a config, trained if it is not there."""
+  training.train(config, folder)
+  return diffjax.load(folder)
+
+
+def autoencoder(weight: float, channels: int, steps: int):
+  """The config of one."""
+  config = digits_kl.get_config()
+  config.model.kl.latent_channels, config.objective.kl.weight = channels, weight
+  config.train.steps = steps
+  return config
+
+
+def diffusion(place: Path, steps: int):
+  """The config of a diffusion model of its latents."""
+  config = digits_latent.get_config()
+  config.space.latent.run, config.train.steps = str(place), steps
+  return config
+
+
+def measured(
+  weight: float, channels: int, steps: int, splits, devices
+) -> tuple[dict[str, float], np.ndarray]:
+  """The row of one autoencoder, and some samples of its diffusion model."""
+  place = RUNS / f"kl{weight:g}_z{channels}"
+  first = trained(autoencoder(weight, channels, steps), place)
+  model = Trained(str(place), first.experiment.task.can, first.params, "")
+  row = {"KL weight": weight, "channels": channels}
+  row |= PROBES["reconstruction"](model, *splits, devices).values
+  row |= PROBES["ifid"](model, *splits, devices, features="classifier").values
+  second = trained(diffusion(place, steps), RUNS / f"latent_kl{weight:g}_z{channels}")
+  found, metric = [], METRICS["classifier"](*splits, devices)
+  for seed in range(3):
+    samples = second.sample(SAMPLES, seed)
+    found.append(metric.judge(samples, {})["frechet"])
+  row |= {"Fréchet": float(np.median(found)), "lowest": min(found), "highest": max(found)}
+  return row, samples["image"][: 2 * COLUMNS]
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+  """Spearman's, of values without ties."""
+  ranks = (np.argsort(np.argsort(values)) for values in (a, b))
+  return float(np.corrcoef(*ranks)[0, 1])
+
+
+def interval(count: int, level: float = 0.95) -> float:
+  """The least |rank correlation| that chance has in no more than 1 - level of all orders of `count`; above 1: none."""
+  found = sorted(abs(rank_correlation(range(count), order)) for order in itertools.permutations(range(count)))
+  allowed = int((1 - level) * len(found))
+  least = [value for value in sorted(set(found)) if sum(other >= value - 1e-9 for other in found) <= allowed]
+  return least[0] if least else np.inf
+
+
+def page(rows: Sequence[Mapping[str, float]]) -> str:
+  """The table and what the ranks say."""
+  names = ("KL weight", "channels", *FIGURES, "kl", "active", "Fréchet", "lowest", "highest")
+  lines = [names, ["---"] * len(names), *([f"{row[name]:.4g}" for name in names] for row in rows)]
+  text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+  ranks = {name: rank_correlation([r[name] for r in rows], [r["Fréchet"] for r in rows]) for name in FIGURES}
+  said = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items())
+  chance = interval(len(rows))
+  least = f"{chance:.2f}" if np.isfinite(chance) else "more than can be"
+  return (
+    f"{text}\n\nRank correlation with the Fréchet distance of the samples: {said}. Of {len(rows)} autoencoders "
+    f"a correlation would have to be {least} to be told from chance at 95 %.\n"
+  )
+
+
+def draw(rows: Sequence[Mapping[str, float]]) -> None:
+  """scatter.png: each figure against the distance of the samples."""
+  figure = Figure(figsize=(4 * len(FIGURES), 3.4), layout="constrained")
+  FigureCanvasAgg(figure)
+  for axes, name in zip(figure.subplots(1, len(FIGURES)), FIGURES, strict=True):
+    for row in rows:
+      spread = [[row["Fréchet"] - row["lowest"]], [row["highest"] - row["Fréchet"]]]
+      label = f"KL {row['KL weight']:g}, {row['channels']} channels"
+      axes.errorbar(row[name], row["Fréchet"], spread, marker="o", capsize=3, label=label)
+    axes.set(xlabel=name, ylabel="Fréchet distance of samples")
+    axes.grid(alpha=0.3)
+  axes.legend(fontsize="small")
+  figure.savefig(HERE / "scatter.png", dpi=120)
+
+
+def main() -> None:
+  """Trains, measures, and writes the table and the pictures."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--steps", type=int, default=1000, help="of each of the eight trainings")
+  steps, devices = parser.parse_args().steps, parallel.create()
+  splits = [experiment.source(digits_kl.get_config(), split) for split in ("train", "test")]
+  pairs = itertools.product(WEIGHTS, CHANNELS)
+  rows, samples = zip(*(measured(*pair, steps, splits, devices) for pair in pairs), strict=True)
+  (HERE / "table.md").write_text(page(rows))
+  draw(rows)
+  pictures.save_png(HERE / "samples.png", pictures.grid(np.concatenate(samples), columns=2 * COLUMNS))
+  print(page(rows))
+
+
+if __name__ == "__main__":
+  main()
