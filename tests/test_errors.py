@@ -121,6 +121,10 @@ IN_THE_ARGUMENTS = [
     "config.condition.label.request is none; the data's classes are 0 to 9 (zero, one,",
   ),
   (
+    "--config.condition.text.request=six",
+    "config.condition.text.request is what samples are told by the condition 'text', but config.condition.names is",
+  ),
+  (
     "--config.train.constant.rates=(1,)",
     "config.train.constant.rates is (1,); every element must be of type float.",
   ),

@@ -126,6 +126,8 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
+  for name, *_ in overrides:
+    _check_told(flags.FLAGS.config, name)
   for flag in ("workdir", "images", "out"):
     check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
   mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
@@ -139,6 +141,16 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   if mode != "eval":
     raise ConfigError(f"--images={images} is judged by --mode=eval, but --mode is {mode}.")
   return "score", (*arguments, Path(images).expanduser())
+
+
+def _check_told(config: ConfigDict, name: str) -> None:
+  """Raises ConfigError where samples would be told what the run does not hear."""
+  found = re.fullmatch(r"config\.condition\.(\w+)\.request", name)
+  if found and found[1] not in config.condition.names:
+    raise ConfigError(
+      f"{name} is what samples are told by the condition {found[1]!r}, but config.condition.names is "
+      f"{config.condition.names}; sample from a run that was trained with it."
+    )
 
 
 def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
