@@ -82,7 +82,7 @@ class Small(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    told = sum(jnp.sum(jnp.reshape(value, (len(x), -1)), 1) for value in (cond or {}).values())
+    told = sum(jnp.sum(jnp.reshape(value, (len(x), -1)), 1) for value in jax.tree.leaves(cond or {}))
     told = jnp.broadcast_to(told + time, (len(x),)).reshape(-1, *[1] * (x.ndim - 1))
     return nn.Dense(self.out_channels)(jnp.concatenate([x, jnp.tanh(told) + 0 * x], axis=-1))
 
