@@ -166,6 +166,7 @@ def text(
   blocks: Count = 2,
   heads: Count = 4,
   edge: bool = True,
+  plain: bool = False,
   dropout: Share = 0.0,
   request: Annotated[str, FREE] = "",
 ) -> Condition:
@@ -177,6 +178,8 @@ def text(
     run: of a task that can encode text, whose encoder reads and stays as it is; by default one is trained along.
     channels, blocks, heads: of the encoder that is trained along.
     edge: whether what `run` makes of the training texts is made once and kept, or made in every step.
+    plain: whether the network attends to the encoder's tokens as they are and is told nothing else, as Stable
+      Diffusion's; else they and the text as a whole pass a dense layer each, and the whole joins the embedding.
     dropout: share of the training texts replaced by the empty one, for guidance.
     request: what samples are told, in turn: texts with | between them, or a file FILE.txt with one on a line; by
       default the texts of the training data.
@@ -193,7 +196,7 @@ def text(
   def asked(index, source):
     if prompts is not None:
       return {field: prompts[index % len(prompts)]}
-    if source is None:
+    if source is None or not len(source):
       raise ConfigError(
         f"request is empty, so that samples need rows of the data's {field!r}, and there are no data."
       )
@@ -213,7 +216,7 @@ def text(
     return Condition(
       value=lambda data, draws: data[field],
       null=lambda value: jnp.broadcast_to(jnp.asarray(empty), value.shape),
-      embed=lambda widths: Read(widths, encoder(), name=field),
+      embed=lambda widths: Read(widths, encoder(), plain, name=field),
       request=asked,
       fields=(field,),
       dropout=dropout,
@@ -224,7 +227,7 @@ def text(
   return Condition(
     value=lambda data, draws: Encoded(data[f"{name}_tokens"], data[f"{name}_pooled"], data[field] >= 0),
     null=lambda value: jax.tree.map(lambda n, v: jnp.broadcast_to(jnp.asarray(n), v.shape), nothing, value),
-    embed=lambda widths: Given(widths, name=name),
+    embed=lambda widths: Given(widths, plain, name=name),
     request=asked,
     fields=(field, *((f"{name}_tokens", f"{name}_pooled") if edge else ())),
     encodings={name: Encoding(run, "encode_text", field)},

@@ -28,8 +28,8 @@ ORDER = (
   "sections",
   "config",
   "experiment",
-  "jobs",
   "interop",
+  "jobs",
 )
 PURE = (*GROUND, *MATH, "models")
 # Besides the order: rooms that never reach others, by whatever way.

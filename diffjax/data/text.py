@@ -60,6 +60,10 @@ class Tokenizer:
     """The token with which every text ends."""
     return int(_backend(self.json).encode("").ids[-1])
 
+  def number(self, token: str) -> int:
+    """Of a token of the vocabulary."""
+    return int(_backend(self.json).token_to_id(token))
+
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
     """Tokens [n, length] of n texts; how many were too long is said, with `what` they are."""
     tokens, cut = np.full((len(texts), self.length), self.fill, np.int32), 0

@@ -1,21 +1,25 @@
 """Runs that other runs use: their weights alone, what they can do, and a fingerprint of both.
 
 A place is a workdir, "runs/vae", with a step after "@" and the weights after ":", "runs/vae@40000:ema_0.999"; by
-default the newest step, and the weights that the run itself samples with.
+default the newest step, and the weights that the run itself samples with. The folder of a published model is a place
+as well (interop/folders.py).
 """
 
 import functools
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from diffjax import experiment
 from diffjax.config import free, leaves
 from diffjax.experiment import Experiment
+from diffjax.interop import folders
 from diffjax.jobs import workdir
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
@@ -88,9 +92,20 @@ def trained(place: str, wants: str, devices: Parallel) -> Trained:
     ConfigError: there is no such run or checkpoint, or its task cannot do what is wanted.
     RunError: the checkpoint is damaged.
   """
+  folder = parse(place).folder
+  if folders.kind(folder):
+    return _published(place, folder, wants, devices)
   made, params, step, weights = restored(place, devices)
   require(made.task.can, wants, f"the run {place!r}")
   return Trained(place, made.task.can, params, fingerprint(made, params))
+
+
+def _published(place: str, folder: Path, wants: str, devices: Parallel) -> Trained:
+  found = folders.published(folder)
+  require(found.can, wants, f"the folder {place!r}")
+  wanted = devices.abstract(lambda: jax.tree.map(jnp.asarray, found.params))
+  params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), found.params, wanted)
+  return Trained(place, found.can, params, _hash(folders.read_json(folder / "config.json"), params))
 
 
 def fingerprint(made: Experiment, params: Params) -> str:
@@ -99,6 +114,10 @@ def fingerprint(made: Experiment, params: Params) -> str:
   plain = {
     path: value for path, value in leaves(made.plain) if not may_change(path) and path != workdir.MAY_GROW
   }
+  return _hash(plain, params)
+
+
+def _hash(plain: Mapping[str, Any], params: Params) -> str:
   sums = {name: int(value) for name, value in jax.device_get(checksums(params)).items()}
   return hashlib.sha256(json.dumps([plain, sums], sort_keys=True).encode()).hexdigest()[:16]
 

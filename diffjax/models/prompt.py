@@ -28,13 +28,21 @@ class Encoded(NamedTuple):
 
 
 class Given(nn.Module):
-  """What is read already, through a dense layer each."""
+  """What is read already, through a dense layer each.
+
+  Attributes:
+    widths: of the network.
+    plain: whether the tokens are told as they are, and nothing besides.
+  """
 
   widths: Widths
+  plain: bool = False
 
   @nn.compact
   def __call__(self, value: Encoded) -> Embedded:
     """Encoded to Embedded."""
+    if self.plain:
+      return Embedded(tokens=(value.tokens, value.mask))
     tokens = Dense(self.widths.tokens, name="tokens")(value.tokens)
     return Embedded(
       vector=Dense(self.widths.vector, name="vector")(value.pooled), tokens=(tokens, value.mask)
@@ -47,13 +55,15 @@ class Read(nn.Module):
   Attributes:
     widths: of the network.
     encoder: the transformer, which pools.
+    plain: see Given.
   """
 
   widths: Widths
   encoder: TextTransformer
+  plain: bool = False
 
   @nn.compact
   def __call__(self, value: Int[Array, "b l"]) -> Embedded:
     """Tokens [B, L] to Embedded."""
     found = self.encoder(value)
-    return Given(self.widths, name="given")(Encoded(found.tokens, found.pooled, value >= 0))
+    return Given(self.widths, self.plain, name="given")(Encoded(found.tokens, found.pooled, value >= 0))

@@ -44,7 +44,9 @@ def _need_two(name: str, steps: int) -> None:
     raise ConfigError(f"steps is {steps}; the grid {name!r} needs at least 2.")
 
 
-def leading(schedule: Schedule, steps: int, offset: Whole = 0, without_row_0: bool = False) -> np.ndarray:
+def leading(
+  schedule: Schedule, steps: int, offset: Whole = 0, without_row_0: bool = False, then_row_0: bool = False
+) -> np.ndarray:
   """Rows 0, T // S, 2 (T // S), ... (DDIM's code: "uniform"); it starts at row (S - 1) (T // S), below T - 1.
 
   Refused are one step, which is row 0 alone, and S between T / 2 and T, where rows lie side by side and those
@@ -55,6 +57,8 @@ def leading(schedule: Schedule, steps: int, offset: Whole = 0, without_row_0: bo
     steps: S.
     offset: added to the rows, 1 with Stable Diffusion (diffusers' steps_offset).
     without_row_0: of S + 1 such rows the first is left out (diffusers' multistep solvers).
+    then_row_0: whether a last step goes on to row 0, where diffusers' DDIM and PNDM end by default
+      (set_alpha_to_one = False, the final "none"); it needs an offset.
 
   Raises:
     ConfigError: a schedule without rows, or steps that it has not.
@@ -71,7 +75,7 @@ def leading(schedule: Schedule, steps: int, offset: Whole = 0, without_row_0: bo
       f"offset is {offset}; with {steps} steps the grid 'leading' would start at row {chosen[-1]}, but the last of the "
       f"schedule's is {rows - 1}. Give it fewer steps."
     )
-  return _of_rows(schedule, chosen)
+  return _of_rows(schedule, np.append(chosen, 0) if then_row_0 else chosen)
 
 
 def linspace(schedule: Schedule, steps: int, without_row_0: bool = False) -> np.ndarray:

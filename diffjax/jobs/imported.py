@@ -1,0 +1,116 @@
+"""Stable Diffusion as diffusers saves it, as a workdir with weights alone.
+
+    python -c "from diffjax.jobs import imported; imported.stable_diffusion('FOLDER', 'runs/sd')"
+    python main.py --workdir=runs/sd --mode=sample --config.condition.text.request="a red heart|a cat" \
+      --config.sample.count=2
+
+FOLDER holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler. Autoencoder and text
+encoder stay where they are and are used in place (interop/folders.py). The workdir can be sampled from and others can
+begin with its weights (config.train.start); it cannot be trained further itself, as it has no optimizer's state.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffjax import experiment, keys
+from diffjax.config import base, resolved, settled
+from diffjax.data.source import ArraySource, fingerprint
+from diffjax.interop import configs as networks
+from diffjax.interop import folders
+from diffjax.interop.names import NAMES
+from diffjax.interop.params import to_params
+from diffjax.jobs import trained, workdir
+from diffjax.machine import parallel
+from diffjax.machine.checkpoint import Checkpoints
+from diffjax.machine.state import TrainState
+from diffjax.types import ConfigError
+
+PARTS = ("unet", "vae", "text_encoder", "scheduler")
+SAMPLERS = {"DDIMScheduler": "ddim", "PNDMScheduler": "plms"}
+SCHEDULES = {"scaled_linear": "scaled_linear", "linear": "linear"}
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+
+
+def stable_diffusion(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
+  """Makes a workdir of a Stable Diffusion folder; returns it.
+
+  Args:
+    folder: as diffusers saves it; the workdir names it, so it must stay there.
+    place: of the workdir, which must not hold a run.
+
+  Raises:
+    ConfigError: the folder holds something else, or the workdir a run.
+  """
+  folder, place = Path(folder), Path(place)
+  if workdir.has_run(place) or workdir.has_checkpoints(place):
+    raise ConfigError(f"{place} holds a run; name another workdir.")
+  if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+    raise ConfigError(f"{folder} is no Stable Diffusion: it has no folder {', '.join(missing)}.")
+  config, source = settled(config_of(folder)), no_data(folder)
+  find = functools.partial(trained.trained, devices=parallel.create())
+  made = experiment.create(config, source.fields, find)
+  about = workdir.about(resolved(config))
+  shapes = jax.eval_shape(made.task.init, keys.seed(0))["model"]
+  model = to_params(folders.tensors(folder / "unet"), shapes, NAMES["unet_condition"], str(folder / "unet"))
+  state = TrainState(jnp.zeros((), jnp.int32), {"model": model}, {}, (), keys.seed(0))
+  workdir.save(place, about, source, made.uses)
+  with Checkpoints(place / "checkpoints") as checkpoints:
+    checkpoints.save(state, about)
+  return place
+
+
+def config_of(folder: Path) -> ConfigDict:
+  """The config of the run that a folder would be."""
+  net = networks.unet(folders.read_json(folder / "unet" / "config.json"))
+  plan = folders.read_json(folder / "scheduler" / "scheduler_config.json")
+  c = base()
+  c.data.source = "captions"
+  c.space.name = "latent"
+  c.space.latent.run = str(folder / "vae")
+  c.condition.names = ("text",)
+  c.condition.text.run = str(folder / "text_encoder")
+  c.condition.text.plain = True
+  c.condition.text.edge = False
+  c.condition.text.dropout = 0.1  # as it was trained
+  c.model.name = "unet"
+  folders.set_fields(c.model.unet, net)
+  c.schedule.name = _entry(SCHEDULES, plan, "beta_schedule", "linear")
+  options = c.schedule[c.schedule.name]
+  options.steps = plan.get("num_train_timesteps", 1000)
+  options.beta_start, options.beta_end = plan.get("beta_start", 1e-4), plan.get("beta_end", 0.02)
+  c.objective.predict = _entry(PREDICTIONS, plan, "prediction_type", "epsilon")
+  c.train.averages = ()
+  c.sample.weights = "raw"
+  c.sample.sampler = SAMPLERS.get(plan.get("_class_name"), "ddim")
+  c.sample.steps = 50
+  c.sample.grid = "leading"
+  c.sample.leading.offset = plan.get("steps_offset", 0)
+  if not plan.get("set_alpha_to_one", True) and c.sample.leading.offset:
+    c.sample.leading.then_row_0, c.sample.final = True, "none"
+  c.sample.guides = ("classifier_free",)
+  c.sample.classifier_free.w = 6.5  # their guidance_scale of 7.5
+  return c
+
+
+def no_data(folder: Path) -> ArraySource:
+  """Images and texts of the sizes that a folder was made for, none of them."""
+  unet, vae, read = (folders.read_json(folder / part / "config.json") for part in PARTS[:3])
+  side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+  tokenizer = folders.tokenizer_of(folder / "text_encoder", networks.clip_text(read).length)
+  image = np.zeros((0, side, side, vae.get("out_channels", 3)), np.uint8)
+  arrays = {"image": image, "text": np.zeros((0, tokenizer.length), np.int32)}
+  return ArraySource(arrays, fingerprint(str(folder.name)), tokenizers={"text": tokenizer})
+
+
+def _entry(known: Mapping[str, str], plan: Mapping[str, Any], name: str, default: str) -> str:
+  if (value := plan.get(name, default)) not in known:
+    raise ConfigError(f"the scheduler's {name} is {value!r}; it must be one of {', '.join(known)}.")
+  return known[value]
