@@ -114,6 +114,8 @@ def _scores(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float, fl
       scores[f"{metric} {name}"] = (float(numbers["value"]), min(of_seeds), max(of_seeds))
       if numbers.get("floor") is not None:
         settings[f"{metric} {name} of real data"] = float(numbers["floor"])
+      if "better" in numbers:
+        settings[f"{metric} {name} is better"] = numbers["better"]
     settings |= {f"{metric} {name}": value for name, value in summary["settings"].items()}
   return scores, settings
 

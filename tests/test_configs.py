@@ -381,7 +381,7 @@ def test_an_option_reaches_what_it_belongs_to():
   config.objective.predict = "edm"
   config.space.pixels.std = 2.0
   config.sample.steps = 7
-  config.model.unet.attention = ()
+  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
   made = experiment.create(config, DIGITS)
   (make,) = experiment.makers(config, "schedule", "name").values()
   schedule = make()

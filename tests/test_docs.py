@@ -96,7 +96,7 @@ def test_no_field_has_its_former_name(page):
 @every_page
 def test_every_file_that_is_named_is_there(page):
   text = page.read_text()
-  named = re.findall(rf"(?<![\w/])((?:{FOLDERS})/[a-z_0-9/]*(?:\.(?:py|md|lock|csv))?)(?![\w*<])", text)
+  named = re.findall(rf"(?<![\w/])((?:{FOLDERS})/[a-z_0-9/]*(?:\.(?:py|md|lock|csv|png))?)(?![\w*<])", text)
   made = {} if page != EXTENDING else set(re.findall(r"^\+\+\+ b/(\S+)", text, flags=re.M))
   linked = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
   for path in (*(ROOT / name for name in named if name not in made), *linked):
@@ -113,8 +113,18 @@ def test_the_readme_names_every_dict_of_entries():
   assert [name for name in sorted(named - {"FINALS"}) if not re.search(rf"\b{name}\b", said)] == []
 
 
-def test_the_code_of_the_readme_runs():
-  (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+def code_of(page):
+  """The blocks of Python in a page."""
+  return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S)
+
+
+def test_the_config_of_the_readme_is_the_one_that_is_trained():
+  (code,) = code_of(ROOT / "README.md")
+  assert (ROOT / "configs" / "digits.py").read_text().rstrip().endswith(code.rstrip())
+
+
+def test_the_code_of_the_concepts_runs():
+  (code,) = code_of(ROOT / "docs" / "concepts.md")
   found = {}
   exec(code, found)
   x = np.asarray(found["x"])

@@ -13,15 +13,14 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from diffjax import keys
-from diffjax.data.source import Field, Source
+from diffjax.data.source import Source
 from diffjax.experiment import Experiment, within
-from diffjax.machine import memory, pictures
+from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError, Params
 
-COLUMNS = 10  # of the denoising strip, besides x_T
-STRIPS = 8
-GRID, CAPTIONED = 256, 64  # samples in a grid, and in one with captions
+COLUMNS = 11  # of the picture of a walk
+STRIPS = 4  # samples in it
 AT_ONCE = 2  # batches, where a CPU is one device: XLA does not fill its cores with one batch
 PROBED = 8  # samples a device in the batch by which the memory of a sample is found
 
@@ -31,16 +30,6 @@ Samples = dict[str, np.ndarray]  # fields [n, ...]
 def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
   """The field that is a picture, uint8 [n, H, W, C], or None."""
   return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
-
-
-def sheet(images: np.ndarray, asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> np.ndarray:
-  """A grid of the first images, with the texts that they asked for under them."""
-  tokenizers = {name: fields[name].tokenizer for name in asked if name in fields and fields[name].tokenizer}
-  if not tokenizers:
-    return pictures.grid(images[:GRID])
-  ((name, tokenizer),) = tokenizers.items()
-  images = images[:CAPTIONED]
-  return pictures.captioned(images, [tokenizer.text(tokens) for tokens in asked[name][: len(images)]])
 
 
 class Sampling:
@@ -78,11 +67,15 @@ class Sampling:
       sample_keys = keys.of_examples(key, batch["asked"]["index"])
       return drawing.advance(params, frozen, plan, batch["asked"], sample_keys, batch["carry"], start, stop)
 
+    def view(shared, x):
+      params, frozen, place = shared
+      return drawing.show(frozen, drawing.view(params, x, place))
+
     def show(frozen, x):
       finite = jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1)
       return drawing.show(frozen, x), finite
 
-    self._begin, self._advance, self._show = map(parallel.batched, (begin, advance, show))
+    self._begin, self._advance, self._show, self._view = map(parallel.batched, (begin, advance, show, view))
     batch_size = experiment.config.sample.batch_size
     if not batch_size:
       count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
@@ -160,11 +153,22 @@ class Sampling:
       pool.shutdown(cancel_futures=True)
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
-  def strip(self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """x_T ... x_0 of the first samples: uint8 [S, n, H, W, C], clipped for viewing; None where nothing is a picture."""
-    count = len(asked["index"])
+  def strip(
+    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]
+  ) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+    """How the first samples come to be, for pictures.walk: x_T ... x_0 scaled to be looked at, the sample that each
+    would be, both uint8 [S, n, H, W, C], and the names of the stops; None where nothing is a picture.
+    """
+    count = min(len(asked["index"]), STRIPS)
     stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
-    rows = np.minimum(np.arange(self.batch_size), count - 1)
-    walked = list(self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops))
-    steps = [image_of(self._fields(x)) for x in (*(x for x, _ in walked), walked[-1][1])]
-    return None if steps[0] is None else np.stack(steps)[:, : min(count, STRIPS)]
+    rows = np.minimum(np.arange(self.batch_size), len(asked["index"]) - 1)
+    seen, estimates = [], []
+    walked = self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops)
+    for stop, (x, sample) in zip(stops, walked, strict=True):
+      place = jnp.asarray(stop, jnp.int32)
+      seen.append(image_of(self._parallel.fetch(self._view((params, self._frozen, place), x))))
+      estimates.append(image_of(self._fields(sample)))
+    if seen[0] is None:
+      return None
+    names = [self._drawing.name(int(stop)) for stop in stops]
+    return np.stack(seen)[:, :count], np.stack(estimates)[:, :count], names

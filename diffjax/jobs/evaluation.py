@@ -26,7 +26,8 @@ from diffjax.data.source import Field
 from diffjax.data.source import fingerprint as content
 from diffjax.experiment import makers
 from diffjax.jobs import report, results, runs, trained
-from diffjax.jobs.drawing import Samples, image_of, sheet
+from diffjax.jobs.album import sheet
+from diffjax.jobs.drawing import Samples, image_of
 from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import Loaded, Unopened, loaded, request
 from diffjax.likelihood import mean_and_error

@@ -19,7 +19,8 @@ from diffjax.config import base
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs, trained, workdir
-from diffjax.jobs.drawing import Samples, Sampling, image_of, sheet
+from diffjax.jobs.album import sheet
+from diffjax.jobs.drawing import Samples, Sampling, image_of
 from diffjax.jobs.runs import Run
 from diffjax.machine import atomic, pictures, reporting
 from diffjax.ranges import at_least, check
@@ -183,5 +184,5 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
       np.savez(file, **samples, **{f: v for f, v in asked.items() if f not in (*samples, "index")})
     if strip is not None:
       pictures.save_png(place / f"{name}_grid.png", sheet(image_of(samples), asked, run.fields))
-      pictures.save_png(place / f"{name}_strip.png", pictures.strip(strip))
+      pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
     reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 from diffjax import keys
 from diffjax.data.pipeline import batches
 from diffjax.jobs import runs, workdir
-from diffjax.jobs.drawing import Sampling, image_of, sheet
+from diffjax.jobs.album import sheet
+from diffjax.jobs.drawing import Sampling, image_of
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import request
@@ -151,7 +152,7 @@ class Pictures:
     images = image_of(self._sampling.draw(params, key, self._asked))
     strip = self._sampling.strip(params, key, self._asked)
     if self._run.writes and images is not None:
-      samples, strip = sheet(images, self._asked, self._run.fields), pictures.strip(strip)
+      samples, strip = sheet(images, self._asked, self._run.fields), pictures.walk(*strip)
       folder = self._run.folder / "samples"
       pictures.save_png(folder / f"grid_{step:08d}.png", samples)
       pictures.save_png(folder / f"strip_{step:08d}.png", strip)

@@ -1,9 +1,9 @@
-"""Pictures of samples: tiles side by side, a strip through time, PNG files and small line charts."""
+"""Pictures of samples: tiles side by side with captions, a walk through time, PNG files."""
 
 import math
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from diffjax.machine import atomic
 from diffjax.types import ConfigError
 
-TILE = 32  # smaller images are enlarged to at least this many pixels a side
-CAPTIONED = 96  # where there is a caption under it
-LINES, LINE = 3, 12  # of a caption, and a line's height in pixels
+TILE = 64  # smaller images are enlarged to at least this many pixels a side
+CAPTIONED, SHORT = 96, 12  # where there is a caption of more than so many letters under it
+LINES, LINE = 3, 14  # of a caption at most, and a line's height in pixels
+GUTTER = 24  # pixels to the left of a walk
 BACKGROUND = 128  # between tiles: neither the black nor the white that images end in
 
 
@@ -41,7 +42,7 @@ def grid(
     columns: images in a row; by default the grid is as square as can be.
     pad: width of the lines in pixels of the result.
     scale: each pixel becomes a square of this side; by default the least that makes the shorter side of an
-      image at least 32.
+      image at least 64.
 
   Returns:
     uint8 [rows (H scale + pad) + pad, columns (W scale + pad) + pad, C]; places left over are grey.
@@ -66,38 +67,67 @@ def grid(
 def captioned(
   images: UInt8[np.ndarray, "n h w c"], captions: Sequence[str], columns: int | None = None
 ) -> UInt8[np.ndarray, "height width c"]:
-  """A grid of images [N, H, W, C] with a caption under each, at most LINES lines of it."""
-  scale = math.ceil(CAPTIONED / min(images.shape[1:3]))
+  """A grid of images [N, H, W, C] with a caption under each, as many lines as the longest needs and at most LINES."""
+  images = _pixels(images, 4, "[N, H, W, C]")
+  words = max((len(caption) for caption in captions), default=0)
+  scale = math.ceil((CAPTIONED if words > SHORT else TILE) / min(images.shape[1:3]))
   tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
-  labels = np.stack([_label(caption, tiles.shape[2]) for caption in captions])
+  lines = [_lines(caption, tiles.shape[2]) for caption in captions]
+  most = max(map(len, lines))
+  labels = np.stack([_label(each, tiles.shape[2], most) for each in lines])
   labels = np.broadcast_to(labels[..., None], (*labels.shape, images.shape[-1]))
   return grid(np.concatenate([tiles, labels], axis=1), columns, scale=1)
 
 
-def _label(text: str, width: int) -> UInt8[np.ndarray, "h w"]:
-  """Black text on white."""
-  image, font = Image.new("L", (width, LINES * LINE + 2), 255), ImageFont.load_default(LINE - 1)
-  lines = textwrap.wrap(text, int(width / font.getlength("n")))[:LINES]
-  for i, line in enumerate(lines):
-    ImageDraw.Draw(image).text((2, i * LINE), line, fill=0, font=font)
-  return np.asarray(image)
-
-
-def strip(
-  steps: Sequence[np.ndarray] | UInt8[np.ndarray, "s n h w c"], pad: int = 1, scale: int | None = None
+def walk(
+  seen: UInt8[np.ndarray, "s n h w c"], estimates: UInt8[np.ndarray, "s n h w c"], titles: Sequence[str]
 ) -> UInt8[np.ndarray, "height width c"]:
-  """Denoising through time: a row for each of N samples, a column for each of S steps, x_T left, x_0 right.
+  """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
   Args:
-    steps: S arrays, or one of S rows, uint8 [N, H, W, C] each, in sampling order.
-    pad: as in `grid`.
-    scale: as in `grid`.
+    seen: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
+    estimates: the sample that each would be, of the same shape.
+    titles: of the S columns.
 
   Raises:
     ConfigError: as `grid`.
   """
-  steps = _pixels(steps, 5, "[S, N, H, W, C]")
-  return grid(steps.swapaxes(0, 1).reshape(-1, *steps.shape[2:]), len(steps), pad, scale)
+  pairs = np.stack([_pixels(each, 5, "[S, N, H, W, C]") for each in (seen, estimates)], axis=2)
+  stops, n, _, height, width, channels = pairs.shape  # [S, N, 2, H, W, C]
+  scale = math.ceil(TILE / min(height, width))
+  rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * 2 * stops, height, width, channels)
+  sheet = grid(rows, stops, scale=scale)
+  above = [_label([title], width * scale + 1, 1) for title in titles]
+  left = [_label([name], GUTTER, 1, height * scale + 1) for name in ("x_t", "x0")] * n
+  head = _on_white(np.concatenate(above, axis=1), above[0].shape[0], sheet.shape[1])
+  side = _on_white(np.concatenate(left), len(head) + len(sheet), GUTTER, len(head))
+  return np.concatenate(
+    [np.stack([side] * channels, -1), np.concatenate([np.stack([head] * channels, -1), sheet])], 1
+  )
+
+
+def _on_white(
+  image: UInt8[np.ndarray, "h w"], height: int, width: int, down: int = 0
+) -> UInt8[np.ndarray, "y x"]:
+  sheet = np.full((height, width), 255, np.uint8)
+  sheet[down : down + len(image), : image.shape[1]] = image
+  return sheet
+
+
+def _font():
+  return ImageFont.load_default(LINE - 2)
+
+
+def _lines(text: str, width: int) -> list[str]:
+  return textwrap.wrap(text, max(1, int(width / _font().getlength("n"))))[:LINES] or [""]
+
+
+def _label(lines: Sequence[str], width: int, most: int, height: int = 0) -> UInt8[np.ndarray, "h w"]:
+  """Black text on white, with room for `most` lines, or of this height."""
+  image = Image.new("L", (width, height or most * LINE + 2), 255)
+  for row, line in enumerate(lines):
+    ImageDraw.Draw(image).text((2, row * LINE), line, fill=0, font=_font())
+  return np.asarray(image)
 
 
 def save_png(path: str | os.PathLike, image: UInt8[np.ndarray, "h w c"]) -> None:
@@ -112,25 +142,6 @@ def save_png(path: str | os.PathLike, image: UInt8[np.ndarray, "h w c"]) -> None
   picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
   with atomic.writing(path) as file:
     picture.save(file, format="PNG")
-
-
-def curve(
-  path: str | os.PathLike, x: ArrayLike, lines: Mapping[str, ArrayLike], xlabel: str, ylabel: str
-) -> None:
-  """Writes a line chart as PNG: `lines` maps a label to its y, each as long as `x`."""
-  from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second, needed only here
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(6, 4), layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.subplots()
-  for label, y in lines.items():
-    axes.plot(x, y, label=label)
-  axes.set(xlabel=xlabel, ylabel=ylabel)
-  axes.grid(alpha=0.3)
-  axes.legend()
-  with atomic.writing(path) as file:
-    figure.savefig(file, format="png", dpi=150)
 
 
 def _pixels(images: ArrayLike, ndim: int, shape: str) -> np.ndarray:

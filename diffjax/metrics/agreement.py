@@ -80,7 +80,7 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     "trained_on": train.fingerprint,
     "memory": memory.reference,
   }
-  return Metric(("image",), features, score, floor, settings)
+  return Metric(("image",), features, score, floor, settings, higher=("agreement",))
 
 
 def _moments(features: np.ndarray) -> Moments:

@@ -22,6 +22,7 @@ class Metric:
     floor: for some of the names, the value that real held-out data get.
     settings: what the values depend on besides the samples.
     stranger: the fingerprint of a run that must have had no part in making the samples; "": there is none.
+    higher: the names of which a higher value is the better one; of the others a lower one is.
   """
 
   fields: tuple[str, ...]
@@ -30,6 +31,7 @@ class Metric:
   floor: dict[str, float]
   settings: dict[str, object]
   stranger: str = ""
+  higher: tuple[str, ...] = ()
 
   def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:
     """The values of samples that are at hand as a whole."""

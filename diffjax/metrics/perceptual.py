@@ -34,6 +34,7 @@ from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
 VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
+HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 DIMENSIONS = {"pool3": POOL3, "spatial": SPATIAL}
 PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
 
@@ -117,7 +118,8 @@ def metric(
     "reference": {kind: about(gaussian) for kind, gaussian in gaussians.items()},
     **({"memory": memory.reference} if memory else {}),
   }
-  return Metric(("image",), features, score, memory.floor if memory else {}, settings)
+  floor = memory.floor if memory else {}
+  return Metric(("image",), features, score, floor, settings, higher=HIGHER)
 
 
 def about(gaussian: reference.Reference) -> dict[str, object]:

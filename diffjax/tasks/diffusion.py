@@ -178,6 +178,9 @@ def diffusion(
     each = objective.loss(made.network(params, cond), now, prediction, x0, drawn, draws)
     return Loss(each, (drawn.t, each * drawn.density))
 
+  def fed(frozen, data, draws):
+    return space.decode(frozen, change.apply(space.encode(data, draws), draws)[0])
+
   def held_out(params, frozen, data, t):
     draws = keys.Draws(keys.seed(0), data["index"], len(data["index"]))
     network = made.network(params, told.values(tells, completed(data, inside, frozen)))
@@ -193,6 +196,7 @@ def diffusion(
     encodings=encodings,
     cases=functools.partial(bands, schedule),
     request=functools.partial(requests, made),
+    fed=fed,
     draw=drawing(made, sampler, grid(schedule, sampling_steps), final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, made)},
@@ -226,7 +230,22 @@ def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -
   evaluations = sampler.evaluations
   if evaluations is not None:
     evaluations = evaluations * (len(grid) - 1) + final.evaluations
-  return Drawing(plan, len(grid) - 1, begin, advance, made.space.decode, evaluations)
+
+  def view(params, x, place):
+    alpha, sigma = made.schedule_of(params).alpha_sigma(plan[place])
+    std = made.space.std
+    return x * (std / jnp.sqrt((alpha * std) ** 2 + sigma**2))
+
+  return Drawing(
+    plan,
+    len(grid) - 1,
+    begin,
+    advance,
+    made.space.decode,
+    evaluations,
+    view=view,
+    name=lambda place: f"t = {grid[place]:.3g}",
+  )
 
 
 def denoise(made: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callable[..., Estimate]:

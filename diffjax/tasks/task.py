@@ -43,6 +43,8 @@ class Drawing:
       sample that it would be); all with examples on axis 0.
     show: (frozen, samples) -> fields.
     evaluations: of the network for a sample; None where they depend on a tolerance.
+    view: (params, what is there at a place, place) -> the same scaled to be looked at.
+    name: place -> what a picture calls it.
   """
 
   plan: Any
@@ -51,6 +53,8 @@ class Drawing:
   advance: Callable[..., tuple[Any, Array, Array]]
   show: Callable[[Frozen, Array], Data]
   evaluations: int | None
+  view: Callable[[Params, Array, Any], Array] = lambda params, x, place: x
+  name: Callable[[int], str] = str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Task:
     cases: number of examples -> named settings under which held-out data are measured, each a pytree [B].
     request: (numbers [n] of samples, the training data or None) -> the fields that they ask for.
     draw: how samples are made; None: none are.
+    fed: (frozen, data, draws) -> the fields that a training step sees, augmented; None: the data as they are.
     likelihoods: (params, frozen, data, sample keys [B]) -> {"bits": [B], "nfe": [B]}, by name: bits per dimension of
       held-out data, and where it is of use "nats" of an example.
     can: what others may ask of a trained one, by name; every function takes the parameters first.
@@ -84,6 +89,7 @@ class Task:
   cases: Callable[[int], Mapping[str, Any]] = lambda count: {"": ()}
   request: Callable[..., dict] = lambda index, source: {}
   draw: Drawing | None = None
+  fed: Callable[[Frozen, Data, Draws], Data] | None = None
   likelihoods: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
   can: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
   start: Callable[[], Any] = tuple

@@ -142,8 +142,10 @@ def exact(wanted: Scope) -> None:
       print(name, results[name][1:], flush=True)
   (wanted.out / "solvers.md").write_text(table(results, wanted.budgets))
   points = {name: (sampler, list(filter(None, found))) for name, (sampler, _, found) in results.items()}
-  titles = ("distance from the exact flow (root mean square)", "Frechet distance of the samples' moments")
-  figure(wanted.out / "solvers.png", points, titles, ({}, {"as many draws of the data": frechet(data(MANY))}))
+  ylabels = ("distance from the exact flow, root mean square", "Fréchet distance of the samples' moments")
+  figure(
+    wanted.out / "solvers.png", points, ylabels, ({}, {"as many draws of the data": frechet(data(MANY))})
+  )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -237,5 +237,4 @@ def main(folder: Path, wanted: Scope) -> None:
     name: (sampler, [(point.evaluations, np.mean(point.distances)) for point in found if point])
     for name, (sampler, found) in results.items()
   }
-  titles = ("Fréchet distance, deterministic samplers", "Fréchet distance, stochastic samplers")
-  figure(wanted.out / "model.png", means, titles, (levels, levels))
+  figure(wanted.out / "model.png", means, ("Fréchet distance",) * 2, (levels, levels))

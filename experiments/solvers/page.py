@@ -54,7 +54,7 @@ def steps_within(sampler: Sampler, budget: int) -> int:
 def figure(
   path: pathlib.Path,
   results: Mapping[str, tuple[Sampler, Sequence[tuple[float, float]]]],
-  titles: tuple[str, str],
+  ylabels: tuple[str, str],
   lines: tuple[Mapping[str, float], Mapping[str, float]],
 ) -> None:
   """Points (evaluations, error) by sampler, the deterministic ones on the left and the others on the right.
@@ -64,7 +64,7 @@ def figure(
   Args:
     path: the PNG.
     results: by the sampler's name.
-    titles: of the left and the right half.
+    ylabels: what is measured in the left and the right half; less is better.
     lines: levels to compare with, by what they are called, in each half.
   """
   fig, axes = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
@@ -72,13 +72,14 @@ def figure(
   for name, (sampler, points) in results.items():
     side = 0 if sampler.deterministic else 1
     marker = MARKERS[drawn[side] % len(MARKERS)]
-    axes[side].loglog(*zip(*points, strict=True), marker=marker, label=name, alpha=0.8)
+    axes[side].loglog(*zip(*sorted(points), strict=True), marker=marker, label=name, alpha=0.8)
     drawn[side] += 1
-  for axis, title, levels in zip(axes, titles, lines, strict=True):
+  for axis, title, ylabel, levels in zip(axes, ("deterministic", "stochastic"), ylabels, lines, strict=True):
     for (name, level), style in zip(levels.items(), (":", "--", "-."), strict=False):
       axis.axhline(level, color="gray", linestyle=style, label=name)
     beyond = _cut(axis)
-    axis.set(title="\n".join([title, *beyond]), xlabel="evaluations of the denoiser")
+    title = "\n".join([f"{title} samplers", *beyond])
+    axis.set(title=title, xlabel="evaluations of the denoiser", ylabel=f"{ylabel} (lower is better)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
   fig.savefig(path, dpi=110)

@@ -41,7 +41,14 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   FigureCanvasAgg(figure)
   for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
     axis = axis_of(sweep, rows)
-    _panel(axes, lines(sweep, rows, metric), axis, metric, ", ".join(p for p in sweep.paths if p != axis))
+    _panel(axes, lines(sweep, rows, metric), axis, ", ".join(p for p in sweep.paths if p != axis))
+    said = next(row.settings for row in rows if row.finished and metric in row.scores)
+    if f"{metric} of real data" in said:
+      axes.axhline(said[f"{metric} of real data"], color="gray", linestyle="--", label="real data")
+    better = said.get(f"{metric} is better")
+    axes.set_ylabel(f"{metric} ({better} is better)" if better else metric)
+    if axes.get_legend_handles_labels()[0]:
+      axes.legend(title=axes.get_label(), fontsize="small", title_fontsize="small")
   if unfinished := sum(not row.finished for row in rows):
     figure.suptitle(f"{unfinished} of {len(rows)} runs unfinished and left out", fontsize="small")
   with atomic.writing(path) as file:
@@ -49,7 +56,8 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   return True
 
 
-def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str, legend: str) -> None:
+def _panel(axes: Any, found: Mapping[str, list], axis: str, legend: str) -> None:
+  """Median, lowest and highest of every value; joined where the values are numbers, beside each other where names."""
   x = list(dict.fromkeys(value for points in found.values() for value, _ in points))
   numeric = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in x)
   place = {value: value if numeric else k for k, value in enumerate(x)}
@@ -59,7 +67,7 @@ def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str, legend:
     below = [score[0] - score[1] for _, score in points]
     above = [score[2] - score[0] for _, score in points]
     at = [place[value] for value, _ in points]
-    axes.errorbar(at, middle, (below, above), label=label, marker="o", capsize=3)
+    axes.errorbar(at, middle, (below, above), fmt="o-" if numeric else "o", label=label or None, capsize=3)
   if numeric and min(x) > 0 and max(x) >= LOG * min(x):
     axes.set_xscale("log")
   if not numeric or len(x) <= 8:
@@ -68,7 +76,5 @@ def _panel(axes: Any, found: Mapping[str, list], axis: str, metric: str, legend:
   low, high = (end(score[0] for points in found.values() for _, score in points) for end in (min, max))
   if low > 0 and high >= LOG * low:
     axes.set_yscale("log")
-  axes.set(xlabel=axis, ylabel=metric)
+  axes.set(xlabel=axis, label=legend)
   axes.grid(alpha=0.3)
-  if any(found):
-    axes.legend(title=legend, fontsize="small", title_fontsize="small")

@@ -146,7 +146,7 @@ def draw(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], publis
     axes.plot(*zip(*line, strict=True), label=label, marker="o")
   for label, line in published.items():
     axes.plot(*zip(*line, strict=True), label=label, marker="o", fillstyle="none", linestyle=":")
-  axes.set(xlabel="images seen", ylabel="FID", xscale="log", yscale="log")
+  axes.set(xlabel="images seen", ylabel="FID (lower is better)", xscale="log", yscale="log")
   axes.grid(alpha=0.3, which="both")
   axes.legend(fontsize="small")
   with atomic.writing(path) as file:

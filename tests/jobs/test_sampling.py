@@ -165,12 +165,21 @@ def test_the_job_walks_as_the_library_does(alone):
 def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
   made, index = make(), np.arange(20)
   sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
-  strip = sampling.strip(made.task.init(keys.seed(1)), keys.seed(5), asking(made, index))
-  assert strip.shape[1:] == (STRIPS, *SHAPE)
+  params, asked = made.task.init(keys.seed(1)), asking(made, index)
+  seen, estimates, names = sampling.strip(params, keys.seed(5), asked)
+  assert seen.shape == estimates.shape and seen.shape[1:] == (STRIPS, *SHAPE)
   schedule, _, grid = of(made)
   noise = base.prior(schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, grid[0])
-  np.testing.assert_array_equal(strip[0], to_pixels(np.asarray(noise)))
-  np.testing.assert_allclose(strip[-1].astype(int), alone[:STRIPS], atol=1)
+  alpha, sigma = (float(part) for part in schedule.alpha_sigma(jnp.asarray(grid[0])))
+  scaled = np.asarray(noise) * 0.5 / np.hypot(0.5 * alpha, sigma)  # to the standard deviation of the data
+  np.testing.assert_allclose(seen[0].astype(int), to_pixels(scaled), atol=1)
+  np.testing.assert_allclose(estimates[-1].astype(int), alone[:STRIPS], atol=1)
+  assert names[0] == f"t = {grid[0]:.3g}" and names[-1] == f"t = {grid[-1]:.3g}" and len(names) == len(seen)
+  first = made.task.draw.stops
+  (estimate,) = (
+    s for _, s in sampling.walk(params, keys.seed(5), {n: v[:STRIPS] for n, v in asked.items()}, [first])
+  )
+  np.testing.assert_array_equal(estimates[-1], to_pixels(np.asarray(estimate)))
 
 
 def test_guidance_and_labels_are_those_of_the_config(alone):
@@ -249,7 +258,7 @@ def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evalu
   assert Sampling(made, devices, 20, source).batch_size == 10
   with pytest.raises(ConfigError, match="there are no data"):
     Sampling(made, devices, 20)
-  config = FrozenConfigDict({"eval": {"count": 7}})
+  config = FrozenConfigDict({"eval": {"count": 7, "split": "train"}})
   run = SimpleNamespace(config=config, experiment=made, data=source, fields=source.fields, examples=5)
   asked = evaluation._asked(run)
   np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))

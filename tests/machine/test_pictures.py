@@ -66,22 +66,39 @@ def test_a_grid_has_every_pixel_in_its_place(shape, columns, pad, scale):
 
 @pytest.mark.parametrize(
   "shape, columns, scale",
-  [((10, 8, 8, 1), 4, 4), ((9, 28, 28, 1), 3, 2), ((2, 32, 40, 3), 2, 1), ((5, 20, 50, 3), 3, 2)],
+  [((10, 8, 8, 1), 4, 8), ((9, 28, 28, 1), 3, 3), ((2, 64, 70, 3), 2, 1), ((5, 40, 50, 3), 3, 2)],
 )
 def test_by_default_a_grid_is_square_and_its_tiles_can_be_seen(shape, columns, scale):
   images = _random(*shape)
   np.testing.assert_array_equal(pictures.grid(images), _placed(images, columns, 1, scale))
 
 
-def test_a_strip_has_samples_down_and_time_across():
-  steps = _random(5, 3, 4, 6, 3)
-  made = pictures.strip(list(steps), pad=2, scale=1)
-  assert made.shape == (3 * (4 + 2) + 2, 5 * (6 + 2) + 2, 3)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_walk_has_time_across_and_below_every_sample_what_it_would_be(channels):
+  seen, estimates = _random(5, 3, 64, 70, channels), _random(5, 3, 64, 70, channels, seed=1)
+  made = pictures.walk(seen, estimates, [f"t = {k}" for k in range(5)])
+  sheet = made[-(6 * 65 + 1) :, -(5 * 71 + 1) :]
   for s in range(5):
     for n in range(3):
-      tile = made[2 + 6 * n : 6 + 6 * n, 2 + 8 * s : 8 + 8 * s]
-      np.testing.assert_array_equal(tile, steps[s, n])
-  np.testing.assert_array_equal(pictures.strip(steps, pad=2, scale=1), made)
+      for row, rows in enumerate((seen, estimates)):
+        top, left = 1 + 65 * (2 * n + row), 1 + 71 * s
+        np.testing.assert_array_equal(sheet[top : top + 64, left : left + 70], rows[s, n])
+  head, side = made[: -len(sheet)], made[:, : -sheet.shape[1]]
+  assert head.min() < 64 and side.min() < 64  # written upon
+  assert np.all(made[: len(head), : side.shape[1]] == 255)
+
+
+def test_captions_stand_under_their_images():
+  images = _random(3, 8, 8, 1)
+  made = pictures.captioned(images, ["7", "", "7"], columns=3)
+  tiles = [made[1:, 1 + 65 * k : 65 + 65 * k, 0] for k in range(3)]
+  for tile, image in zip(tiles, images, strict=True):
+    np.testing.assert_array_equal(tile[:64], image[..., 0].repeat(8, 0).repeat(8, 1))
+  one, none, same = (tile[64:-1] for tile in tiles)
+  assert np.all(none == 255) and one.min() < 64
+  np.testing.assert_array_equal(one, same)
+  long = pictures.captioned(images, ["a two above a seven " * 9] * 3, columns=3)
+  assert long.shape[0] > made.shape[0] + 32  # larger, and of several lines
 
 
 @pytest.mark.parametrize("channels, colour_type", [(1, 0), (3, 2)])
@@ -122,7 +139,7 @@ def test_a_png_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, monkeypa
     lambda path: pictures.grid(_random(2, 4, 4, 1), columns=0),
     lambda path: pictures.grid(_random(2, 4, 4, 1), scale=0),
     lambda path: pictures.grid(_random(2, 4, 4, 1), pad=-1),
-    lambda path: pictures.strip(_random(2, 4, 4, 1)),
+    lambda path: pictures.walk(_random(2, 4, 4, 1), _random(2, 4, 4, 1), ["", ""]),
     lambda path: pictures.save_png(path, _random(4, 4)),
     lambda path: pictures.save_png(path, _random(4, 4, 2)),
   ],
@@ -133,16 +150,6 @@ def test_what_is_no_picture_is_an_error(tmp_path, call):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_curve_is_drawn_where_its_numbers_are(tmp_path):
-  path = tmp_path / "curve.png"
-  pictures.curve(path, [0, 1, 2], {"low": [1, 1, 1], "high": [3, 3, 3]}, "step", "loss")
-  image = np.asarray(Image.open(path).convert("RGB")).astype(int)
-  low, high = (np.abs(image - colour).sum(-1) < 9 for colour in ((31, 119, 180), (255, 127, 14)))
-  row_low, row_high = low.sum(1).argmax(), high.sum(1).argmax()
-  assert low[row_low].sum() > image.shape[1] / 2 and high[row_high].sum() > image.shape[1] / 2
-  assert row_high < row_low - image.shape[0] / 2
-
-
-def test_pictures_without_a_chart_need_no_matplotlib(monkeypatch):
+def test_pictures_need_no_matplotlib(monkeypatch):
   monkeypatch.setitem(sys.modules, "matplotlib", None)
   importlib.reload(pictures)

@@ -1,0 +1,88 @@
+"""The pictures of a run: samples and what they asked for, what training is fed, the nearest training images."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from diffjax import keys
+from diffjax.data import order
+from diffjax.data.pipeline import in_order
+from diffjax.data.source import Field, Source
+from diffjax.jobs.drawing import image_of
+from diffjax.jobs.runs import Run
+from diffjax.machine import pictures
+
+GRID, CAPTIONED = 256, 100  # samples in a grid, and in one with captions
+NEAREST = 16  # samples that are shown above their nearest training images
+SEARCHED = 100_000  # training images at most that these are looked for among
+FED = 40
+
+Sheet = UInt8[np.ndarray, "height width c"]
+
+
+def captions(asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> list[str] | None:
+  """What examples hold besides pictures, in words: their text, or else their class; None where there is neither."""
+  said = {name: fields[name] for name in asked if name in fields}
+  for name, field in said.items():
+    if field.tokenizer:
+      return [field.tokenizer.text(tokens) for tokens in asked[name]]
+  for name, field in said.items():
+    if field.classes and not field.shape:
+      return [field.names[k] if field.names else str(k) for k in asked[name].tolist()]
+  return None
+
+
+def sheet(
+  images: UInt8[np.ndarray, "n h w c"], asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]
+) -> Sheet:
+  """A grid of the first images, with what they asked for under them."""
+  asked = {name: values[:CAPTIONED] for name, values in asked.items()}
+  words = captions(asked, fields)
+  return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)
+
+
+def fed(run: Run) -> Sheet | None:
+  """The first examples of the first batch as the network gets them, augmented; None where they are no pictures."""
+  config, task = run.config, run.experiment.task
+  count = run.parallel.padded(min(FED, config.train.batch_size))
+  place = np.arange(count) % config.train.batch_size
+  rows = order.indices(config.seed, 0, config.train.batch_size, len(run.data))[place]
+  data = run.data.read(rows, tuple(dict.fromkeys((*task.fields, *run.source.fields))))
+  images = image_of(data)
+  if task.fed:
+    key = jax.random.fold_in(keys.seed(config.seed), 0)
+
+    def see(frozen, batch):
+      return task.fed(frozen, batch, keys.Draws(key, batch["index"], config.train.batch_size))
+
+    batch = {name: data[name] for name in task.fields} | {"index": place.astype(np.int32)}
+    images = image_of(run.parallel.fetch(run.parallel.batched(see)(run.experiment.frozen, batch)))
+  return None if images is None else sheet(images[:FED], data, run.fields)
+
+
+def nearest(images: UInt8[np.ndarray, "n h w c"], source: Source) -> Sheet | None:
+  """Samples, and below each the training image with the least squared distance in pixels.
+
+  Args:
+    images: samples; the first NEAREST are shown.
+    source: the training data, of which SEARCHED are looked through; its first field of such pictures counts.
+  """
+  shape = images.shape[1:]
+  names = [name for name, f in source.fields.items() if f.dtype == "uint8" and f.shape == shape]
+  if not names:
+    return None
+  images = images[:NEAREST]
+  flat = images.reshape(len(images), -1).astype(np.float32)
+  least, found = np.full(len(images), np.inf, np.float32), images.copy()
+  for batch in in_order(source, 1024, names[:1]):
+    there = batch[names[0]].reshape(len(batch["index"]), -1).astype(np.float32)
+    distance = (flat**2).sum(1)[:, None] - 2 * flat @ there.T + (there**2).sum(1)
+    best = distance.argmin(1)
+    closer = distance[np.arange(len(images)), best] < least
+    least = np.where(closer, distance[np.arange(len(images)), best], least)
+    found[closer] = batch[names[0]][best[closer]]
+    if batch["index"][-1] >= SEARCHED:
+      break
+  return pictures.grid(np.concatenate([images, found], axis=1), columns=min(8, len(images)))
