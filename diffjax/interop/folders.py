@@ -5,6 +5,7 @@ FOLDER/*.safetensors
 
 AutoencoderKL    can encode and decode, and knows where its latents lie     (vae of a Stable Diffusion folder)
 CLIPTextModel    can encode text; its tokenizer lies in the folder or in ../tokenizer         (text_encoder)
+CLIPModel        can encode images and text, as a run of the task "clip" can
 """
 
 import dataclasses
@@ -35,6 +36,8 @@ WEIGHTS = tuple(
   for stem in ("diffusion_pytorch_model", "model")
   for index in ("", ".index.json")
 )
+# Of the channels of pixels in [0, 1], OpenAI's.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class Published(NamedTuple):
@@ -133,6 +136,29 @@ def clip_text(folder: Path, config: Mapping[str, Any]) -> Published:
   return Published({"encode_text": encode_text, "tokenizer": lambda params: tokenizer}, {"model": model})
 
 
+def clip(folder: Path, config: Mapping[str, Any]) -> Published:
+  """A transformers CLIPModel; its pixels are scaled as preprocessor_config.json says, by default OpenAI's way."""
+  net = networks.clip(config)
+  tokenizer, side = tokenizer_of(folder, net.text.length), config["vision_config"].get("image_size", 224)
+  about = folder / "preprocessor_config.json"
+  scaling = read_json(about) if about.is_file() else {}
+  mean, std = (
+    np.asarray(scaling.get(name, usual), np.float32)
+    for name, usual in (("image_mean", MEAN), ("image_std", STD))
+  )
+
+  def encode(params, images):
+    return net.apply({"params": params["model"]}, (images / 255 - mean) / std, None).images
+
+  def encode_text(params, tokens):
+    found = net.apply({"params": params["model"]}, tokens, method="read")
+    return {"tokens": found.tokens, "pooled": unit(found.pooled)}
+
+  like = jnp.zeros((1, side, side, 3)), jnp.zeros((1, net.text.length), jnp.int32)
+  can = {"encode": encode, "encode_text": encode_text, "tokenizer": lambda params: tokenizer}
+  return Published(can, {"model": imported(folder, net, "clip", *like)})
+
+
 def tokenizer_of(folder: Path, length: int) -> Tokenizer:
   """The tokenizer of a text encoder; what it fills texts up with is looked at, as the published models do."""
   for place in (folder, folder.parent / "tokenizer"):
@@ -154,6 +180,7 @@ def tokenizer_of(folder: Path, length: int) -> Tokenizer:
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Published]] = {
   "AutoencoderKL": autoencoder_kl,
   "CLIPTextModel": clip_text,
+  "CLIPModel": clip,
 }
 
 
