@@ -3,8 +3,8 @@
     python main.py --config=configs/digits_vae.py --workdir=runs/digits_vae
     python main.py --workdir=runs/digits_vae --mode=eval
 
-Expected: 90.0 nats for a held-out digit by the bound (2.03 bits of a pixel of 17 levels), 84.8 by 100 importance samples.
-Cost: ten seconds on two idle CPU cores. experiments/autoencoders/ has more.
+Expected: 90.0 nats for a held-out digit by the bound (2.03 bits of a pixel of 17 levels), 84.8 by 100 importance
+samples. Cost: ten seconds on two idle CPU cores. experiments/autoencoders/ has more.
 """
 
 from configs import digits
