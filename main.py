@@ -13,7 +13,7 @@ is <workdir>/config.json.
 
 import sys
 
-from diffjax.jobs import commandline
+from diffjax.machine import signals
 
 
 def train(*arguments) -> None:
@@ -49,7 +49,10 @@ JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score}
 
 def main() -> int:
   """Runs the command line; returns the exit status."""
-  return commandline.run(JOBS, sys.argv, __doc__)
+  with signals.ending():  # before the imports that take seconds
+    from diffjax.jobs import commandline
+
+    return commandline.run(JOBS, sys.argv, __doc__)
 
 
 if __name__ == "__main__":

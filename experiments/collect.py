@@ -74,11 +74,13 @@ def rows(sweep: Sweep, every: Sequence[Job]) -> list[Row]:
 def _row(sweep: Sweep, job: Job, trained_in: Path) -> Row:
   path = trained_in / "metrics.jsonl"
   lines = progress.metrics(path.read_text(encoding="utf-8") if path.exists() else "")
-  losses = [float(line["loss"]) for line in lines if "loss" in line]
+  losses = [progress.number(line["loss"]) for line in lines if "loss" in line]
   held_out = {}
   for line in lines:
     found = {
-      name.removeprefix("held_out/"): float(v) for name, v in line.items() if name.startswith("held_out/")
+      name.removeprefix("held_out/"): progress.number(v)
+      for name, v in line.items()
+      if name.startswith("held_out/")
     }
     held_out = found or held_out
   values = dict(leaves(job.config))
@@ -110,8 +112,8 @@ def _scores(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float, fl
     settings["seeds"] = " ".join(map(str, report["seeds"]))
   for metric, summary in report.get("metrics", {}).items():
     for name, numbers in summary["values"].items():
-      of_seeds = [float(value) for value in numbers["of_seeds"]]
-      scores[f"{metric} {name}"] = (float(numbers["value"]), min(of_seeds), max(of_seeds))
+      of_seeds = [progress.number(value) for value in numbers["of_seeds"]]
+      scores[f"{metric} {name}"] = (progress.number(numbers["value"]), min(of_seeds), max(of_seeds))
       if numbers.get("floor") is not None:
         settings[f"{metric} {name} of real data"] = float(numbers["floor"])
       if "better" in numbers:

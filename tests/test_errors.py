@@ -16,6 +16,7 @@ import time
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from absl import flags
@@ -24,6 +25,7 @@ from PIL import Image
 from diffjax import metrics
 from diffjax.data.source import ArraySource
 from diffjax.jobs import commandline, workdir
+from diffjax.jobs.drawing import Sampling
 from diffjax.jobs.evaluation import evaluate
 from diffjax.jobs.sampling import sample
 from diffjax.jobs.training import train
@@ -452,22 +454,103 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(refused, trained, tmp_pa
     arguments = (f"--workdir={tmp_path / name}", f"--mode={mode}", "--config.train.steps=3")
     said = refused(*arguments, status=1)
     assert f"The checkpoint {tmp_path / name / 'checkpoints' / '2'} is damaged" in said
-    assert said.endswith("Remove that folder to continue from step 1.")
+    assert said.endswith("Bring it back from a copy, or move it out of the workdir to go on from step 1.")
     return said
 
   def flip(folder):
     about = folder / "about" / "metadata"
-    checksums = json.loads(about.read_text())["checksums"]
-    path, value = next((p, v) for p, v in checksums.items() if "kernel" in p)
-    about.write_text(about.read_text().replace(str(value), str(value ^ 8)))
+    found = json.loads(about.read_text())
+    del found["digest"]  # which would be the first to be wrong
+    path = next(path for path in found["checksums"] if "kernel" in path)
+    found["checksums"][path] ^= 8
+    about.write_text(json.dumps(found))
 
   for mode in JOBS:
     assert "the bytes of" in damaged(f"flip_{mode}", mode, flip)
   cut = lambda folder: (folder / "state" / "_METADATA").write_bytes(b'{"tree')
   assert "weights cannot be read" in damaged("cut", "sample", cut)
-  assert "it cannot be read" in damaged("gone", "train", lambda folder: shutil.rmtree(folder / "state"))
+  assert "it has no state" in damaged("gone", "train", lambda folder: shutil.rmtree(folder / "state"))
   shutil.rmtree(tmp_path / "flip_train" / "checkpoints" / "2")
   assert main(f"--workdir={tmp_path / 'flip_train'}", "--mode=sample") == 0
+
+
+@pytest.mark.parametrize("mode", JOBS)
+def test_a_checkpoint_that_is_none_is_not_a_finished_run(mode, refused, trained, tmp_path):
+  folder = shutil.copytree(trained, tmp_path / "run") / "checkpoints"
+  longer = (f"--workdir={folder.parent}", f"--mode={mode}", "--config.train.steps=3")
+  (folder / "3").mkdir()
+  assert f"{folder / '3'} is damaged: it has no state" in refused(*longer, status=1)
+  (folder / "3").rmdir()
+  (folder / "2").rename(folder / "3")
+  assert f"{folder / '3'} holds the checkpoint of step 2" in refused(*longer, status=1)
+
+
+def test_what_cannot_be_written_is_known_before_the_first_step(refused, trained, tmp_path, monkeypatch):
+  run = tmp_path / "run"
+  shutil.copytree(trained, run, ignore=shutil.ignore_patterns("checkpoints", "samples"))
+  for name in ("checkpoints", "samples"):
+    (run / name).write_text("a file")
+  assert f"{run / 'checkpoints'} is a file" in refused(*TINY, f"--workdir={run}")
+  (run / "checkpoints").unlink()
+  shutil.copytree(trained / "checkpoints", run / "checkpoints")
+  said = refused(f"--workdir={run}", "--mode=sample")
+  assert said.startswith(f"{run / 'samples'} cannot be made: {run / 'samples'} is a file")
+  assert f"--out={run / 'samples'}" in refused(f"--workdir={run}", "--mode=eval", f"--out={run / 'samples'}")
+  usage = type(shutil.disk_usage(run))
+  monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**6, 10**6, 1000))
+  said = refused(*TINY, f"--workdir={tmp_path / 'full'}")
+  assert f"{tmp_path / 'full' / 'checkpoints'} needs room for" in said and "1 kB are free" in said
+  assert not any((tmp_path / "full" / "checkpoints").iterdir())
+
+
+def test_an_error_of_the_file_system_is_a_paragraph(refused, tmp_path):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+  said = refused(*TINY, f"--workdir={tmp_path}", status=1, jobs=dict.fromkeys(JOBS, full))
+  assert said.startswith("/data/x: No space left on device. ") and "make room there" in said
+
+
+def test_a_run_outlives_pictures_that_it_cannot_draw(monkeypatch, tmp_path, capsys):
+  def broken(self, *_):
+    raise ConfigError("1 of 8 samples are not finite")
+
+  monkeypatch.setattr(Sampling, "draw", broken)
+  assert main(*TINY, f"--workdir={tmp_path}", "--config.log.sample_every=1") == 0
+  said = capsys.readouterr().err
+  assert said.count("warning: the grid of samples failed, and the run goes on without: 1 of 8 samples") == 1
+  assert "finished: step 2" in said and (tmp_path / "checkpoints" / "2").is_dir()
+
+
+def test_a_cosine_that_is_longer_is_another_run_and_the_way_is_named(refused, trained, tmp_path):
+  run = shutil.copytree(trained, tmp_path / "run")
+  saved = json.loads((run / "config.json").read_text())
+  saved["config"]["train"]["decay"] = "cosine"
+  (run / "config.json").write_text(json.dumps(saved))
+  said = refused(f"--workdir={run}", "--config.train.steps=3")
+  assert f"config.train.steps is 3 here and 2 in --workdir={run}, whose learning rates fall" in said
+  assert said.endswith(f"in a new workdir, by --config.train.start={run}.")
+
+
+def test_samples_are_kept_by_all_that_makes_them_and_not_drawn_twice(trained, tmp_path, monkeypatch, capsys):
+  def draw(self, params, key, asked, done=None):
+    draws.append(None)
+    return {"image": np.full((len(asked["index"]), 8, 8, 1), len(draws), np.uint8)}
+
+  draws = []
+  monkeypatch.setattr(Sampling, "draw", draw)
+  monkeypatch.setattr(Sampling, "strip", lambda *_: None)
+  sampled = lambda *how: main(f"--workdir={trained}", "--mode=sample", f"--out={tmp_path}", *how)
+  ways = [(), ("--config.sample.weights=raw",), ("--config.sample.classifier_free.w=0.5",)]
+  ways += [("--config.condition.label.request=3",), ("--config.sample.count=3",), ("--config.sample.seed=1",)]
+  for how in ways:
+    assert sampled(*how) == 0
+  found = {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
+  assert len(found) == len(set(found.values())) == len(draws) == len(ways)
+  said = capsys.readouterr().err
+  assert "warning: 99% of the ema_0.995 weights are still those of step 0" in said
+  assert sampled() == 0 and "these samples are there already" in capsys.readouterr().err
+  assert len(draws) == len(ways) and found == {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_step(refused, tmp_path):
@@ -529,23 +612,37 @@ def saving(monkeypatch):
   return start
 
 
-def test_a_run_says_that_a_step_is_saved_once_it_is(saving, monkeypatch, tmp_path):
+def test_a_run_says_that_a_step_is_saved_once_it_is(saving, monkeypatch, tmp_path, capsys):
   say, place, whole = reporting.Reporter.line, Parallel.place, []
 
   def line(self, text):
-    if "SIGTERM: step 1 is saved" in text:
+    if "SIGTERM: step 2 is saved" in text:
       whole.extend(path.name for path in (tmp_path / "checkpoints").iterdir())
     say(self, text)
 
   def placed(self, *batch):
-    os.kill(os.getpid(), signal.SIGTERM)
+    calls.append(None)
+    if len(calls) == at:
+      os.kill(os.getpid(), signal.SIGTERM)
     return place(self, *batch)
 
   monkeypatch.setattr(reporting.Reporter, "line", line)
   monkeypatch.setattr(Parallel, "place", placed)
+  more = ("--config.train.steps=3", "--config.checkpoint.every=3")
+  at, calls = 1, []  # before the first step is done there is nothing to save
+  assert main(*TINY, *more, f"--workdir={tmp_path}") == 128 + signal.SIGTERM
+  assert whole == [] and "finished" not in (tmp_path / "log.txt").read_text()
+  told = capsys.readouterr().err
+  assert told.rstrip().endswith(
+    "SIGTERM: ending. What is saved stays, and the same command goes on from there."
+  )
+  at, calls = 2, []
   saving()
-  assert main(*TINY, f"--workdir={tmp_path}") == 0
-  assert whole == ["1"]
+  assert main(*TINY, *more, f"--workdir={tmp_path}") == 0
+  assert whole == ["2"]
+  told = capsys.readouterr().err
+  assert told.index("compiling the training step") < told.index("SIGTERM: saving after this step")
+  assert "compiled and step 1 done in" in told
 
 
 def test_a_run_whose_last_save_fails_is_not_finished(saving, refused, tmp_path):

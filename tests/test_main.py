@@ -1,7 +1,7 @@
 """main.py as a user runs it: each mode, finished runs, and resuming after a kill, bit for bit.
 
 Two runs of the same 8 steps, each command a process of its own. One goes straight through. The other ends
-after 3 steps, is told to go on and killed in step 6, goes on and is asked to stop in step 5, and finishes.
+after 3 steps, is told to go on and killed in step 5, goes on and is asked to stop in step 5, and finishes.
 """
 
 import json
@@ -25,21 +25,30 @@ from diffjax.machine import checkpoint, parallel
 ROOT = Path(__file__).parents[1]
 STEPS = 8
 CONFIG = (
-  *("--config=configs/digits.py", "--config.model.unet.channels=8", "--config.model.unet.multipliers=1,"),
-  *("--config.model.unet.attention=()", "--config.data.augment=flip"),
-  *("--config.sample.guides=('clip',)", "--config.sample.batch_size=64"),
-  *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
-  *("--config.train.constant.rates=0.5,0.99", "--config.log.every=1", "--config.log.samples=5"),
+  *("--config=configs/digits.py", "--config.model.name=dit", "--config.model.dit.channels=16"),
+  *("--config.model.dit.blocks=1", "--config.model.dit.heads=2", "--config.model.dit.patch=4"),
+  *("--config.data.augment=flip", "--config.sample.guides=('clip',)", "--config.sample.batch_size=64"),
+  *("--config.train.batch_size=16", "--config.train.warmup=4", "--config.train.decay=constant"),
+  *("--config.train.constant.rates=0.5,0.99", "--config.log.every=2", "--config.log.samples=5"),
   *("--config.log.held_out=7", "--config.checkpoint.every=3", "--config.sample.steps=3"),
 )
-# The same main.py, in which the process is sent a signal once the metrics of a step, or in an evaluation the
-# shard of samples that starts there, are written.
-SIGNALLED = """
+LOGGED = (2, 3, 4, 6, 8)  # every second step, and where a checkpoint is saved
+# The same main.py with a metric that needs no network, in which the process is sent a signal once the metrics of a
+# step, or in an evaluation the shard of samples that starts there, are written.
+PROGRAM = """
 import os, sys
 import main
 from diffjax.data import cache
 from diffjax.machine.reporting import Reporter
+from diffjax.metrics import METRICS
+from diffjax.metrics.metric import Metric
 
+def brightness(train, test, parallel):
+  features = lambda samples, asked: {"levels": samples["image"].mean((1, 2, 3))}
+  score = lambda features: {"level": float(features["levels"].mean())}
+  return Metric(("image",), features, score, floor={}, settings={})
+
+METRICS["brightness"] = brightness
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 written, saved = Reporter.metrics, cache.save_fields
 
@@ -66,13 +75,14 @@ def main(tmp_path_factory):
   environment = os.environ | {
     "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0".strip(),  # compiles in less time
     "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_LOG_COMPILES": "1",
   }
   environment.pop("NPROC", None)
 
-  def run(*arguments, signalled=None):
-    program = ["-c", SIGNALLED, *map(str, signalled)] if signalled else ["main.py"]
-    command = [sys.executable, *program, *arguments]
+  def run(*arguments, signalled=(0, -1), program=PROGRAM):
+    started = ["-c", program, *map(str, signalled)] if program else ["main.py"]
+    command = [sys.executable, *started, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
   return run
@@ -83,31 +93,34 @@ def done(main, tmp_path_factory):
   """The two runs' workdirs, and what every command of theirs answered."""
   straight, broken = (tmp_path_factory.mktemp(name) / "run" for name in ("straight", "broken"))
   steps = f"--config.train.steps={STEPS}"
-  judge = ("--mode=eval", "--config.eval.seeds=1", "--config.eval.shard=600")
+  judge = lambda *metrics: (
+    *("--mode=eval", "--config.eval.seeds=1", "--config.eval.shard=600"),
+    f"--config.eval.metrics={metrics!r}",
+  )
   said = {}
+  train = (*CONFIG, steps, f"--workdir={straight}")
+  said["train"] = main(*train)  # alone: what it compiles the others find
+  succeeded(said["train"])
 
   def first():
-    train = (*CONFIG, steps, f"--workdir={straight}")
-    said["train"] = main(*train)
-    succeeded(said["train"])
     before = files(straight / "checkpoints")
-    said["again"] = main(*train)
+    said["again"] = main(*train, program=None)
     said["unchanged"] = before == files(straight / "checkpoints")
-    said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11")
-    said["eval"] = main(f"--workdir={straight}", *judge)
+    said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11", program=None)
+    said["eval"] = main(f"--workdir={straight}", *judge("classifier", "brightness"))
 
   def second():
     train = (*CONFIG, steps, f"--workdir={broken}")
     said["short"] = main(*CONFIG, "--config.train.steps=3", f"--workdir={broken}")
     succeeded(said["short"])
-    said["killed"] = main(*train, signalled=(signal.SIGKILL, 5))
+    said["killed"] = main(*train, signalled=(signal.SIGKILL, 4))
     said["left"] = sorted(path.name for path in (broken / "checkpoints").iterdir() if path.name.isdigit())
     said["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
     said["finished"] = main(*train)
-    said["eval killed"] = main(f"--workdir={broken}", *judge, signalled=(signal.SIGKILL, 600))
+    said["eval killed"] = main(f"--workdir={broken}", *judge("brightness"), signalled=(signal.SIGKILL, 600))
     said["shards"] = sorted(p.name for p in (broken / "eval").rglob("*.npz") if "." not in p.stem)
     said["judged"] = (broken / "eval" / str(STEPS) / "metrics.json").exists()
-    said["eval again"] = main(f"--workdir={broken}", *judge)
+    said["eval again"] = main(f"--workdir={broken}", *judge("brightness"))
 
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(first), pool.submit(second)]:
@@ -137,7 +150,8 @@ def test_training_leaves_a_whole_workdir(done):
   about = json.loads((folder / "config.json").read_text())
   assert set(about) == {"config", "commit", "packages", "data", "examples", "fields", "uses"}
   assert about["uses"] == {} and about["examples"] == len(SOURCES["digits"]("train"))
-  assert about["fields"]["image"] == {"shape": [8, 8, 1], "dtype": "uint8", "classes": 0}
+  image = {"shape": [8, 8, 1], "dtype": "uint8", "classes": 0}
+  assert about["fields"]["image"] | image == about["fields"]["image"]
   settings = about["config"]["train"]
   assert settings["steps"] == STEPS and settings["constant"]["rates"] == [0.5, 0.99]
   assert about["packages"]["jax"] == jax.__version__
@@ -145,9 +159,10 @@ def test_training_leaves_a_whole_workdir(done):
   assert about["commit"] is None if head.returncode else about["commit"].startswith(head.stdout.strip())
   found = lines(folder / "metrics.jsonl")
   losses = {line["step"]: line["loss"] for line in found if "loss" in line}
-  assert list(losses) == list(range(1, STEPS + 1)) and all(0 < loss < 3 for loss in losses.values())
+  assert tuple(losses) == LOGGED and all(0 < loss < 3 for loss in losses.values())
   rates = [line["learning_rate"] for line in found if "learning_rate" in line]
-  np.testing.assert_allclose(rates, [5e-4] + [1e-3] * (STEPS - 1), rtol=1e-6)
+  np.testing.assert_allclose(rates, np.minimum(np.asarray(LOGGED) / 4, 1) * 1e-3, rtol=1e-6)
+  assert all(line["images_per_second"] > 0 for line in found if line["step"] == STEPS and "loss" in line)
   held_out = {name.split("/")[1] for line in found for name in line if name.startswith("held_out/")}
   assert held_out == {"raw", "ema_0.5", "ema_0.99"}
   assert list((folder / "tensorboard").glob("events.*"))
@@ -205,6 +220,11 @@ def test_evaluation_writes_values_floors_and_settings(done):
   assert report["step"] == STEPS and report["samples"] == len(train) and report["seeds"] == [0]
   assert report["weights"] == "ema_0.5" and report["evaluations"] == 3
   assert report["sample"]["sampler"] == "dpmpp_2m" and report["sample"]["guides"] == ["clip"]
+  assert report["initial_share"] == 0.5**STEPS
+  kept = [path for path in (folder / "eval" / str(STEPS)).glob("metrics-*.json")]
+  assert [json.loads(path.read_text()) for path in kept] == [report]
+  told = {name: value for line in lines(folder / "metrics.jsonl") for name, value in line.items()}
+  assert told["eval/classifier/frechet"] == report["metrics"]["classifier"]["values"]["frechet"]["value"]
   summary = report["metrics"]["classifier"]
   assert summary["settings"]["trained_on"] == train.fingerprint
   assert SOURCES["digits"]("test").fingerprint in summary["settings"]["reference"]
@@ -226,7 +246,13 @@ def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):
   ]
   for report in reports:
     assert report.pop("seconds") > 0 and report.pop("images_per_second") > 0
-  assert reports[0] == reports[1]
+    report["metrics"].pop("classifier", None)
+  assert reports[0] == reports[1] and reports[0]["metrics"]["brightness"]["values"]["level"]["value"] > 0
+  shards = [sorted((folder / "eval").rglob("seed0_???????.npz")) for folder in (straight, broken)]
+  assert len(shards[0]) == 3
+  for one, other in zip(*shards, strict=True):
+    with np.load(one) as ours, np.load(other) as theirs:
+      np.testing.assert_array_equal(ours["image"], theirs["image"])
 
 
 def test_a_kill_loses_only_the_steps_since_the_last_checkpoint(done):
@@ -263,10 +289,12 @@ def test_interrupted_and_straight_runs_are_equal_bit_for_bit(done):
   assert states[0].params is not states[1].params
 
   def told(folder):
-    found = lines(folder / "metrics.jsonl")
+    found = [line for line in lines(folder / "metrics.jsonl") if "eval/brightness/level" not in line]
+    for line in found:
+      line.pop("images_per_second", None)
     return [line for line in found if "loss" in line] + [line for line in found if line["step"] == STEPS]
 
-  assert told(straight) == told(broken) and len(told(straight)) == STEPS + 2
+  assert told(straight) == told(broken) and len(told(straight)) == len(LOGGED) + 2
   grids = [(folder / "samples" / f"grid_{STEPS:08d}.png").read_bytes() for folder in (straight, broken)]
   assert grids[0] == grids[1]
 

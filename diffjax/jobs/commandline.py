@@ -5,6 +5,7 @@
 Where the workdir holds a run, --config may be left out: the run's own is taken.
 """
 
+import contextlib
 import difflib
 import gc
 import importlib.util
@@ -19,7 +20,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from diffjax.machine import processes
+from diffjax.machine import disk, processes, signals
 from diffjax.ranges import LOCAL, check
 from diffjax.types import ConfigError, RunError
 
@@ -36,7 +37,9 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
 flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
 flags.DEFINE_string(
-  "out", None, "With --mode=sample: the folder that samples go to, instead of WORKDIR/samples."
+  "out",
+  None,
+  "With --mode=sample or eval: the folder that results go to, instead of WORKDIR/samples and WORKDIR/eval.",
 )
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
 flags.DEFINE_integer(
@@ -132,8 +135,10 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
   mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
   arguments = (flags.FLAGS.config, Path(flags.FLAGS.workdir).expanduser())
-  if out and mode != "sample":
-    raise ConfigError(f"--out={out} is where --mode=sample writes, but --mode is {mode}.")
+  if out and (mode == "train" or images):
+    raise ConfigError(
+      f"--out={out} is where samples and their evaluation go, but this is --mode={mode} of others."
+    )
   if out:
     arguments = (*arguments, Path(out).expanduser())
   if not images:
@@ -172,7 +177,9 @@ def prepare(config: ConfigDict) -> None:
   """What JAX must know before it looks for devices."""
   import jax
 
-  logging.set_verbosity(logging.ERROR)  # libraries' advice
+  logging.set_verbosity(
+    logging.FATAL
+  )  # libraries' advice, and pages about errors that end in a paragraph here
   if config.deterministic:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
   if config.compile_cache:
@@ -180,7 +187,8 @@ def prepare(config: ConfigDict) -> None:
       "jax_compilation_cache_dir",
       os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()),
     )
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    least = os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float(least))
 
 
 def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> int:
@@ -209,12 +217,17 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
       processes.join(*others)
     else:
       prepare(arguments[0])
-    jobs[job](*arguments)
+    jax_hears = child and job == "train"  # where it finds the step after which all processes save
+    with contextlib.nullcontext() if jax_hears else signals.ending():
+      jobs[job](*arguments)
     return 0
   except (ConfigError, RunError, OSError) as error:
+    text = disk.paragraph(error) if isinstance(error, OSError) else str(error)
     print(
-      f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False, break_on_hyphens=False)}",
+      f"\n{textwrap.fill(f'error: {text}', 110, break_long_words=False, break_on_hyphens=False)}",
       file=sys.stderr,
     )
     status = 2 if isinstance(error, ConfigError) else 1
-    return processes.leave(status) if child else status
+  except SystemExit as stopped:  # a signal's
+    status = stopped.code
+  return processes.leave(status) if child else status

@@ -6,6 +6,9 @@ beside the result in shards, so that a killed evaluation goes on where it was, t
 is written before the next is begun.
 
     <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
+
+metrics.json is the last evaluation of a step; each stays as metrics-<hash>.json, by all that decides its numbers, and
+so do the samples of the last few (results.KEPT).
 """
 
 import functools
@@ -15,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -23,7 +25,6 @@ from diffjax import keys
 from diffjax.data import cache
 from diffjax.data.folder import images_of
 from diffjax.data.source import Field
-from diffjax.data.source import fingerprint as content
 from diffjax.experiment import makers
 from diffjax.jobs import report, results, runs, trained
 from diffjax.jobs.album import sheet
@@ -31,16 +32,17 @@ from diffjax.jobs.drawing import Samples, image_of
 from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import Loaded, Unopened, loaded, request
 from diffjax.likelihood import mean_and_error
-from diffjax.machine import reporting
-from diffjax.machine.state import fingerprint
+from diffjax.machine import disk, reporting
 from diffjax.metrics.metric import Metric
 from diffjax.types import ConfigError, Params, Trained
 
 
-def _metrics(run: Run, own: Trained | None = None) -> dict[str, Metric]:
+def _metrics(run: Run, reporter: reporting.Reporter, own: Trained | None = None) -> dict[str, Metric]:
   """The config's metrics; one that is made of a run takes `own` where none is named."""
   find = functools.partial(trained.trained, devices=run.parallel)
   made = makers(run.config, "eval", "metrics", find, own)
+  if made:
+    reporter.line(f"preparing {', '.join(made)}: what real data give")
   metrics = {name: make(run.data, run.test, run.parallel.local) for name, make in made.items()}
   for name, metric in metrics.items():
     if metric.stranger and metric.stranger in run.experiment.uses.values():
@@ -59,16 +61,23 @@ def _require_something(run: Run, model: bool) -> None:
   )
 
 
-def evaluate(config: ConfigDict, folder: Path) -> None:
+def evaluate(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """Draws and judges samples of the checkpoints that config.eval.checkpoints names; several make a curve.
+
+  Args:
+    config: the config.
+    folder: the workdir.
+    out: where the results go; by default <workdir>/eval.
 
   Raises:
     ConfigError: see runs.start, where nothing is trained yet, or a metric that does not fit the data.
   """
   run = runs.start(config, folder, "eval")
   _require_something(run, model=True)
-  metrics, reports = None, []
-  with reporting.create(folder, run.writes, log_every=2**62) as reporter:
+  metrics, reports, place = None, [], out or folder / "eval"
+  disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
+  tracker = {"wandb_project": config.log.wandb, "config": run.about}
+  with reporting.create(folder, run.writes, log_every=2**62, **tracker) as reporter:
     for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
       if metrics is None or run.experiment.task.draw is None:
         own = Trained(
@@ -77,21 +86,26 @@ def evaluate(config: ConfigDict, folder: Path) -> None:
           found.params,
           trained.fingerprint(run.experiment, found.params),
         )
-        metrics = _metrics(run, own) if run.writes else {}
-      reports.append(_judge(found, metrics, reporter))
+        metrics = _metrics(run, reporter, own) if run.writes else {}
+      found.warn_early(reporter)
+      reports.append(_judge(found, metrics, place / str(found.step), reporter))
+      reporter.metrics(found.step, report.scores(reports[-1]))
     if run.writes and len(reports) > 1:
-      report.curve(folder / "eval", reports)
-      reporter.line(f"curves over {len(reports)} checkpoints: {folder / 'eval'}/curve.csv, curve_*.png")
+      report.curve(place, reports)
+      reporter.line(f"curves over {len(reports)} checkpoints: {place}/curve.csv, curve_*.png")
 
 
-def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Reporter) -> dict:
+def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: reporting.Reporter) -> dict:
   """Judges one checkpoint, writes its folder after every part, and returns the report."""
   run, settings = found.run, found.config.eval
-  place, draws = run.folder / "eval" / str(found.step), bool(settings.metrics and run.experiment.task.draw)
+  draws = bool(settings.metrics and run.experiment.task.draw)
+  asked = _asked(run) if draws else {}
+  name = results.name_of_evaluation(run, found.params, asked)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   said = {
     "step": found.step,
     "weights": found.weights,
+    "initial_share": run.initial_share(found.weights, found.step),
     "samples": (settings.count or len(Unopened(run, settings.split))) if draws else 0,
     "seeds": seeds,
     "sample": run.experiment.plain["sample"],
@@ -111,10 +125,10 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
       settings.count or len(Unopened(run, settings.split)),
     )
     head = f"{head}, {said['samples']} examples of the {settings.split} split"
-    report.save(place, said)
     reporter.line(report.table(said, head))
+    report.save(place, said, name=name)
   if draws:
-    images = _score(found, metrics, place, said, reporter)
+    images = _score(found, metrics, asked, place, said, reporter)
     said["seconds"] = round(time.monotonic() - begun, 1)
     how = said["sample"]  # which names what the task takes
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
@@ -124,41 +138,42 @@ def _judge(found: Loaded, metrics: dict[str, Metric], reporter: reporting.Report
       f"{said['evaluations'] or 'adaptive'} evaluations{guides}"
     )
     if run.writes:
-      report.save(place, said, images)
       reporter.line(report.table(said, head))
-  for name, probed in _probes(found):
-    said["probes"][name] = probed._asdict()
+      report.save(place, said, images, name)
+  for kind, probed in _probes(found):
+    said["probes"][kind] = probed._asdict()
     said["seconds"] = round(time.monotonic() - begun, 1)
     if run.writes:
-      report.save(place, said)
-      reporter.line(report.probed(name, probed))
+      reporter.line(report.probed(kind, probed))
+      report.save(place, said, name=name)
   if run.experiment.task.likelihoods:
-    for name, bits in _likelihoods(run, found.params, lambda done, of: reporter.progress(done, of, {})):
-      said["likelihood"][name] = bits
+    for kind, bits in _likelihoods(run, found.params, lambda done, of: reporter.progress(done, of, {})):
+      said["likelihood"][kind] = bits
       said["seconds"] = round(time.monotonic() - begun, 1)
       if run.writes:
-        report.save(place, said)
-        reporter.line(report.line(name, bits))
+        reporter.line(report.line(kind, bits))
+        report.save(place, said, name=name)
   if run.writes:
     reporter.line(f"written: {place / 'metrics.json'}")
   return said
 
 
-def _score(found: Loaded, metrics, place: Path, said: dict, reporter) -> np.ndarray | None:
+def _score(found: Loaded, metrics, asked: Samples, place: Path, said: dict, reporter) -> np.ndarray | None:
   """Draws and judges the samples of all seeds into the report; returns the last seed's first pictures."""
-  asked = _asked(found.run)
-  shards = place / f"samples-{_digest(found.run, found.params, asked)}"
+  shards = results.folder_of_shards(found.run, found.params, asked, place)
   count = len(asked["index"])
   total, scores, drawing, images = count * len(said["seeds"]), [], [], None
   for k, seed in enumerate(said["seeds"]):
     show = lambda done, k=k: reporter.progress(k * count + done, total, {})
-    features, images, drawn, spent = _features(found, metrics, seed, asked, shards, show)
+    features, images, drawn, spent = _features(found, metrics, seed, asked, shards, show, reporter)
     drawing.append((drawn, spent))
     scores.append({name: metric.score(features[name]) for name, metric in metrics.items()})
   said["images_per_second"] = _rate(drawing)
   said["metrics"] = {
     name: report.summary(metric, [seed[name] for seed in scores]) for name, metric in metrics.items()
   }
+  if found.run.writes:
+    results.bound(place, shards)
   return images
 
 
@@ -188,15 +203,6 @@ def _asked(run: Run) -> Samples:
   return asked
 
 
-def _digest(run: Run, params: Params, asked: Samples) -> str:
-  """A hash of all that samples depend on."""
-  plain = run.experiment.plain
-  settings = {name: value for name, value in plain["sample"].items() if name != "count"}
-  sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
-  fields = {name: content(values.shape, values) for name, values in asked.items()}
-  return results.digest(settings, fields, dict(run.experiment.uses), sums, run.config.eval.shard)
-
-
 def _rate(drawing: list[tuple[int, float]]) -> float | None:
   """Samples drawn in a second, or None where all were there already."""
   drawn, spent = map(sum, zip(*drawing, strict=True))
@@ -204,7 +210,7 @@ def _rate(drawing: list[tuple[int, float]]) -> float | None:
 
 
 def _features(
-  found: Loaded, metrics, seed: int, asked: Samples, shards: Path, show
+  found: Loaded, metrics, seed: int, asked: Samples, shards: Path, show, reporter
 ) -> tuple[dict[str, Samples], np.ndarray | None, int, float]:
   """The features of one seed's samples, by metric: shards that are there are read, others drawn and kept.
 
@@ -225,14 +231,15 @@ def _features(
       )
       drawn, spent = drawn + size, spent + time.monotonic() - begun
       if run.writes:
-        cache.save_fields(place, part)
+        with reporter.may_fail("keeping samples"):
+          cache.save_fields(place, part)
     else:
       show(start + size)
     if run.writes:
       if start == 0 and (pictured := image_of(part)) is not None:
         images = sheet(pictured, wanted, run.fields)
       for name, metric in metrics.items():
-        parts[name].append(_of_shard(metric, name, place, part, wanted, size))
+        parts[name].append(_of_shard(metric, name, place, part, wanted, size, reporter))
   joined = {
     name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
     for name, each in parts.items()
@@ -240,7 +247,9 @@ def _features(
   return joined, images, drawn, spent
 
 
-def _of_shard(metric: Metric, name: str, place: Path, part: Samples, asked: Samples, size: int) -> Samples:
+def _of_shard(
+  metric: Metric, name: str, place: Path, part: Samples, asked: Samples, size: int, reporter
+) -> Samples:
   """A shard's features for a metric, kept beside it."""
   kept = place.with_suffix(f".{name}-{results.digest(metric.settings)}.npz")
   found = cache.load_fields(kept, size)
@@ -251,7 +260,8 @@ def _of_shard(metric: Metric, name: str, place: Path, part: Samples, asked: Samp
         f"config.eval.metrics names {name!r}, which needs {missing[0]!r}; samples have {list(part)}."
       )
     found = metric.features(part, asked)
-    cache.save_fields(kept, found)
+    with reporter.may_fail("keeping features"):
+      cache.save_fields(kept, found)
   return found
 
 
@@ -317,7 +327,8 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   _require_something(run, model=False)
   asked = _asked_of(images, run.fields.get("label"), labels, names)
   begun = time.monotonic()
-  metrics = _metrics(run)
+  with reporting.create(folder, run.writes) as reporter:
+    metrics = _metrics(run, reporter)
   values = {
     name: report.summary(metric, [metric.judge({"image": found}, asked)]) for name, metric in metrics.items()
   }

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,12 +33,28 @@ def values_of(report: dict) -> dict[str, dict]:
   }
 
 
-def save(place: Path, report: dict, grid: np.ndarray | None = None) -> None:
-  """Writes a report and, where there are any, its first pictures side by side."""
-  with atomic.writing(place / "metrics.json") as file:
-    file.write(json.dumps(report, indent=2).encode() + b"\n")
-  if grid is not None:
-    pictures.save_png(place / "grid.png", grid)
+def save(place: Path, report: dict, grid: np.ndarray | None = None, name: str = "") -> None:
+  """Writes a report and, where there are any, its first pictures side by side.
+
+  Args:
+    place: the folder, in which metrics.json and grid.png are the last ones.
+    report: plain data.
+    grid: uint8 [H, W, C].
+    name: of what the report was made by, under which it stays when others follow.
+  """
+  for ending in ("", f"-{name}") if name else ("",):
+    if grid is not None:
+      pictures.save_png(place / f"grid{ending}.png", grid)
+    atomic.write_json(place / f"metrics{ending}.json", report)
+
+
+def scores(report: dict) -> dict[str, float]:
+  """The numbers of a report as metrics, "eval/classifier/frechet"."""
+  found = {
+    f"eval/{name.replace(' ', '/', 1)}": numbers["value"] for name, numbers in values_of(report).items()
+  }
+  bits = {f"eval/{name}/bits_per_dim": each["bits_per_dim"] for name, each in report["likelihood"].items()}
+  return found | bits
 
 
 def table(report: dict, head: str) -> str:

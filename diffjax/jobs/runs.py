@@ -15,7 +15,7 @@ from diffjax.data.encoded import encoded
 from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
 from diffjax.jobs import trained, workdir
-from diffjax.machine import consistency, parallel, state
+from diffjax.machine import averages, consistency, disk, parallel, state
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
 from diffjax.machine.state import TrainState
@@ -98,6 +98,11 @@ class Run:
     params = trained.parameters(place, wanted, self.parallel)
     return self.parallel.init(self._make, params)
 
+  def initial_share(self, weights: str, step: int) -> float:
+    """How much of these weights is still what training began with."""
+    rate = self.experiment.averages.get(weights)
+    return averages.initial_share(rate, step) if rate else 0.0
+
   def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
     """The state of a checkpoint, where this run computes."""
     return checkpoints.restore(self.parallel.abstract(self._make), step)
@@ -156,9 +161,7 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
       f"--workdir={folder} holds checkpoints but no config.json, so that nobody knows of what. To train from their "
       "weights put the config.json back, and name the workdir by --config.train.start in a new one."
     )
-  for place in (folder, *folder.parents):
-    if place.exists() and not place.is_dir():
-      raise ConfigError(f"--workdir={folder} cannot be made: {place} is a file; name a folder.")
+  disk.require_folder(folder, f"--workdir={folder}", writes=mode == "train")
   settings = config.parallel
   with experiment.within("parallel"):
     devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)

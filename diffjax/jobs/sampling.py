@@ -16,16 +16,19 @@ from ml_collections import ConfigDict
 
 from diffjax import keys
 from diffjax.config import base
+from diffjax.data import cache
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment
 from diffjax.jobs import results, runs, trained, workdir
 from diffjax.jobs.album import sheet
 from diffjax.jobs.drawing import Samples, Sampling, image_of
 from diffjax.jobs.runs import Run
-from diffjax.machine import atomic, pictures, reporting
+from diffjax.machine import disk, pictures, reporting
 from diffjax.ranges import at_least, check
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
+
+EARLY = 0.01  # share of the initial weights in an average above which this is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,15 @@ class Loaded:
       asked[name] = _checked(name, value, asked[name], self.fields.get(name))
     return self.drawing(count).draw(self.params, keys.seed(seed), asked)
 
+  def warn_early(self, reporter: reporting.Reporter) -> None:
+    """Says it where much of an average is still what training began with."""
+    share = self.run.initial_share(self.weights, self.step)
+    if share > EARLY:
+      reporter.line(
+        f"warning: {share:.0%} of the {self.weights} weights are still those of step 0. Train longer, or see the "
+        "trained ones by --config.sample.weights=raw; --config.train.averages=ramp is right earlier."
+      )
+
   def denoiser(self, cond: Mapping[str, Any] = {}):  # noqa: B006 (never changed)
     """(x_t, t, schedule) -> Estimate under these conditions, of any schedule."""
     require(self.experiment.task.can, "denoise", "this run")
@@ -171,18 +183,22 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   drawing = found.drawing(settings.count)
   key = keys.seed(settings.seed)
   asked = request(run, np.arange(settings.count))
+  place = out or folder / "samples"
+  disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
+  name = results.name_of_samples(run, found.step, found.weights, found.params, asked)
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
+    found.warn_early(reporter)
+    if run.parallel.agree(cache.load_fields(place / f"{name}.npz", settings.count) is not None):
+      return reporter.line(f"these samples are there already: {place / name}*")
     samples = drawing.draw(
       found.params, key, asked, lambda count: reporter.progress(count, settings.count, {})
     )
     strip = drawing.strip(found.params, key, asked)
     if not run.writes:
       return
-    place = out or folder / "samples"
-    name = results.name_of_samples(run, found.step, found.weights)
-    with atomic.writing(place / f"{name}.npz") as file:
-      np.savez(file, **samples, **{f: v for f, v in asked.items() if f not in (*samples, "index")})
     if strip is not None:
       pictures.save_png(place / f"{name}_grid.png", sheet(image_of(samples), asked, run.fields))
       pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
+    told = {field: values for field, values in asked.items() if field not in (*samples, "index")}
+    cache.save_fields(place / f"{name}.npz", samples | told)  # last: it says that all is there
     reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

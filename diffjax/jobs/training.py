@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from diffjax.jobs.album import sheet
 from diffjax.jobs.drawing import Sampling, image_of
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import request
+from diffjax.jobs.sampling import EARLY, request
 from diffjax.jobs.train_step import make_chunk, make_step
-from diffjax.machine import consistency, parallel, pictures, reporting
+from diffjax.machine import consistency, disk, parallel, pictures, reporting, signals
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.consistency import Copies
 from diffjax.machine.parallel import Parallel
@@ -74,27 +74,15 @@ def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
 def stopping(devices: Parallel) -> Iterator[Callable[[], str | None]]:
   """A function that names the SIGTERM or Ctrl-C after which the run shall end, once there was one.
 
-  It is asked after every call of the training step. A second signal ends the process as usual. Of several
-  processes JAX hears SIGTERM, and finds a call for all.
+  It is asked after every call of the training step; see signals.asking. Of several processes JAX hears SIGTERM, and
+  finds a call for all.
   """
-  heard, before = [], {}
   if devices.process_count > 1:
     calls = itertools.count(1)
     yield lambda: "SIGTERM" if devices.asked_to_stop(next(calls)) else None
     return
-
-  def hear(number, frame):
-    heard.append(signal.Signals(number).name)
-    signal.signal(number, before[number])
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    with contextlib.suppress(ValueError):  # only the main thread may listen
-      before[number] = signal.signal(number, hear)
-  try:
-    yield lambda: heard[0] if heard else None
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+  with signals.asking() as heard:
+    yield heard
 
 
 @dataclasses.dataclass
@@ -104,14 +92,32 @@ class Interval:
   first: int
   parts: list = dataclasses.field(default_factory=list)
 
+  @classmethod
+  def of(cls, about: dict, start: int) -> "Interval":
+    """The one that a checkpoint was saved within, so that a run which was stopped reports what others do."""
+    saved = about.get("interval") or {"first": start, "steps": {}}
+    steps = {name: np.asarray(values, np.float32) for name, values in saved["steps"].items()}
+    return cls(saved["first"], [steps] if steps else [])
+
+  def plain(self, run: Run, last_good: int | None) -> dict:
+    """What `of` takes; raises as `values` does."""
+    steps = self._steps(run, last_good) if self.parts else {}
+    return {"first": self.first, "steps": {name: values.tolist() for name, values in steps.items()}}
+
   def values(self, run: Run, last_good: int | None) -> dict[str, float]:
     """Their means (of the learning rate the last).
 
     Raises:
       RunError: a loss, a gradient or an update was not finite.
     """
+    steps = self._steps(run, last_good)
+    return {name: float(v[-1] if name == "learning_rate" else v.mean()) for name, v in steps.items()}
+
+  def _steps(self, run: Run, last_good: int | None) -> dict[str, np.ndarray]:
+    """Every number of every step, by name; raises where one is not finite."""
     fetched = jax.device_get(self.parts)
-    steps = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
+    names = [name for name in fetched[-1] if all(name in part for part in fetched)]
+    steps = {name: np.concatenate([part[name] for part in fetched]) for name in names}
     finite = np.all([np.isfinite(steps[name]) for name in ("loss", "grad_norm", "update_norm")], axis=0)
     if not finite.all():
       at = int(np.argmin(finite))
@@ -124,7 +130,7 @@ class Interval:
         f"(config: {run.folder}/config.json). Lower config.train.learning_rate or add config.train.warmup, or look "
         "for bad data."
       )
-    return {name: float(v[-1] if name == "learning_rate" else v.mean()) for name, v in steps.items()}
+    return steps
 
 
 class Pictures:
@@ -149,15 +155,19 @@ class Pictures:
       return
     weights, params = self._run.experiment.weights(state)
     key = keys.seed(self._run.config.sample.seed)
-    images = image_of(self._sampling.draw(params, key, self._asked))
-    strip = self._sampling.strip(params, key, self._asked)
-    if self._run.writes and images is not None:
-      samples, strip = sheet(images, self._asked, self._run.fields), pictures.walk(*strip)
-      folder = self._run.folder / "samples"
-      pictures.save_png(folder / f"grid_{step:08d}.png", samples)
-      pictures.save_png(folder / f"strip_{step:08d}.png", strip)
-      reporter.images(step, "samples", samples)
-      reporter.line(f"samples of the {weights} weights: {folder}/grid_{step:08d}.png")
+    with reporter.may_fail("the grid of samples", (ConfigError, OSError)):  # not finite: so in every process
+      images = image_of(self._sampling.draw(params, key, self._asked))
+      strip = self._sampling.strip(params, key, self._asked)
+      if self._run.writes and images is not None:
+        drawn = {"grid": sheet(images, self._asked, self._run.fields), "strip": pictures.walk(*strip)}
+        for kind, picture in drawn.items():
+          pictures.save_png(self._run.folder / "samples" / f"{kind}_{step:08d}.png", picture)
+          reporter.images(step, {"grid": "samples"}.get(kind, kind), picture)
+        share = self._run.initial_share(weights, step)
+        early = f" ({share:.0%} still those of step 0)" if share > EARLY else ""
+        reporter.line(
+          f"samples of the {weights} weights{early}: {self._run.folder}/samples/grid_{step:08d}.png"
+        )
 
 
 def train(config: ConfigDict, folder: Path) -> None:
@@ -187,8 +197,9 @@ def _train(run: Run) -> None:
     wandb_project=config.log.wandb,
     config=run.about,
   )
-  with reporter, run.checkpoints() as checkpoints, stopping(run.parallel) as heard:
+  with reporter, run.checkpoints() as checkpoints:
     start = checkpoints.latest()
+    last = checkpoints.about(start) if start is not None else {}
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
     if run.writes:
@@ -198,7 +209,8 @@ def _train(run: Run) -> None:
     state = run.new_state() if start is None else run.restore(checkpoints, start)
     reporter.resumed(start or 0)
     reporter.line(_headline(run, state, start))
-    _loop(run, state, start or 0, chunk, reporter, checkpoints, heard)
+    checkpoints.require_room(state, min(map(int, run.parallel.texts(str(disk.free(folder))))))
+    _loop(run, state, start or 0, chunk, reporter, checkpoints, Interval.of(last, start or 0))
 
 
 def _headline(run: Run, state: TrainState, start: int | None) -> str:
@@ -215,14 +227,14 @@ def _loop(
   chunk: int,
   reporter: reporting.Reporter,
   checkpoints: Checkpoints,
-  heard: Callable[[], str | None],
+  interval: Interval,
 ) -> None:
   """The steps from `start` on, in calls of `chunk`."""
   config, devices = run.config, run.parallel
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
   pictured, copies = Pictures(run), Copies(devices, state)
-  interval, due, latest = Interval(start), None, {}
+  due, latest, heard = None, {}, None
   if config.parallel.check_every:
     copies.check(state, start)
 
@@ -232,7 +244,7 @@ def _loop(
       (at, finished), due = due, None
       values = finished.values(run, checkpoints.latest())
       latest = {"loss": values["loss"]}
-      reporter.metrics(at, values)
+      reporter.metrics(at, values | reporter.speed())
       reporter.progress(at, total, latest)
 
   reading = batches(
@@ -244,14 +256,19 @@ def _loop(
     rows=devices.rows(batch_size),
     chunk=chunk,
   )
-  with reading as ahead:
+  reporter.line("compiling the training step")
+  began = time.monotonic()
+  with contextlib.ExitStack() as listening, reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
       state, metrics = take(state, run.experiment.frozen, devices.place(next(ahead), batch_size))
+      if heard is None:  # until here nothing was lost by ending at once
+        heard = listening.enter_context(stopping(devices))
+        jax.block_until_ready(metrics)
+        reporter.line(f"compiled and step {step} done in {time.monotonic() - began:.1f} s")
       interval.parts.append(metrics)
       report()
       stop = heard()
-      last = step == total or stop
-      saves = last or step % config.checkpoint.every == 0
+      saves = step == total or step % config.checkpoint.every == 0
       shows = step == total or (config.log.sample_every and step % config.log.sample_every == 0)
       if step % config.log.every == 0 or saves or shows:
         due, interval = (step, interval), Interval(step)
@@ -262,13 +279,14 @@ def _loop(
       if config.parallel.check_every and step % config.parallel.check_every == 0:
         copies.check(state, step)
       with reporter.paused():
-        if saves:
-          checkpoints.save(state, run.about)
+        if saves or stop:
+          within = {"interval": interval.plain(run, checkpoints.latest())}
+          checkpoints.save(state, {**run.about, **within})
         if shows:
           pictured.report(state, step, reporter)
       if stop:
         break
-  checkpoints.wait()  # a save that failed must not be called one
+    checkpoints.wait()  # a save that failed must not be called one
   if stop:
     reporter.line(f"{stop}: step {step} is saved; the same command goes on from there.")
   else:

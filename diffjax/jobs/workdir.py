@@ -75,8 +75,7 @@ def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[
     "fields": fields,
     "uses": dict(uses),
   }
-  with atomic.writing(workdir / "config.json") as file:
-    file.write(json.dumps({**about, **data}, indent=2).encode() + b"\n")
+  atomic.write_json(workdir / "config.json", {**about, **data})
 
 
 def _before(workdir: Path, source: Source) -> list[str]:
@@ -271,6 +270,12 @@ def require_same(workdir: Path, config: ConfigDict, plain: Mapping[str, Any]) ->
   if new[MAY_GROW] > old[MAY_GROW] and new["train.decay"] != "cosine":
     old[MAY_GROW] = new[MAY_GROW]
   may_change = free(config)
+  if new[MAY_GROW] > old[MAY_GROW]:  # so its decay is a cosine
+    raise ConfigError(
+      f"config.{MAY_GROW} is {new[MAY_GROW]} here and {old[MAY_GROW]} in --workdir={workdir}, whose learning rates "
+      "fall over all its steps (config.train.decay = 'cosine'): with more steps the ones that it took would have been "
+      f"others. Train on from its weights in a new workdir, by --config.train.start={workdir}."
+    )
   paths = [path for path in sorted({*old, *new}) if not may_change(path)]
   changes = [path for path in paths if old.get(path) != new.get(path)]
   if changes:

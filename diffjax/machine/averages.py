@@ -11,6 +11,7 @@ An entry makes one average for each of its rates (or widths), by name.
 from collections.abc import Callable
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
@@ -47,6 +48,12 @@ def power(widths: tuple[Annotated[float, inside(0, 0.28)], ...] = (0.05, 0.1)) -
     return lambda step: (1 - 1 / (step + 1)) ** (gamma + 1)
 
   return {f"power_{width}": average(width) for width in widths}
+
+
+def initial_share(rate: RateOf, step: int) -> float:
+  """The share of an average that is still the weights of before the first step: the product of its rates."""
+  rates = jnp.broadcast_to(jax.vmap(rate)(jnp.arange(step)), (step,))
+  return float(np.prod(np.asarray(rates, np.float64)))
 
 
 def gamma_of(width: float) -> float:

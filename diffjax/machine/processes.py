@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from diffjax.types import ConfigError
 
 HEARTBEAT = 30  # seconds
+HIGHEST_PORT = 65535
 JOIN = 120  # seconds in which all processes must have started
 CHILD = "DIFFJAX_CHILD"
 
@@ -40,9 +41,11 @@ def several(coordinator: str | None, processes: int | None, process: int | None)
     )
   if not missing:
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
-      raise ConfigError(f"--coordinator={coordinator} is no HOST:PORT.")
-    if processes < 1 or not 0 <= process < processes:
+    if not host or not port.isdigit() or not 0 < int(port) <= HIGHEST_PORT:
+      raise ConfigError(f"--coordinator={coordinator} is no HOST:PORT, with a port from 1 to {HIGHEST_PORT}.")
+    if processes < 1:
+      raise ConfigError(f"--processes={processes}; it must be at least 1.")
+    if not 0 <= process < processes:
       raise ConfigError(f"--process={process} of --processes={processes}; it must be 0 to {processes - 1}.")
     return processes > 1
   if "SLURM_STEP_NODELIST" in os.environ:  # srun's, and not in a batch script itself
@@ -130,10 +133,15 @@ def watched(command: Sequence[str]) -> int:
   def stop(number, frame):
     if number == signal.SIGINT:
       signal.signal(number, signal.SIG_DFL)
+    name = signal.Signals(number).name
+    print(
+      f"\n{name}: passed on; training saves after its next step, all else ends.", file=sys.stderr, flush=True
+    )
     child.terminate()
 
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, stop)
+  signal.set_wakeup_fd(-1)  # whoever listened by it would end this process, and with it the child
   status = child.wait()
   os.close(theirs)
   if status >= 0:

@@ -6,7 +6,7 @@
 
 and, if asked, Weights & Biases. On a terminal the progress is one line, redrawn in place.
 
-JSON has no NaN and no infinities: they are the strings "nan", "inf" and "-inf", which float() reads.
+JSON has no NaN and no infinities: they are null. None of these ends a run that it fails for: see `may_fail`.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffjax.machine import atomic
+from diffjax.machine.byproducts import ByProducts, Errors
 from diffjax.machine.console import Console, Meter, hours, lines_of
 from diffjax.types import ConfigError
 
@@ -47,6 +48,7 @@ class Reporter:
     self._run, self._console, self._clock = run, console, clock
     self._meter = Meter(clock=clock)
     self._events, self._purge = None, None
+    self._byproducts = ByProducts(self.line)
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
     """Numbers at a step. Several calls at one step are several lines.
@@ -57,12 +59,14 @@ class Reporter:
     if "step" in values:
       raise ConfigError('a metric cannot be called "step": that name is the step\'s own in metrics.jsonl')
     values = {name: float(value) for name, value in values.items()}
-    plain = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-    _append(self._workdir / "metrics.jsonl", json.dumps({"step": int(step), **plain}, allow_nan=False))
-    for name, value in values.items():
-      self._board().add_scalar(name, value, step)
-    if self._run:
-      self._run.log(values, step=int(step))
+    with self.may_fail("metrics.jsonl"):
+      _append(self._workdir / "metrics.jsonl", atomic.as_json({"step": int(step)} | values))
+    with self.may_fail("tensorboard", Exception):
+      for name, value in values.items():
+        self._board().add_scalar(name, value, step)
+    with self.may_fail("Weights & Biases", Exception):
+      if self._run:
+        self._run.log(values, step=int(step))
 
   def images(self, step: int, name: str, grid: UInt8[np.ndarray, "h w c"]) -> None:
     """A picture, uint8 [H, W, C] with one channel or three, for TensorBoard and Weights & Biases.
@@ -72,16 +76,27 @@ class Reporter:
     """
     if grid.dtype != np.uint8 or grid.ndim != 3 or grid.shape[2] not in (1, 3):
       raise ConfigError(f"a picture must be uint8 [H, W, 1 or 3], not {grid.dtype} {list(grid.shape)}")
-    self._board().add_image(name, grid, step, dataformats="HWC")
-    if self._run:
-      import wandb
+    with self.may_fail("tensorboard", Exception):
+      self._board().add_image(name, grid, step, dataformats="HWC")
+    with self.may_fail("Weights & Biases", Exception):
+      if self._run:
+        import wandb
 
-      self._run.log({name: wandb.Image(grid)}, step=int(step))
+        self._run.log({name: wandb.Image(grid)}, step=int(step))
+
+  def may_fail(self, what: str, errors: Errors = OSError) -> contextlib.AbstractContextManager[None]:
+    """A block of a by-product, whose failure is said once and ends nothing; see ByProducts."""
+    return self._byproducts.may_fail(what, errors)
 
   def line(self, text: str) -> None:
     """Text, of one line or several, to the console and with the time to log.txt."""
-    self._log(text)
     self._console.say(text)
+    self._log(text)
+
+  def speed(self) -> dict[str, float]:
+    """images_per_second, as a metric; {} as long as it is unknown."""
+    rate = self._meter.rate()
+    return {} if rate is None else {"images_per_second": rate * self._batch_size}
 
   def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
     """How far the run is, to be called as often as one likes.
@@ -118,17 +133,19 @@ class Reporter:
     path = self._workdir / "metrics.jsonl"
     if not path.exists():
       return
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    with atomic.writing(path) as file:
-      file.writelines(f"{line}\n".encode() for line in lines if _step_of(line) <= step)
+    with self.may_fail("metrics.jsonl"):
+      lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+      with atomic.writing(path) as file:
+        file.writelines(f"{line}\n".encode() for line in lines if _step_of(line) <= step)
 
   def close(self, failed: bool = False) -> None:
     """Writes what is still held, wipes the live line, and tells Weights & Biases how the run ended."""
     self._console.wipe()
     self._close_board()
-    if self._run:
-      self._run.finish(exit_code=int(failed))
-      self._run = None
+    with self.may_fail("Weights & Biases", Exception):
+      if self._run:
+        self._run.finish(exit_code=int(failed))
+    self._run = None
 
   def __enter__(self) -> "Reporter":
     return self
@@ -148,7 +165,8 @@ class Reporter:
 
   def _log(self, text: str) -> None:
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    _append(self._workdir / "log.txt", "\n".join(f"{now}  {line}".rstrip() for line in lines_of(text)))
+    with self.may_fail("log.txt"):
+      _append(self._workdir / "log.txt", "\n".join(f"{now}  {line}".rstrip() for line in lines_of(text)))
 
   def _board(self) -> Any:
     """The event file, opened when there is something to write."""
@@ -162,9 +180,10 @@ class Reporter:
     return self._events
 
   def _close_board(self) -> None:
-    if self._events:
-      self._events.close()
-      self._events = None
+    events, self._events = self._events, None
+    if events:
+      with self.may_fail("tensorboard", Exception):
+        events.close()
 
 
 class Silent:
@@ -176,8 +195,14 @@ class Silent:
   def images(self, step: int, name: str, grid: UInt8[np.ndarray, "h w c"]) -> None:
     pass
 
+  def may_fail(self, what: str, errors: Errors = OSError) -> contextlib.AbstractContextManager[None]:
+    return ByProducts(lambda text: None).may_fail(what, errors)
+
   def line(self, text: str) -> None:
     pass
+
+  def speed(self) -> dict[str, float]:
+    return {}
 
   def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
     pass
@@ -230,8 +255,11 @@ def create(
     return Silent()
   workdir = Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  run = _wandb(workdir, wandb_project, config) if wandb_project else None
-  return Reporter(workdir, batch_size, log_every, run, Console(stream or sys.stderr, clock), clock)
+  console, run = Console(stream or sys.stderr, clock), None
+  wandb = _wandb(wandb_project) if wandb_project else None
+  with ByProducts(console.say).may_fail("Weights & Biases", Exception):
+    run = _tracked(wandb, workdir, wandb_project, config) if wandb else None
+  return Reporter(workdir, batch_size, log_every, run, console, clock)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
@@ -267,8 +295,8 @@ def _step_of(line: str) -> float:
     return math.inf
 
 
-def _wandb(workdir: Path, project: str, config: Mapping[str, Any] | None) -> Any:
-  """The W&B run whose id the workdir holds, or a new one."""
+def _wandb(project: str) -> Any:
+  """The package, that a config asks for."""
   try:
     import wandb
   except ImportError as error:
@@ -276,6 +304,11 @@ def _wandb(workdir: Path, project: str, config: Mapping[str, Any] | None) -> Any
       f'config.log.wandb is "{project}", and Weights & Biases is not installed: '
       'pip install -e .[wandb], or set it to ""'
     ) from error
+  return wandb
+
+
+def _tracked(wandb: Any, workdir: Path, project: str, config: Mapping[str, Any] | None) -> Any:
+  """The W&B run whose id the workdir holds, or a new one."""
   path = workdir / "wandb_id.txt"
   if not path.exists():
     with atomic.writing(path) as file:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
@@ -48,7 +49,12 @@ def read(folder: Path, since: int = 0) -> Progress:
 def last_loss(folder: Path) -> float | None:
   """The last training loss of a workdir."""
   losses = [line["loss"] for line in metrics(_end(folder / "metrics.jsonl")) if "loss" in line]
-  return float(losses[-1]) if losses else None
+  return number(losses[-1]) if losses else None
+
+
+def number(value: float | None) -> float:
+  """A number of a JSON file, where null is one that was not finite."""
+  return math.nan if value is None else float(value)
 
 
 def metrics(text: str) -> list[dict]:

@@ -36,7 +36,7 @@ def sweep(tmp_path):
   train(eps)
   evaluate(eps, report(eps, [100.0]), step=20)
   evaluate(eps, report(eps, [1.5, 2.5, 10.0], metrics=three()))
-  metrics(x0, {"step": 20, "loss": "nan"})
+  metrics(x0, {"step": 20, "loss": None})
   train(x0, step=20)
   return [str(tmp_path / "mine"), f"--workdir={tmp_path}/runs"], tmp_path / "mine"
 

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from diffjax import experiment, keys
 from diffjax.data.source import Field
 from diffjax.jobs.train_step import make_step
 from diffjax.machine import state
-from diffjax.machine.averages import AVERAGES, gamma_of
+from diffjax.machine.averages import AVERAGES, gamma_of, initial_share
 from diffjax.models import MODELS
 
 STEPS, B = 6, 4
@@ -116,3 +117,18 @@ def test_the_half_life_grows_with_the_steps():
   for step, share, want in ((100, 0.05, 5), (20_000, 0.05, 1000), (10**6, 0.05, 1000), (100, 0.2, 20)):
     after = float(rate(step, share=share)) ** want  # what is left of a weight after so many steps
     assert abs(after - 0.5) < 1e-3
+
+
+def test_what_an_average_still_holds_of_the_beginning_is_the_product_of_its_rates():
+  for step in (1, 7, 300):
+    assert initial_share(AVERAGES["constant"]((0.99,))["ema_0.99"], step) == pytest.approx(
+      0.99**step, rel=1e-5
+    )
+  # of an average that starts at 1 while all that comes is 0
+  for make in (AVERAGES["ramp"], AVERAGES["half_life"], AVERAGES["power"]):
+    for rate in make().values():
+      average = 1.0
+      for step in range(20):
+        average *= float(rate(jnp.int32(step)))
+      assert initial_share(rate, 20) == pytest.approx(average, rel=1e-4)
+  assert initial_share(AVERAGES["constant"]()["ema_0.9999"], 0) == 1.0

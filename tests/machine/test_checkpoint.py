@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import shutil
 
 import jax
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from diffjax.machine import state
+from diffjax.machine import checkpoint, state
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
-from diffjax.types import RunError
+from diffjax.types import ConfigError, RunError
 
-# orbax leaves reads of other arrays unawaited when one fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# orbax leaves reads of other arrays unawaited when one fails: of these nothing is to be heard.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 
 
 def on(count):
@@ -34,7 +35,7 @@ def make(seed=0, size=64):
     "w": jax.random.normal(keys[0], (size, 8)),
     "half": jax.random.normal(keys[1], (5,), jnp.bfloat16),
   }
-  return state.create(params, optax.adam(1e-3), (0.9, 0.99), jax.random.key(seed + 1))
+  return state.create(params, optax.adam(1e-3), ("ema_0.9", "ema_0.99"), jax.random.key(seed + 1))
 
 
 def at(step, **changes):
@@ -52,6 +53,13 @@ def flip(path, place=0.5, bit=4):
   data = bytearray(path.read_bytes())
   data[int(len(data) * place)] ^= 1 << bit
   path.write_bytes(data)
+
+
+def unseal(about):
+  """Takes away the digest, as of a checkpoint of an earlier version."""
+  found = json.loads(about.read_text())
+  del found["digest"]
+  about.write_text(json.dumps(found))
 
 
 def data_files(folder):
@@ -99,7 +107,7 @@ def test_a_save_that_failed_is_told_by_the_next_and_at_the_end(tmp_path, monkeyp
   def full(manager):
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  told = rf"could not be saved in {tmp_path} \(OSError: .*No space left on device\).* the same command starts again"
+  told = rf"could not be saved in {tmp_path} \(No space left on device; .* are free there\).* the same command starts"
   with pytest.raises(RunError, match=told), Checkpoints(tmp_path) as checkpoints:
     monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
     with pytest.raises(RunError, match=told):
@@ -122,7 +130,9 @@ def test_a_flipped_byte_is_detected_and_the_way_out_is_named(tmp_path):
       with pytest.raises(RunError) as error:
         checkpoints.restore(abstract, 9)
       assert f"{folder / '9'} is damaged" in str(error.value)
-      assert str(error.value).endswith("Remove that folder to continue from step 4.")
+      assert str(error.value).endswith(
+        "Bring it back from a copy, or move it out of the workdir to go on from step 4."
+      )
       reasons.append(str(error.value))
       assert raw(checkpoints.restore(abstract, 4)) == raw(at(4, size=1024))
   assert any("the bytes of" in reason for reason in reasons)
@@ -135,6 +145,64 @@ def test_what_is_missing_or_cut_short_is_detected(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     with pytest.raises(RunError, match="2 is damaged: it cannot be read .* to start again"):
       checkpoints.restore(on(1).abstract(make), 2)
+  for part in ("state", "about"):
+    (tmp_path / "2" / part).rename(tmp_path / part)
+    with Checkpoints(tmp_path) as checkpoints:
+      with pytest.raises(RunError, match=f"2 is damaged: it has no {part}"):
+        checkpoints.about(2)
+    (tmp_path / part).rename(tmp_path / "2" / part)
+  (tmp_path / "2" / "about" / "metadata").write_text('{"step": ')
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(RunError, match="2 is damaged: what it says of itself cannot be read"):
+      checkpoints.about(2)
+
+
+def test_a_checkpoint_that_was_renamed_is_told_from_its_own_step(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(50), {})
+  (tmp_path / "50").rename(tmp_path / "55")
+  with Checkpoints(tmp_path) as checkpoints:
+    for read in (
+      lambda: checkpoints.about(55),
+      lambda: checkpoints.restore(on(1).abstract(make), 55),
+      lambda: checkpoints.restore_weights(on(1).abstract(lambda: make().params), 55, "raw"),
+    ):
+      with pytest.raises(RunError, match=f"{tmp_path / '55'} holds the checkpoint of step 50"):
+        read()
+
+
+def test_a_checkpoint_that_a_live_run_removes_is_not_called_damaged(tmp_path):
+  with Checkpoints(tmp_path) as live, Checkpoints(tmp_path) as empty:
+    assert empty.steps() == []
+    live.save(at(2), {})
+    live.wait()
+    with Checkpoints(tmp_path) as reader:
+      live.save(at(3), {})  # the first goes, once this is whole
+      live.wait()
+      assert reader.steps() == [2]
+      with pytest.raises(RunError, match="2 was removed while it was read.*takes the newest") as error:
+        reader.restore(on(1).abstract(make), 2)
+  assert "damaged" not in str(error.value)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+  (tmp_path / "checkpoints").write_text("x")
+  with pytest.raises(ConfigError, match=f"{tmp_path / 'checkpoints'} is a file"):
+    Checkpoints(tmp_path / "checkpoints")
+
+
+def test_room_is_needed_for_those_that_are_kept_and_the_one_that_is_written(tmp_path):
+  each = sum(int(np.prod(shape)) * width for shape, width in 5 * [((64, 8), 4), ((5,), 2)])  # w, ema, moments
+  each += 3 * 4 + 2 * 4 - 4  # step, count; the key
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert checkpoint.bytes_of(at(1)) == each
+    checkpoints.require_room(at(1), 3 * each)
+    with pytest.raises(ConfigError, match=r"needs room for .* kB of checkpoints .* are free"):
+      checkpoints.require_room(at(1), 3 * each - 1)
+    for step in (1, 2, 3):
+      checkpoints.save(at(step), {})
+    checkpoints.wait()
+    checkpoints.require_room(at(3), each)
 
 
 def test_a_changed_checksum_is_detected(tmp_path):
@@ -145,15 +213,31 @@ def test_a_changed_checksum_is_detected(tmp_path):
   assert wanted in about.read_text()
   about.write_text(about.read_text().replace(wanted, str(int(wanted) ^ 1)))
   with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(RunError, match="2 is damaged: what it says of itself is not what was saved"):
+      checkpoints.restore(on(1).abstract(make), 2)
+  unseal(about)
+  with Checkpoints(tmp_path) as checkpoints:
     with pytest.raises(RunError, match=r"the bytes of .*\['w'\] are not those that were saved"):
       checkpoints.restore(on(1).abstract(make), 2)
 
 
 def test_a_state_of_another_model_is_refused(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(at(2), {})
-    with pytest.raises(RunError, match="damaged"):
-      checkpoints.restore(on(1).abstract(lambda: make(size=32)), 2)
+    checkpoints.save(at(2), {"commit": "abc"})
+    for size, read in (
+      (32, lambda: checkpoints.restore(on(1).abstract(lambda: make(size=32)), 2)),
+      (16, lambda: checkpoints.restore_weights(on(1).abstract(lambda: make(size=16).params), 2, "ema_0.9")),
+    ):
+      with pytest.raises(RunError, match="whole, but of another model") as error:
+        read()
+      told = str(error.value)
+      assert f"['w'] is float32[64, 8] there and float32[{size}, 8] here" in told and "abc" in told
+      assert "damaged" not in told and "emove" not in told
+    more = on(1).abstract(lambda: make().params | {"b": jnp.zeros(3)})
+    with pytest.raises(RunError, match=r"\['b'\] is missing there and float32\[3\] here"):
+      checkpoints.restore_weights(more, 2, "raw")
+    with pytest.raises(RunError, match=r"\['half'\] is bfloat16\[5\] there and missing here"):
+      checkpoints.restore_weights({"w": more["w"]}, 2, "raw")
 
 
 def test_an_interrupted_save_is_no_checkpoint(tmp_path):
@@ -245,6 +329,7 @@ def test_checksums_of_another_kind_are_not_taken_for_damage(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(at(2), {"commit": "abc"})
   about = tmp_path / "2" / "about" / "metadata"
+  unseal(about)
   before = about.read_text()
   for kind, named in (('"checksum": "sum", ', "sum"), ("", "not named")):
     about.write_text(before.replace(f'"checksum": "{state.CHECKSUM}", ', kind))

@@ -3,9 +3,12 @@
 One process with eight devices trains eight steps. Two with four each train the same; one of them is killed in
 step 5, and the run goes on from step 3, once with two processes and once with one. It also goes on with three
 steps a call and without end, and hears Ctrl-C before its first step. With pmap two processes train six steps, and
-once more with a kill in step 5.
+once more with a kill in step 5. Two train two steps in the latent space of another run.
+
+The network is two dense layers, and what one process compiles the next ones find.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -21,16 +24,17 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax.jobs import runs, workdir
+from configs import digits_vae
+from diffjax.jobs import runs, training, workdir
 from diffjax.machine import checkpoint, processes
+from diffjax.models import MODELS
 from diffjax.types import ConfigError
 
 ROOT = Path(__file__).parents[2]
 STEPS, PMAP_STEPS = 8, 6
-HEARTBEAT = 15  # seconds; half of what users wait
+HEARTBEAT = 10  # seconds; a third of what users wait
 CONFIG = (
-  *("--config=configs/digits.py", "--config.model.name=dit", "--config.model.dit.channels=16"),
-  *("--config.model.dit.blocks=1", "--config.model.dit.heads=2", "--config.model.dit.patch=4"),
+  *("--config=configs/digits.py", "--config.model.name=flat", "--config.model.flat.width=8"),
   *("--config.data.augment=flip", "--config.sample.guides=('clip',)"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
   *(
@@ -41,11 +45,13 @@ CONFIG = (
   ),
   *("--config.checkpoint.every=3", "--config.sample.steps=3", "--config.parallel.check_every=2"),
 )
-PMAP = ("--config.parallel.mode=pmap", f"--config.train.steps={PMAP_STEPS}", "--config.log.held_out=0")
+NO_LOSSES = "--config.log.held_out=0"
+PMAP = ("--config.parallel.mode=pmap", f"--config.train.steps={PMAP_STEPS}", NO_LOSSES)
 # The same main.py, which notes the rows that every step reads, and is sent a signal at the end of a step.
 SPIED = """
 import json, os, signal, sys, time
 import main
+from tests.extensions import network
 from diffjax.machine import processes
 from diffjax.data import pipeline
 from diffjax.machine.parallel import Parallel
@@ -58,8 +64,9 @@ def spied(source, names, seed, batch_size, rows, chunk):
 
   def noted(step):
     batch = read(step)
+    sums = batch["image"].sum((2, 3, 4)).tolist() if "image" in batch else []
     with open(notes, "a") as file:
-      file.write(json.dumps([step, batch["index"].tolist(), batch["image"].sum((2, 3, 4)).tolist()]) + chr(10))
+      file.write(json.dumps([step, batch["index"].tolist(), sums]) + chr(10))
     return batch
 
   return noted
@@ -83,6 +90,15 @@ sys.exit(main.main())
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def network():
+  """The network of these runs, known here too."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "flat", None)  # so that it goes afterwards
+    MODELS["flat"] = importlib.import_module("tests.extensions.network").Flat
+    yield
+
+
 def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
   """Starts one run of `count` processes with eight devices in all; `signalled`: (process, signal, step)."""
   with socket.socket() as free:
@@ -90,7 +106,11 @@ def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
     port = free.getsockname()[1]
   kept = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
   flags = [f"--xla_force_host_platform_device_count={8 // count}", "--xla_backend_optimization_level=0"]
-  environment = os.environ | {"XLA_FLAGS": " ".join(kept + flags)}
+  environment = os.environ | {
+    "XLA_FLAGS": " ".join(kept + flags),
+    "JAX_COMPILATION_CACHE_DIR": str(notes.parent / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
   started = []
   for process in range(count):
     join = (f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={process}")
@@ -120,6 +140,16 @@ def run(*arguments, **options):
   return ended(start(*arguments, **options))
 
 
+def autoencoder(folder):
+  """Makes a run of no steps whose latents others use."""
+  config = digits_vae.get_config()
+  config.model.kl.channels, config.model.kl.multipliers = 4, (1, 2)
+  made = runs.start(config, folder, "train")
+  with made.checkpoints() as checkpoints:
+    checkpoints.save(made.new_state(), made.about)
+  workdir.save(folder, made.about, made.source, made.experiment.needs)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
   """The workdirs, and what every command answered."""
@@ -134,6 +164,14 @@ def done(tmp_path_factory):
     shutil.copytree(killed, later)
     shutil.copytree(killed, stopped)
     said["two"] = run(*arguments, notes=place / "two")
+    space = (
+      "--config.space.name=latent",
+      f"--config.space.latent.run={place / 'autoencoder'}",
+      NO_LOSSES,
+      "--config.sample.guides=()",
+    )
+    latent = (f"--workdir={place / 'latent'}", "--config.train.steps=2", *space)
+    said["latent"] = run(2, *latent, notes=place / "latent-rows")
     far = ("--config.train.steps=999", "--config.train.steps_per_call=3", f"--workdir={stopped}")
     seldom = [f"--config.{name}=999" for name in ("log.every", "log.sample_every", "parallel.check_every")]
     said["stopped"] = run(2, *far, *seldom, notes=place / "stopped-rows", signalled=(1, signal.SIGINT, 0))
@@ -147,6 +185,7 @@ def done(tmp_path_factory):
     said["pmap killed"] = run(*arguments, notes=place / "pmap-killed-rows", signalled=(0, signal.SIGKILL, 5))
     said["pmap two"] = run(*arguments, notes=place / "pmap-two-rows")
 
+  autoencoder(place / "autoencoder")
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(two), pool.submit(one)]:
       job.result()
@@ -231,6 +270,18 @@ def test_pmap_goes_on_with_the_numbers_of_an_undisturbed_run(done):
     np.testing.assert_array_equal(x, y)
 
 
+def test_a_run_on_several_processes_uses_another_run(done):
+  place, said = done
+  assert "encoding latent" in succeeded(said["latent"])
+  config = workdir.load(place / "latent")
+  assert config.space.latent.run == str(place / "autoencoder")
+  training.train(config, place / "latent here")
+  expected, found = losses(place / "latent here"), losses(place / "latent")
+  assert sorted(found) == [1, 2]
+  for step, loss in expected.items():
+    assert found[step] == pytest.approx(loss, rel=1e-4), step
+
+
 def test_a_process_with_another_config_ends_all(done):
   place, said = done
   for status, text, _ in said["odd"]:
@@ -308,6 +359,8 @@ def test_a_machine_that_knows_no_others_is_told():
   [
     (("host:1", None, 0), "--processes is not given"),
     (("host", 2, 0), "--coordinator=host is no HOST:PORT"),
+    (("localhost:99999", 2, 0), "--coordinator=localhost:99999 is no HOST:PORT, with a port from 1 to 65535"),
+    (("host:1", 0, 0), "--processes=0; it must be at least 1"),
     (("host:1", 2, 2), "--process=2 of --processes=2; it must be 0 to 1"),
   ],
 )
