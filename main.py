@@ -13,7 +13,7 @@ is <workdir>/config.json.
 
 import sys
 
-from diffjax.machine import signals
+from diffjax.machine import processes, signals
 
 
 def train(*arguments) -> None:
@@ -56,4 +56,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  if status := main():
+    processes.leave(status)  # what libraries still hold has been told in a paragraph, and is not told again

@@ -175,7 +175,7 @@ def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
 
 def prepare(config: ConfigDict) -> None:
   """What JAX must know before it looks for devices."""
-  import jax
+  from diffjax.machine import compiled
 
   logging.set_verbosity(
     logging.FATAL
@@ -183,12 +183,9 @@ def prepare(config: ConfigDict) -> None:
   if config.deterministic:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
   if config.compile_cache:
-    jax.config.update(
-      "jax_compilation_cache_dir",
-      os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(CACHE).expanduser()),
-    )
-    least = os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", float(least))
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or CACHE
+    seconds = os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    compiled.keep(Path(folder).expanduser(), float(seconds))
 
 
 def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> int:

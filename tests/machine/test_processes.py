@@ -27,7 +27,7 @@ import pytest
 from configs import digits_vae
 from diffjax.jobs import runs, training, workdir
 from diffjax.machine import checkpoint, processes
-from diffjax.models import MODELS
+from diffjax.models import AUTOENCODERS, MODELS
 from diffjax.types import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ STEPS, PMAP_STEPS = 8, 6
 HEARTBEAT = 10  # seconds; a third of what users wait
 CONFIG = (
   *("--config=configs/digits.py", "--config.model.name=flat", "--config.model.flat.width=8"),
-  *("--config.data.augment=flip", "--config.sample.guides=('clip',)"),
+  *("--config.data.augment=flip", "--config.sample.guides=()"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
   *(
     "--config.train.constant.rates=0.5,",
@@ -51,7 +51,7 @@ PMAP = ("--config.parallel.mode=pmap", f"--config.train.steps={PMAP_STEPS}", NO_
 SPIED = """
 import json, os, signal, sys, time
 import main
-from tests.extensions import network
+from tests.extensions import autoencoder, network
 from diffjax.machine import processes
 from diffjax.data import pipeline
 from diffjax.machine.parallel import Parallel
@@ -92,10 +92,12 @@ sys.exit(main.main())
 
 @pytest.fixture(scope="module", autouse=True)
 def network():
-  """The network of these runs, known here too."""
+  """The networks of these runs, known here too."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(MODELS, "flat", None)  # so that it goes afterwards
+    patch.setitem(MODELS, "flat", None)  # so that they go afterwards
+    patch.setitem(AUTOENCODERS, "halves", None)
     MODELS["flat"] = importlib.import_module("tests.extensions.network").Flat
+    AUTOENCODERS["halves"] = importlib.import_module("tests.extensions.autoencoder").Halves
     yield
 
 
@@ -143,7 +145,7 @@ def run(*arguments, **options):
 def autoencoder(folder):
   """Makes a run of no steps whose latents others use."""
   config = digits_vae.get_config()
-  config.model.kl.channels, config.model.kl.multipliers = 4, (1, 2)
+  config.model.autoencoder = "halves"
   made = runs.start(config, folder, "train")
   with made.checkpoints() as checkpoints:
     checkpoints.save(made.new_state(), made.about)
@@ -168,7 +170,6 @@ def done(tmp_path_factory):
       "--config.space.name=latent",
       f"--config.space.latent.run={place / 'autoencoder'}",
       NO_LOSSES,
-      "--config.sample.guides=()",
     )
     latent = (f"--workdir={place / 'latent'}", "--config.train.steps=2", *space)
     said["latent"] = run(2, *latent, notes=place / "latent-rows")
