@@ -26,6 +26,7 @@ from diffjax.ranges import FREE, Count, Whole, at_least, checked
 from diffjax.types import ConfigError
 
 START, END, UNKNOWN = "<start>", "<end>", "<unknown>"
+SHOWN = 5  # words in a message
 LONGEST = 77  # tokens that a trained tokenizer keeps of a text at most, unless told otherwise; CLIP's
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -65,18 +66,21 @@ class Tokenizer:
     return int(_backend(self.json).token_to_id(token))
 
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
-    """Tokens [n, length] of n texts; how many were too long is said, with `what` they are."""
-    tokens, cut = np.full((len(texts), self.length), self.fill, np.int32), 0
-    for row, found in zip(tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
+    """Tokens [n, length] of n texts; how many are too long is said, and words without a token, with `what` they are."""
+    tokens, cut, unknown = np.full((len(texts), self.length), self.fill, np.int32), 0, {}
+    for text, row, found in zip(texts, tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
       ids = found.ids
       if len(ids) > self.length:
         ids, cut = [*ids[: self.length - 1], ids[-1]], cut + 1  # the end stays
       row[: len(ids)] = ids
+      spans = (span for span, token in zip(found.offsets, found.tokens, strict=True) if token == UNKNOWN)
+      unknown |= {text[slice(*span)]: None for span in spans}
     if cut:
-      print(
-        f"{what}: {cut} of {len(texts)} longer than {self.length} tokens; their ends are left out",
-        file=sys.stderr,
-        flush=True,
+      _say(f"{what}: {cut} of {len(texts)} longer than {self.length} tokens; their ends are left out")
+    if unknown:
+      more = f", and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+      _say(
+        f"{what}: words that no training caption has mean nothing here: {', '.join([*unknown][:SHOWN])}{more}"
       )
     return tokens
 
@@ -84,6 +88,10 @@ class Tokenizer:
     """The text of tokens [L], without its start and end."""
     found = _backend(self.json).decode([int(token) for token in tokens if token >= 0])
     return found.replace("</w>", " ").strip()  # which CLIP's words end with
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 @functools.lru_cache(maxsize=16)

@@ -131,7 +131,8 @@ def diffusion(
   inside = {name: each for condition in tells.values() for name, each in condition.encodings.items()}
   fields = {**fields, **fields_of(fields, {**space.encodings, **inside})}
   needed = tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields))))
-  encodings = {**space.encodings, **{n: each for n, each in inside.items() if f"{n}_tokens" in needed}}
+  kept = {name: each for name, each in inside.items() if {*fields_of(fields, {name: each})} & {*needed}}
+  encodings = {**space.encodings, **kept}
   schedule = schedules.shifted(schedule(), shift)
   schedules.check(schedule)
   times, weight = times(), given(weight, sigma_data=space.std)()

@@ -69,6 +69,16 @@ def test_what_is_too_long_loses_its_end_and_that_is_said(name, capsys):
   assert capsys.readouterr().err == ""
 
 
+def test_words_without_a_token_are_said(capsys):
+  made = TOKENIZERS["words"](CAPTIONS)
+  made(["a Zebra above a six", "zwei six", "a Zebra"], "prompts")
+  assert (
+    capsys.readouterr().err == "prompts: words that no training caption has mean nothing here: Zebra, zwei\n"
+  )
+  TOKENIZERS["bpe"](CAPTIONS)(["a zebra"])
+  assert "zebra" not in capsys.readouterr().err
+
+
 def test_a_kept_tokenizer_is_the_same_one(tmp_path):
   made = TOKENIZERS["bpe"](CAPTIONS)
   (tmp_path / "kept.json").write_text(made.json)
