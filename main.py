@@ -44,7 +44,14 @@ def score(*arguments) -> None:
   evaluation.score(*arguments)
 
 
-JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score}
+def show(config) -> None:
+  """--show."""
+  from diffjax.jobs import show as shown
+
+  shown.show(config)
+
+
+JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score, "show": show}
 
 
 def main() -> int:

@@ -129,7 +129,7 @@ def main() -> None:
   os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.devices}"
 
   from benchmarks import machine, report, turns
-  from diffjax.jobs.commandline import load
+  from diffjax.jobs.config_file import load
   from diffjax.models import conv
 
   conv.fastest_on_cpu = lambda *shapes: "lax"

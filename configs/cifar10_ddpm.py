@@ -37,6 +37,7 @@ def get_config():
   c.train.learning_rate = 2e-4
   c.train.warmup = 5000
   c.train.clip = 1.0
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.9999,)
   c.log.sample_every = 20_000
   c.checkpoint.every = 5000

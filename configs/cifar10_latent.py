@@ -26,6 +26,7 @@ def get_config():
   c.model.unet.attention = (8, 4)
   c.train.steps = 100_000
   c.train.warmup = 1000
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.9999,)
   c.log.sample_every = 10_000
   c.checkpoint.every = 10_000

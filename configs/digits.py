@@ -31,6 +31,7 @@ def get_config():
   c.train.learning_rate = 1e-3
   c.train.warmup = 100
   c.train.decay = "cosine"
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.995,)
   c.log.every = 100
   c.log.sample_every = 500

@@ -26,6 +26,7 @@ def get_config():
   c.model.vit.pool = "mean"
   c.train.steps = 1000
   c.train.batch_size = 128
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.99,)
   c.eval.metrics = ("zero_shot",)
   c.eval.split = "test"

@@ -20,6 +20,7 @@ def get_config():
   c.objective.weight = "vlb"
   c.objective.time_input = "logsnr"
   c.model.unet.time_scale = 25.0
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.995,)
   c.sample.sampler = "ancestral"
   c.sample.ancestral.variance = "fixed_small"

@@ -36,6 +36,7 @@ def get_config():
   c.train.learning_rate = 1e-3
   c.train.warmup = 100
   c.train.decay = "cosine"
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.99,)
   c.log.every = 50
   c.checkpoint.every = 500

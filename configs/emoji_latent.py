@@ -36,6 +36,7 @@ def get_config():
   c.model.unet.dropout = 0.1
   c.train.steps = 10_000
   c.train.optimizer = "adam"
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.999,)
   c.log.sample_every = 1000
   c.checkpoint.every = 1000

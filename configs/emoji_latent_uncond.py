@@ -25,5 +25,6 @@ def get_config():
   c.sample.steps = 20
   c.sample.guides = ()
   c.eval.metrics = ("inception",)
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.999,)
   return c

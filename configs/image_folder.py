@@ -13,7 +13,7 @@ from diffjax import config
 
 
 def get_config():
-  """A U-Net of five levels on 64x64 pixels, cosine schedule, v-prediction, DDIM."""
+  """A U-Net of four levels on 64x64 pixels, cosine schedule, v-prediction, DDIM."""
   c = config.base()
   c.data.source = "image_folder"
   c.data.image_folder.size = 64

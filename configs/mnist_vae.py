@@ -26,5 +26,6 @@ def get_config():
   c.train.steps = 6000
   c.log.sample_every = 2000
   c.checkpoint.every = 2000
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.999,)
   return c

@@ -29,6 +29,7 @@ def get_config():
   c.train.batch_size = 64
   c.train.learning_rate = 2e-3
   c.train.warmup = 100
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.995,)
   c.log.every = 100
   c.log.sample_every = 1000

@@ -26,6 +26,7 @@ def get_config():
   c.train.learning_rate = 2e-3
   c.train.warmup = 50
   c.train.decay = "cosine"
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.99,)
   c.log.every = 50
   c.checkpoint.every = 500

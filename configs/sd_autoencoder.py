@@ -36,6 +36,7 @@ def get_config():
   c.train.adam.b1 = 0.5
   c.train.adam.b2 = 0.9
   c.train.clip = 0.0  # a norm over both players would couple them
+  c.train.averages = ("constant",)
   c.train.constant.rates = (0.9999,)
   c.log.sample_every = 10_000
   c.log.samples = 16

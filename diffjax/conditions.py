@@ -27,7 +27,7 @@ from diffjax.keys import Draws
 from diffjax.models.conditioning import Embed, OnTime, Projected, Table
 from diffjax.models.prompt import Encoded, Given, Read
 from diffjax.models.text import TextTransformer
-from diffjax.ranges import FREE, Count, Run, Share, Whole, checked, one_of
+from diffjax.ranges import FREE, Count, Rate, Run, Whole, checked, one_of
 from diffjax.spaces import field_of
 from diffjax.types import ConfigError, Data, Trained
 
@@ -70,7 +70,7 @@ Conditions = Mapping[str, Condition]
 def label(
   fields: Mapping[str, Field],
   field: str = "label",
-  dropout: Share = 0.0,
+  dropout: Rate = 0.0,
   request: Annotated[str, FREE] = "",
   shares: Annotated[str, one_of(SHARES), FREE] = "even",
 ) -> Condition:
@@ -129,7 +129,7 @@ def vector(
   field: str = "embedding",
   scale: float = 1.0,
   tokens: Whole = 0,
-  dropout: Share = 0.0,
+  dropout: Rate = 0.0,
 ) -> Condition:
   """An embedding.
 
@@ -167,7 +167,7 @@ def text(
   heads: Count = 4,
   edge: bool = True,
   plain: bool = False,
-  dropout: Share = 0.0,
+  dropout: Rate = 0.0,
   request: Annotated[str, FREE] = "",
 ) -> Condition:
   """A text.

@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -108,7 +108,10 @@ class Choice:
 
   def check(self, config: ConfigDict) -> None:
     """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
-    for name in self.names(config):
+    chosen = self.names(config)
+    if len(set(chosen)) < len(chosen):
+      raise ConfigError(f"config.{self.section}.{self.field} is {chosen}; none may stand there twice.")
+    for name in chosen:
       if name not in self.entries:
         _refuse(self.section, self.field, name, self.entries)
       for option, parameter in self.options(name).items():
@@ -250,21 +253,23 @@ def resolved(config: ConfigDict) -> dict[str, Any]:
   return {name: value for name, value in plain.items() if value != {}}
 
 
-def free(config: ConfigDict) -> Callable[[str], bool]:
-  """Whether a run may change config.<path> while it goes on; all else decides its numbers."""
-  paths = {
-    f"{section}.{field.name}".lstrip(".")
+def annotations() -> dict[str, Any]:
+  """What every field is annotated with, by its path."""
+  found = {
+    f"{section}.{field.name}".lstrip("."): field.type
     for section, fields in SECTIONS.items()
     for field in dataclasses.fields(fields)
-    if _is_free(field.type)
   }
-  paths |= {
-    f"{choice.section}.{name}.{option}"
-    for choice in CHOICES
-    for name in choice.entries
-    for option, parameter in choice.options(name).items()
-    if _is_free(parameter.annotation)
-  }
+  for choice in CHOICES:
+    for name in choice.entries:
+      for option, parameter in choice.options(name).items():
+        found[f"{choice.section}.{name}.{option}"] = parameter.annotation
+  return found
+
+
+def free(config: ConfigDict) -> Callable[[str], bool]:
+  """Whether a run may change config.<path> while it goes on; all else decides its numbers."""
+  paths = {path for path, annotation in annotations().items() if _is_free(annotation)}
   return lambda path: path in paths or path.split(".")[0] in FREE_SECTIONS
 
 
@@ -320,7 +325,7 @@ RENAMED = {
   "sample.guidance": "'classifier_free' in --config.sample.guides, with --config.sample.classifier_free.w",
   "sample.guidance_interval": "--config.sample.classifier_free.sigma_min and sigma_max",
   "sample.guidance_rescale": "--config.sample.classifier_free.rescale",
-  "train.ema": "--config.train.constant.rates",
+  "train.ema": "--config.train.ramp.rates, or those of another of --config.train.averages",
   "train.ema_warmup": "--config.train.averages",
 }
 
@@ -356,13 +361,66 @@ def settled(config: ConfigDict | FrozenConfigDict) -> FrozenConfigDict:
   """
   if isinstance(config, FrozenConfigDict):
     return config
-  check(config)
+  config = typed(config)
+  _check(config)
   return FrozenConfigDict(config)
+
+
+def typed(config: ConfigDict) -> ConfigDict:
+  """A copy in which every field is there and has its type, whole numbers as floats where it is a float.
+
+  Raises:
+    ConfigError: a field that is missing, unknown, or of another type.
+  """
+  wanted, given = annotations(), dict(leaves(config))
+  for path in wanted:
+    if path not in given and (path.count(".") < 2 or path.split(".")[1] in _chosen(config)):
+      raise ConfigError(
+        f"config.{path} is missing; a config begins with config.base(), which has every field."
+      )
+  config = config.copy_and_resolve_references().unlock()
+  for path, value in given.items():
+    if path not in wanted:
+      require_path(base(), path)
+    *sections, field = path.split(".")
+    node = functools.reduce(ConfigDict.__getitem__, sections, config)
+    value = ranges.fitted(f"config.{path}", value, wanted[path])
+    with node.ignore_type():
+      node[field] = value
+  return config.lock()
+
+
+def _chosen(config: ConfigDict) -> set[str]:
+  """All names that a config chooses."""
+  return {name for choice in CHOICES for name in choice.names(config)}
+
+
+def require_used(config: ConfigDict, paths: Iterable[str]) -> None:
+  """Raises ConfigError at a field that changes nothing, since what it belongs to is not chosen; says what would."""
+  used = dict(leaves(resolved(config)))
+  for path in paths:
+    if path in used:
+      continue
+    section, name, *_ = path.split(".")
+    choice = next(
+      (c for c in CHOICES if c.section == section and name in c.entries and c.belongs(config)), None
+    )
+    if choice is None:
+      raise ConfigError(
+        f"config.{path} has no effect here: config.task.name is {config.task.name!r}, which takes no such thing."
+      )
+    field, wanted = f"config.{section}.{choice.field}", f"\"('{name}',)\"" if choice.many else name
+    raise ConfigError(
+      f"config.{path} has no effect here: {field} is {config[section][choice.field]!r}; --{field}={wanted} chooses it."
+    )
 
 
 def check(config: ConfigDict) -> None:
   """Raises ConfigError at the first field whose value cannot be right, whatever the data are."""
-  _check_tuples(config)
+  settled(config)
+
+
+def _check(config: ConfigDict) -> None:
   if late := [name for name in config.extensions if name not in sys.modules]:
     raise ConfigError(
       f"config.extensions names the module {late[0]!r}, which must be imported before config.base() is called, by the "
@@ -386,6 +444,12 @@ def check(config: ConfigDict) -> None:
       f"config.eval.likelihood is {config.eval.likelihood} and config.eval.bound {config.eval.bound}, which take more; "
       "set a number of images, 64 say."
     )
+  seeds = config.sample.seed, config.sample.seed + config.eval.seeds - 1
+  if seeds[1] >= 2**32:
+    raise ConfigError(
+      f"config.sample.seed is {seeds[0]} and config.eval.seeds {config.eval.seeds}, so that the last seed would be "
+      f"{seeds[1]}; it must be at most {2**32 - 1}."
+    )
   if not re.fullmatch(r"latest|all|\d+(,\d+)*", config.eval.checkpoints):
     raise ConfigError(
       f"config.eval.checkpoints is {config.eval.checkpoints!r}; it must be latest, all, or steps such as "
@@ -393,17 +457,18 @@ def check(config: ConfigDict) -> None:
     )
 
 
+# Names by which others know an entry.
+ALSO = {
+  "fid": "inception",
+  "kid": "inception",
+  "is": "inception",
+  "frechet": "classifier",
+  "euler_a": "ancestral",
+}
+
+
 def _refuse(section: str, field: str, value: Any, known) -> typing.NoReturn:
-  near = difflib.get_close_matches(str(value), list(known), n=1)
+  also = ALSO.get(str(value).lower())
+  near = [also] if also in known else difflib.get_close_matches(str(value), list(known), n=1)
   hint = f" Did you mean {near[0]!r}?" if near else ""
   raise ConfigError(f"config.{section}.{field} is {value!r}; it must be one of {', '.join(known)}.{hint}")
-
-
-def _check_tuples(config: ConfigDict) -> None:
-  """The command line does not check what a tuple holds."""
-  values = dict(leaves(config))
-  for path, default in leaves(base()):
-    if isinstance(default, tuple) and default:
-      kind = type(default[0])
-      if not all(type(value) is kind for value in values[path]):
-        raise ConfigError(f"config.{path} is {values[path]}; every element must be of type {kind.__name__}.")

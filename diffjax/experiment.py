@@ -246,6 +246,11 @@ def _unsuitable(config, error: Unsuitable) -> ConfigError:
 
 def _check_weights(config, averages: Averages) -> None:
   known = ("raw", *averages, *(("average",) if averages else ()))
+  if config.sample.weights == "average" and not averages:
+    raise ConfigError(
+      f"config.sample.weights is 'average', but config.train.averages is {config.train.averages}, in which nothing is "
+      "averaged; set config.sample.weights to 'raw', or name an average and its rates."
+    )
   if config.sample.weights not in known:
     raise ConfigError(
       f"config.sample.weights is {config.sample.weights!r}; it must be one of {', '.join(known)}."

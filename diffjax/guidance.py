@@ -23,11 +23,12 @@ from jaxtyping import Array, Float
 
 from diffjax.denoisers import Denoiser, Estimate, map_x0
 from diffjax.gaussian import expand
-from diffjax.ranges import Count, NotNegative, Run, Share, checked, one_of
+from diffjax.ranges import Count, NotNegative, Run, Share, checked, closed, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Params, PerExample, Times
 
 FAR = 1e9  # sigma / alpha
+Weight = Annotated[float, closed(-1, 1000)]  # of guidance; -1 is the model without it
 Cond = Any  # a pytree [B, ...]
 
 
@@ -193,7 +194,7 @@ def threshold(percentile: Share = 0.995) -> Guide:
 
 
 def classifier_free_guide(
-  w: float = 0.0, sigma_min: NotNegative = 0.0, sigma_max: NotNegative = FAR, rescale: Share = 0.0
+  w: Weight = 0.0, sigma_min: NotNegative = 0.0, sigma_max: NotNegative = FAR, rescale: Share = 0.0
 ) -> Guide:
   """Classifier-free guidance of weight w where sigma / alpha lies in (sigma_min, sigma_max]; see `classifier_free`."""
   if not sigma_min < sigma_max:
@@ -208,7 +209,7 @@ def classifier_free_guide(
   return Guide(apply, first=True, needs_null=bool(w))
 
 
-def autoguidance(run: Run("denoise") = "", w: float = 1.0) -> Guide:
+def autoguidance(run: Run("denoise") = "", w: Weight = 1.0) -> Guide:
   """The difference to a lesser model of the same data, a run, w times more (0 is none)."""
 
   def apply(denoiser, scene):
@@ -223,7 +224,7 @@ def autoguidance(run: Run("denoise") = "", w: float = 1.0) -> Guide:
   return Guide(apply)
 
 
-def classifier(run: Run("log_prob") = "", w: float = 1.0) -> Guide:
+def classifier(run: Run("log_prob") = "", w: Weight = 1.0) -> Guide:
   """Guidance by a classifier of noisy data, a run of the task "classifier"; see `classifier_guided`.
 
   The samples ask for classes as the classifier's own request says, so that the model itself may know of none.

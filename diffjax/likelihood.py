@@ -29,13 +29,15 @@ give log p at t_min. Pixels are discrete and their density a bound, -log P(x0) <
     uniform        q uniform on the pixel's bin, P(x0 | x) = 1 (Theis et al. 2016, eq. 6)                (7)
     variational    q = q(x_t | x0) of the diffusion itself at t_min, P the decoder of (5)                 (8)
 
-(7) wants a model of noisy pixels, or bins that are wide beside sigma(t_min); (8) is exact for an exact
-denoiser of the pixels.
+(7) wants a model of noisy pixels, or bins that are not wide beside sigma(t_min): between the values of discrete
+pixels an exact model has no density. (8) is exact for an exact denoiser of the pixels, whatever sigma(t_min).
+By default sigma(t_min) against the bin decides (`matched`).
 
 Data that are not uint8 are taken as continuous: the bins become densities in the unit of the data, (5) a
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
@@ -96,10 +98,12 @@ class Likelihood(NamedTuple):
   Attributes:
     total: [B] bits per dimension; NaN where the solver gave up.
     nfe: [B] evaluations of the denoiser (each with the derivative along the probes).
+    tolerance: [B] what the solver's steps may have added to `total`: as many as there were, each within its bound.
   """
 
   total: PerExample
   nfe: Int[Array, "b"]
+  tolerance: PerExample | float = 0.0
 
 
 def mean_and_error(values: Float[ArrayLike, "b"]) -> tuple[float, float]:
@@ -219,7 +223,18 @@ def variational(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sa
   return xt, mean_dims(log_q + _decoder_nll(schedule, x0, xt, logsnr, discrete))
 
 
-DEQUANTISATIONS: dict[str, Callable] = {"uniform": uniform, "variational": variational}
+def matched(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+  """(8) of pixels whose bins are wide beside the noise, sigma / alpha below half a bin, else (7); the same pair."""
+  if not discrete:
+    return uniform(schedule, x0, logsnr, discrete, sample_keys)
+  sharp = jnp.exp(-logsnr / 2) < 1 / (LEVELS - 1)
+  ways = [
+    functools.partial(way, schedule, x0, logsnr, discrete, sample_keys) for way in (variational, uniform)
+  ]
+  return jax.lax.cond(sharp, *ways)
+
+
+DEQUANTISATIONS: dict[str, Callable] = {"auto": matched, "uniform": uniform, "variational": variational}
 
 
 def ode_likelihood(
@@ -227,7 +242,7 @@ def ode_likelihood(
   schedule: Schedule,
   images: Data,
   sample_keys: Keys,
-  dequantise: Annotated[str, one_of(DEQUANTISATIONS)] = "uniform",
+  dequantise: Annotated[str, one_of(DEQUANTISATIONS)] = "auto",
   trace: Annotated[str, one_of(TRACES)] = "hutchinson",
   probes: Count = 1,
   rtol: NotNegative = 1e-5,
@@ -293,10 +308,11 @@ def ode_likelihood(
     x, divergence = (leaf[-1] for leaf in solution.ys)
     nats = jnp.mean(_gaussian_nll(x, 0.0, schedule.prior_std().astype(x.dtype))) - divergence
     solved = solution.result == diffrax.RESULTS.successful
-    return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1
+    within = solution.stats["num_accepted_steps"] * (atol + rtol * jnp.abs(divergence))
+    return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1, within
 
-  nats, nfe = jax.vmap(solve)(x, vectors)
-  return Likelihood((nats + cost) / jnp.log(2.0), nfe)
+  nats, nfe, within = jax.vmap(solve)(x, vectors)
+  return Likelihood((nats + cost) / jnp.log(2.0), nfe, within / jnp.log(2.0))
 
 
 def _drift(denoiser: Denoiser, schedule: Schedule, x: Batch, logsnr: PerExample) -> Batch:

@@ -16,6 +16,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
+import numpy as np
+
 from diffjax.types import ConfigError, Trained
 
 
@@ -27,11 +29,13 @@ class Range:
     holds: whether a value is one of them; never true of NaN.
     text: what comes after "it must be".
     kinds: the types that it speaks of; a value of another passes.
+    once: whether of a tuple every element must be another.
   """
 
   holds: Callable[[Any], bool]
   text: str
   kinds: tuple[type, ...] = (int, float)
+  once: bool = False
 
 
 FINITE = Range(math.isfinite, "finite")
@@ -72,6 +76,11 @@ def or_infinite(numbers: Range) -> Range:
   return Range(lambda value: numbers.holds(value) or value == math.inf, f"{numbers.text}, or inf")
 
 
+def each_once(numbers: Range) -> Range:
+  """The same, none of them twice in a tuple."""
+  return dataclasses.replace(numbers, once=True)
+
+
 def one_of(names: Iterable[str]) -> Range:
   """The names themselves."""
   return Range(lambda value: value in names, f"one of {', '.join(names)}", (str,))
@@ -90,12 +99,51 @@ def of(annotation: Any) -> Range:
   return next((found for found in said if isinstance(found, Range)), FINITE)
 
 
+def kinds(annotation: Any) -> tuple[type, ...]:
+  """The types that a value may have, of a tuple's its elements."""
+  if typing.get_origin(annotation) is Annotated:
+    annotation = typing.get_args(annotation)[0]
+  if typing.get_origin(annotation) is tuple:
+    return kinds(typing.get_args(annotation)[0])
+  named = typing.get_args(annotation) or (annotation,)
+  return tuple(kind for kind in named if kind in (bool, int, float, str, type(None)))
+
+
+def is_tuple(annotation: Any) -> bool:
+  """Whether a value is a tuple."""
+  return typing.get_origin(annotation) is tuple
+
+
+def fitted(name: str, value: Any, annotation: Any) -> Any:
+  """The value with the type that an annotation says, whole numbers as floats where it says float.
+
+  Raises:
+    ConfigError: it is of another type.
+  """
+  allowed, many = kinds(annotation), is_tuple(annotation)
+  if not allowed:
+    return value
+  if many != isinstance(value, tuple | list):
+    such = f"a tuple, such as ({value!r},)" if many else f"of type {allowed[0].__name__}"
+    raise ConfigError(f"{name} is {value!r}; it must be {such}.")
+  plain = lambda each: each.item() if isinstance(each, np.generic) else each
+  value = tuple(map(plain, value)) if many else plain(value)
+  for each in value if many else (value,):
+    if type(each) not in allowed and not (float in allowed and type(each) is int):
+      every = "every element" if many else "it"
+      raise ConfigError(f"{name} is {value!r}; {every} must be of type {allowed[0].__name__}.")
+  fit = lambda each: float(each) if type(each) is int and int not in allowed else each
+  return tuple(map(fit, value)) if many else fit(value)
+
+
 def check(name: str, value: Any, allowed: Range) -> None:
   """Raises ConfigError if the value that is called so, or an element of it, is outside a range."""
   for each in value if isinstance(value, tuple) else (value,):
     if isinstance(each, allowed.kinds) and not isinstance(each, bool) and not allowed.holds(each):
       every = "every element" if isinstance(value, tuple) else "it"
       raise ConfigError(f"{name} is {value!r}; {every} must be {allowed.text}.")
+  if allowed.once and len(set(value)) < len(value):
+    raise ConfigError(f"{name} is {value!r}; none may stand there twice.")
 
 
 def checked(entries: Mapping[str, Any]) -> dict[str, Any]:

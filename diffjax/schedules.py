@@ -35,11 +35,12 @@ from diffjax.curves import (
   VpLinear,
   pytree,
 )
-from diffjax.ranges import Count, NotNegative, Positive, Rate, Whole, at_least, closed, inside
+from diffjax.ranges import NotNegative, Positive, Rate, closed, inside
 from diffjax.scales import SCALES, Scale
 from diffjax.types import ConfigError, Params, Times, Unsuitable
 
-Rows = Annotated[int, at_least(2)]
+Rows = Annotated[int, closed(2, 1_000_000)]
+RowsOrNone = Annotated[int, closed(0, 1_000_000)]
 Beta = Annotated[float, inside(0, 1)]
 Rho = Annotated[float, closed(0.1, 1000)]  # beyond, float32 has no digits for sigma^(1 / rho)
 
@@ -216,6 +217,7 @@ def linear(
   zero_terminal: bool = False,
 ) -> Schedule:
   """DDPM's table: betas evenly spaced (Ho et al. 2020, section 4); not rescaled with `steps`."""
+  _growing(beta_start=beta_start, beta_end=beta_end)
   return _table(np.linspace(beta_start, beta_end, steps, dtype=np.float64), scale, zero_terminal)
 
 
@@ -227,6 +229,7 @@ def scaled_linear(
   zero_terminal: bool = False,
 ) -> Schedule:
   """Stable Diffusion's table: square roots of the betas evenly spaced (Rombach et al. 2022, code)."""
+  _growing(beta_start=beta_start, beta_end=beta_end)
   roots = np.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=np.float64)
   return _table(roots**2, scale, zero_terminal)
 
@@ -249,7 +252,7 @@ def continuous_linear(
   beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "vp"
 ) -> Schedule:
   """The VP-SDE (Song et al. 2021, eq. 33), the limit of `linear` and not the same schedule."""
-  _betas(beta_min, beta_max)
+  _growing(beta_min=beta_min, beta_max=beta_max)
   return Schedule(VpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
@@ -288,12 +291,15 @@ def sigmoid(
 
 def sub_vp(beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Rate = 1e-3, scale: Scale = "subvp"):
   """The sub-VP SDE (Song et al. 2021, eq. 29): alpha as the VP-SDE's, sigma its sigma^2."""
-  _betas(beta_min, beta_max)
+  _growing(beta_min=beta_min, beta_max=beta_max)
   return Schedule(SubVpLinear(beta_min, beta_max), scale, t_min=_noisy(t_min))
 
 
 def geometric(
-  sigma_min: Positive = 0.01, sigma_max: Positive = 50.0, steps: Whole = 0, scale: Scale = "ve"
+  sigma_min: Positive = 0.01,
+  sigma_max: Positive = 50.0,
+  steps: Annotated[int, closed(0, 1_000_000)] = 0,
+  scale: Scale = "ve",
 ) -> Schedule:
   """The VE-SDE's sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 30).
 
@@ -325,7 +331,10 @@ def flow(t_min: Rate = 1e-3, scale: Scale = "fm") -> Schedule:
 
 
 def learned(
-  logsnr_min: float = -5.0, logsnr_max: float = 13.3, width: Count = 64, scale: Scale = "vp"
+  logsnr_min: float = -5.0,
+  logsnr_max: float = 13.3,
+  width: Annotated[int, closed(1, 4096)] = 64,
+  scale: Scale = "vp",
 ) -> Schedule:
   """A learned monotone curve (Kingma et al. 2021, appendix H), at first nearly linear between the two.
 
@@ -343,9 +352,11 @@ def learned(
   return Schedule(Monotone(ends, interior), scale)
 
 
-def _betas(beta_min: float, beta_max: float) -> None:
-  if not 0 < beta_min <= beta_max:
-    raise ConfigError(f"beta_min is {beta_min} and beta_max {beta_max}; 0 < beta_min <= beta_max is needed.")
+def _growing(**pair: float) -> None:
+  """Raises ConfigError if the second of two options is the smaller."""
+  (low_name, low), (high_name, high) = pair.items()
+  if low > high:
+    raise ConfigError(f"{low_name} is {low} and {high_name} {high}; {low_name} <= {high_name} is needed.")
 
 
 def _ordered(above: float = -np.inf, **pair: float) -> None:

@@ -106,7 +106,7 @@ class Train:
   warmup: Whole = 0  # steps of linear warm-up
   decay: str = "constant"
   clip: NotNegative = 1.0  # of the gradient's global norm; 0 for none
-  averages: tuple[str, ...] = ("constant",)
+  averages: tuple[str, ...] = ("ramp",)
   steps_per_call: Annotated[int, at_least(0), FREE] = (
     0  # in one compiled call; 0: 1 on a CPU, 10 on an accelerator
   )
@@ -140,7 +140,7 @@ class Sample:
   checkpoint: Whole = 0  # the step whose checkpoint is taken; 0 for the newest
   sampler: str = "ancestral"
   grid: str = "leading"
-  steps: Count = 1000
+  steps: Annotated[int, closed(1, 1_000_000)] = 1000
   final: str = "denoise"
   guides: tuple[str, ...] = ("clip",)
   count: Count = 64

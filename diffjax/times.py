@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax import keys
-from diffjax.ranges import Count, Positive, checked, up_to
+from diffjax.ranges import Positive, checked, closed, up_to
 from diffjax.schedules import Schedule
 from diffjax.types import ConfigError, PerExample, Times
 
@@ -195,7 +195,9 @@ def recorded(history: History, t: PerExample, losses: PerExample) -> History:
   return History(kept, history.counts + new)
 
 
-def importance(last: Count = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001) -> TimeDistribution:
+def importance(
+  last: Annotated[int, closed(1, 1000)] = 10, uniform: Annotated[float, up_to(0, 1)] = 0.001
+) -> TimeDistribution:
   """Rows of the table by the root mean square of their `last` losses (Nichol & Dhariwal 2021, eq. 18).
 
   Args:

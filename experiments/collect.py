@@ -149,12 +149,17 @@ def as_csv(found: Sequence[Row]) -> str:
   return text.getvalue()
 
 
+def heading(path: str) -> str:
+  """Of the column of a field: its name, or for the name of an entry what it is the name of."""
+  return path.removesuffix(".name").split(".", 1)[-1]
+
+
 def as_markdown(name: str, found: Sequence[Row]) -> str:
   """The overrides and the scores, what the scores were made with, and the held-out losses."""
   paths, scores = _union([row.overrides for row in found]), _union([row.scores for row in found])
   same, differing = _settings([row.settings for row in found if row.settings])
   differing = [one for one in differing if not any(path.endswith(f".{one}") for path in paths)]
-  header = ["run", *(path.split(".", 1)[-1] for path in paths), *scores, "loss", *differing, "state"]
+  header = ["run", *map(heading, paths), *scores, "loss", *differing, "state"]
   lines = [
     [row.run, *(row.overrides[path] for path in paths)]
     + [_spread(row.scores[score]) if score in row.scores else "" for score in scores]

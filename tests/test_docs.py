@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from diffjax import config
-from diffjax.jobs import commandline
+from diffjax.jobs import config_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -53,7 +53,7 @@ def configured(words, base=None):
   for word in words:
     name, _, value = word.removeprefix("--").partition("=")
     if name == "config":
-      made = commandline.load(value)
+      made = config_file.load(value)
   for word in words:
     name, _, value = word.removeprefix("--").partition("=")
     if not name.startswith("config."):

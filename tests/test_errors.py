@@ -22,6 +22,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from diffjax import config as configs
 from diffjax import metrics
 from diffjax.data.source import ArraySource
 from diffjax.jobs import commandline, workdir
@@ -73,7 +74,7 @@ def main(*arguments, jobs=JOBS):
   flags.FLAGS.unparse_flags()
   for name in [name for name in flags.FLAGS if name.startswith("config.")]:
     delattr(flags.FLAGS, name)
-  for name in ("config", "workdir", "mode", "out"):
+  for name in ("config", "workdir", "mode", "out", "show"):
     flags.FLAGS[name].unparse()
   before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
   try:
@@ -128,11 +129,29 @@ IN_THE_ARGUMENTS = [
   ),
   (
     "--config.train.constant.rates=(1,)",
-    "config.train.constant.rates is (1,); every element must be of type float.",
+    "config.train.constant.rates is (1.0,); every element must be at least 0 and less than 1.",
   ),
+  (
+    "--config.sample.ddim.eta=0.7",
+    "config.sample.ddim.eta has no effect here: config.sample.sampler is 'dpmpp_2m'; --config.sample.sampler=ddim "
+    "chooses it.",
+  ),
+  (
+    "--config.train.ramp.rates=0.9,",
+    "config.train.ramp.rates has no effect here: config.train.averages is ('constant',); "
+    "--config.train.averages=\"('ramp',)\" chooses it.",
+  ),
+  (
+    "--config.objective.terms=('l2',)",
+    "config.objective.terms has no effect here: config.task.name is 'diffusion', which takes no such thing.",
+  ),
+  ("--steps=5", "Did you mean --config.train.steps?"),
   ("--config.data.flip=True", "config.data.flip is now --config.data.augment=flip."),
   ("--config.sample.label=3", "config.sample.label is now --config.condition.label.request."),
-  ("--config.train.ema=0.9,", "config.train.ema is now --config.train.constant.rates."),
+  (
+    "--config.train.ema=0.9,",
+    "config.train.ema is now --config.train.ramp.rates, or those of another of --config.train.averages.",
+  ),
   ("--config.model.unet.multipliers=(1,2.5)", "config.model.unet.multipliers is (1, 2.5)"),
   ("--config.train=5", "config.train is a section; set its fields one by one, such as config.train."),
   (
@@ -142,10 +161,14 @@ IN_THE_ARGUMENTS = [
   ("--config.schedule.name=linaer", "config.schedule.name is 'linaer'"),
   ("--config.sample.sampler=dimm", "Did you mean 'ddim'?"),
   ("--config.eval.metrics=fid", "config.eval.metrics is 'fid'; it must be one of classifier, inception"),
+  ("--config.eval.metrics=fid", "Did you mean 'inception'?"),
   ("--config.model.dtype=float16", "it must be one of float32, bfloat16."),
   ("--config.sample.weights=em", "config.sample.weights is 'em'"),
   ("--config.schedule.cosine.scale=vq", "scale is 'vq'; it must be one of vp, ve, fm, subvp."),
-  ("--config.sample.classifier_free.w=nan", "config.sample.classifier_free.w is nan; it must be finite."),
+  (
+    "--config.sample.classifier_free.w=nan",
+    "config.sample.classifier_free.w is nan; it must be between -1 and 1000.",
+  ),
   ("--config.train.learning_rate=nan", "config.train.learning_rate is nan; it must be greater than 0."),
   ("--config.train.learning_rate=-0.1", "config.train.learning_rate is -0.1; it must be greater than 0."),
   ("--config.train.adam.b1=2.0", "config.train.adam.b1 is 2.0; it must be at least 0 and less than 1."),
@@ -214,7 +237,7 @@ SEVERAL = {
   ),
   "an unknown variance": (
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=fixed"),
-    "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large, learned.",
+    "config.sample.ancestral.variance is 'fixed'; it must be one of fixed_small, fixed_large, learned, fixed_medium.",
   ),
   "a learned variance that no one learns": (
     ("--config.sample.sampler=ancestral", "--config.sample.ancestral.variance=learned"),
@@ -267,7 +290,26 @@ def test_a_mistake_of_several_arguments_is_named(case, wrong):
 def test_flags_that_are_missing_are_named(refused, tmp_path):
   assert "add --config=configs/digits.py" in refused(f"--workdir={tmp_path}")
   assert "add --workdir=runs/NAME" in refused("--config=configs/digits.py")
-  assert "add --config=" in refused("--mode=sample", f"--workdir={tmp_path / 'none'}")
+  (tmp_path / "digits").mkdir()
+  (tmp_path / "digits" / "config.json").write_text("{}")
+  said = refused("--mode=sample", f"--workdir={tmp_path / 'digts'}")
+  assert f"holds no run, of which --mode=sample is. Did you mean {tmp_path / 'digits'}?" in said
+
+
+def test_a_change_that_a_mode_does_not_look_at_is_told(refused, tmp_path):
+  config = configs.base()
+  (tmp_path / "config.json").write_text(json.dumps({"config": configs.resolved(configs.settled(config))}))
+  for mode, field, saved in (
+    ("sample", "eval.count=3", 0),
+    ("eval", "sample.count=3", 64),
+    ("eval", "log.every=5", 100),
+  ):
+    path, value = field.split("=")
+    said = refused(f"--workdir={tmp_path}", f"--mode={mode}", f"--config.{field}", jobs={mode: print})
+    assert said == f"config.{path} is {value}, where the run has {saved}; --mode={mode} does not look at it."
+
+
+BASE = "from diffjax import config\ndef get_config():\n  c = config.base()\n  "
 
 
 @pytest.mark.parametrize(
@@ -275,11 +317,27 @@ def test_flags_that_are_missing_are_named(refused, tmp_path):
   [
     (
       "import nothing_of_this_name",
-      "config.py:1: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+      "config.py:1: import nothing_of_this_name: ModuleNotFoundError: No module named 'nothing_of_this_name'",
     ),
-    ("def get_config(:", "SyntaxError"),
+    ("def get_config(:", "config.py:1: invalid syntax: def get_config(:"),
     ("def get_config():\n  return 3", "get_config returns 3; it must return a ConfigDict."),
-    ("x = 1", "has no attribute 'get_config'"),
+    ("x = 1", "has no function get_config, which returns the config."),
+    (f"{BASE}c.train.lr = 1e-3", "config.py:4: c.train.lr = 1e-3: config.train.lr does not exist"),
+    (
+      f"{BASE}c.steps = 3",
+      "config.py:4: c.steps = 3: config.steps does not exist; did you mean config.train.steps?",
+    ),
+    (
+      f"{BASE}c.train.steps = 1e4",
+      "config.py:4: c.train.steps = 1e4: config.train.steps must be of type int, for",
+    ),
+    (f"{BASE}c.train = 3", "config.py:4: c.train = 3: config.train is a section; set its fields one by one."),
+    (f"{BASE}c.train.steps = None\n  return c", "config.train.steps is None; it must be of type int."),
+    (f"{BASE}c.train.averages = ('ramp', 3)\n  return c", "every element must be of type str."),
+    (
+      "import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({'lr': 1})",
+      "config.seed is missing; a config begins with config.base(), which has every field.",
+    ),
   ],
 )
 def test_a_config_file_that_fails_is_told_where(text, said, refused, tmp_path):

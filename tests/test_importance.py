@@ -63,8 +63,9 @@ def config_of(**changes):
   config.objective.weight, config.objective.times = "vlb", "importance"
   config.objective.importance.last, config.objective.importance.uniform = LAST, UNIFORM
   config.objective.time_input = "t"
+  config.train.averages = ("constant",)
   config.train.batch_size, config.train.learning_rate, config.train.constant.rates = B, 0.01, (0.9,)
-  config.sample.steps = 2
+  config.sample.grid, config.sample.steps = "trailing", 2
   for path, value in changes.items():
     section, field = path.split("__")
     config[section][field] = value

@@ -1,6 +1,7 @@
 """Bits per dimension on data with known densities: recursions in float64, exact flows, discrete entropies."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,14 @@ from diffjax import keys, likelihood
 from diffjax.denoisers import Estimate, gaussian_denoiser, mixture_denoiser
 from diffjax.gaussian import expand
 from diffjax.guidance import clipped
-from diffjax.likelihood import LIKELIHOODS, continuous_vlb, discrete_vlb, mean_and_error, ode_likelihood
+from diffjax.likelihood import (
+  DEQUANTISATIONS,
+  LIKELIHOODS,
+  continuous_vlb,
+  discrete_vlb,
+  mean_and_error,
+  ode_likelihood,
+)
 from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError
 
@@ -132,6 +140,9 @@ def test_ode_is_the_analytic_density(x64, name, scale):
   run = jax.jit(lambda x, k: ode_likelihood(gaussian_denoiser(schedule, MEAN, VAR), schedule, x, k))
   got = run(x0, example_keys(3))
   np.testing.assert_allclose(got.total, -log_p.mean(axis=1) / np.log(2), atol=2e-4)
+  assert (
+    np.all(np.abs(got.total + log_p.mean(axis=1) / np.log(2)) < got.tolerance) and got.tolerance.max() < 0.01
+  )
   assert got.nfe.shape == (3,) and got.nfe.max() < 400
   # and that is the data's own density, up to the noise at t_min and the mismatch of the prior
   direct = -jax.scipy.stats.norm.logpdf(x0, MEAN, VAR**0.5).mean(axis=1) / np.log(2)
@@ -222,7 +233,8 @@ def test_ode_by_uniform_dequantisation(x64):
 
   @jax.jit
   def run(images, low, high):
-    return ode_likelihood(interval_denoiser(schedule, low, high), schedule, images, example_keys(8)).total
+    denoiser = interval_denoiser(schedule, low, high)
+    return ode_likelihood(denoiser, schedule, images, example_keys(8), "uniform").total
 
   assert abs(run(noise_images(8), -1 - WIDTH / 2, 1 + WIDTH / 2).mean() - 8) < 0.01
   value = 37 / 127.5 - 1
@@ -247,6 +259,22 @@ def test_ode_of_a_constant_image_by_variational_dequantisation(x64):
   solve = lambda x, k: ode_likelihood(denoiser, schedule, x, k, "variational", rtol=1e-7, atol=1e-7)
   bits = jax.jit(solve)(np.full((4, 6, 6, 1), 37, np.uint8), example_keys(4)).total
   np.testing.assert_allclose(bits, 0, atol=1e-3)
+
+
+def test_by_default_the_noise_at_the_end_against_the_bin_decides():
+  """Half a bin is 1 / 255, a log-SNR of 2 log 255 = 11.08."""
+  schedule, x0 = SCHEDULES["continuous_cosine"](), jnp.zeros((2, 3))
+
+  @jax.jit
+  def run(logsnr):
+    return {n: way(schedule, x0, logsnr, True, example_keys(2)) for n, way in DEQUANTISATIONS.items()}
+
+  for logsnr, chosen in ((20.0, "variational"), (11.2, "variational"), (11.0, "uniform")):
+    by = run(logsnr)
+    for got, expected in zip(by["auto"], by[chosen], strict=True):
+      np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(by["uniform"][0], by["variational"][0], rtol=1e-3)
+  assert inspect.signature(ode_likelihood).parameters["dequantise"].default == "auto"
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])

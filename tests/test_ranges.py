@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from typing import Annotated
 
 import pytest
@@ -79,16 +80,16 @@ def test_every_default_is_in_its_range_and_nan_in_none(choice, name, option, def
 
 WRONG = [
   ("schedule.name", "linear.beta_end", 1.5, "greater than 0 and less than 1"),
-  ("schedule.name", "linear.steps", 1, "at least 2"),
+  ("schedule.name", "linear.steps", 1, "between 2 and 1000000"),
   ("schedule.name", "cosine.s", -0.1, "at least 0"),
   ("schedule.name", "sigmoid.tau", 0.0, "greater than 0"),
   ("schedule.name", "edm.rho", 0.001, "between 0.1 and 1000"),
   ("schedule.name", "flow.scale", "vq", "one of vp, ve, fm, subvp"),
-  ("schedule.name", "learned.width", 0, "at least 1"),
+  ("schedule.name", "learned.width", 0, "between 1 and 4096"),
   ("schedule.name", "learned.logsnr_max", math.inf, "finite"),
   ("objective.times", "log_normal.std", 0.0, "greater than 0"),
   ("objective.times", "logit_normal.mean", math.inf, "finite"),
-  ("objective.times", "importance.last", 0, "at least 1"),
+  ("objective.times", "importance.last", 0, "between 1 and 1000"),
   ("objective.times", "importance.uniform", 0.0, "greater than 0 and at most 1"),
   ("objective.times", "importance.uniform", 1.5, "greater than 0 and at most 1"),
   ("objective.weight", "min_snr.gamma", -1.0, "greater than 0"),
@@ -99,7 +100,7 @@ WRONG = [
   ("objective.name", "vdm.levels", 1, "at least 2"),
   ("space.name", "pixels.std", -0.5, "greater than 0"),
   ("space.name", "vector.scale", 0.0, "greater than 0"),
-  ("condition.names", "label.dropout", 1.5, "between 0 and 1"),
+  ("condition.names", "label.dropout", 1.0, "at least 0 and less than 1"),
   ("model.name", "unet.time_scale", -1.0, "greater than 0"),
   ("model.name", "unet.attention", (4, 0), "at least 1"),
   ("model.name", "dit.mlp_ratio", 0.0, "greater than 0"),
@@ -118,15 +119,22 @@ WRONG = [
   ("sample.guides", "threshold.percentile", 1.5, "between 0 and 1"),
   ("sample.guides", "classifier_free.sigma_min", -1.0, "at least 0"),
   ("sample.guides", "classifier_free.rescale", 2.0, "between 0 and 1"),
-  ("sample.guides", "classifier_free.w", math.inf, "finite"),
+  ("sample.guides", "classifier_free.w", math.inf, "between -1 and 1000"),
+  ("sample.guides", "classifier_free.w", 1e9, "between -1 and 1000"),
+  ("sample.guides", "autoguidance.w", -1.5, "between -1 and 1000"),
   ("train.averages", "constant.rates", (0.9, 1.0), "at least 0 and less than 1"),
   ("sample.grid", "karras.sigma_min", -1.0, "at least 0"),
   ("sample.grid", "custom.sigmas", (1.0, -1.0), "greater than 0"),
-  ("sample.sampler", "ancestral.variance", "fixed", "one of fixed_small, fixed_large, learned"),
+  ("sample.sampler", "ancestral.variance", "fixed", "one of fixed_small, fixed_large, learned, fixed_medium"),
   ("eval.likelihood", "ode.probes", 0, "at least 1"),
   ("eval.likelihood", "ode.trace", "foo", "one of hutchinson, exact"),
-  ("eval.likelihood", "ode.dequantise", "foo", "one of uniform, variational"),
-  ("eval.likelihood", "discrete_vlb.variance", "foo", "one of fixed_small, fixed_large, learned"),
+  ("eval.likelihood", "ode.dequantise", "foo", "one of auto, uniform, variational"),
+  (
+    "eval.likelihood",
+    "discrete_vlb.variance",
+    "foo",
+    "one of fixed_small, fixed_large, learned, fixed_medium",
+  ),
   ("eval.metrics", "inception.bootstrap_draws", -1, "at least 0"),
 ]
 
@@ -140,6 +148,54 @@ def test_a_value_that_cannot_be_right_is_refused_by_its_full_name(field, option,
     experiment.create(config, FIELDS)
   every = "every element" if isinstance(value, tuple) else "it"
   assert str(error.value) == f"config.{section}.{option} is {value!r}; {every} must be {said}."
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    (
+      {"train.averages": ("constant",), "train.constant.rates": (0.9, 0.9)},
+      "config.train.constant.rates is (0.9, 0.9)",
+    ),
+    (
+      {"train.averages": ("power",), "train.power.widths": (0.1, 0.1)},
+      "config.train.power.widths is (0.1, 0.1)",
+    ),
+    ({"train.averages": ("ramp", "ramp")}, "config.train.averages is ('ramp', 'ramp')"),
+    ({"eval.metrics": ("inception", "inception")}, "config.eval.metrics is ('inception', 'inception')"),
+    ({"sample.guides": ("clip", "clip")}, "config.sample.guides is ('clip', 'clip')"),
+  ],
+)
+def test_what_stands_twice_is_refused(changes, said):
+  config = configs.base()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(ConfigError, match=f"^{re.escape(said)}.*; none may stand there twice"):
+    experiment.create(config, FIELDS)
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    (
+      {"sample.seed": 2**32 - 2, "eval.seeds": 3},
+      "so that the last seed would be 4294967296; it must be at most 429",
+    ),
+    (
+      {"schedule.linear.beta_start": 0.03},
+      "config.schedule.linear.beta_start is 0.03 and beta_end 0.02; beta_st",
+    ),
+    (
+      {"train.ramp.rates": ()},
+      "config.sample.weights is 'average', but config.train.averages is ('ramp',), in which nothing is averaged; set",
+    ),
+  ],
+)
+def test_fields_that_do_not_go_together_are_refused(changes, said):
+  config = configs.base()
+  config.model.unet.attention = ()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(ConfigError, match=re.escape(said)):
+    experiment.create(config, FIELDS)
 
 
 def called(entry, **options):
@@ -163,7 +219,7 @@ def test_ranges_hold_wherever_an_entry_is_called(choice):
 DIRECTLY = [
   (TIMES["log_normal"], {"std": 0.0}, "greater than 0"),
   (TIMES["logit_normal"], {"std": -1.0}, "greater than 0"),
-  (TIMES["importance"], {"last": 0}, "at least 1"),
+  (TIMES["importance"], {"last": 0}, "between 1 and 1000"),
   (TIMES["importance"], {"uniform": 1.5}, "greater than 0 and at most 1"),
   (ROWS["edm"], {"sigma_data": 0.0}, "greater than 0"),
   (INPUT_SCALES["unit"], {"sigma_data": -0.5}, "greater than 0"),

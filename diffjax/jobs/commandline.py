@@ -8,18 +8,17 @@ Where the workdir holds a run, --config may be left out: the run's own is taken.
 import contextlib
 import difflib
 import gc
-import importlib.util
 import os
 import re
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from diffjax.jobs import config_file, show
 from diffjax.machine import disk, processes, signals
 from diffjax.ranges import LOCAL, check
 from diffjax.types import ConfigError, RunError
@@ -30,6 +29,11 @@ SAVED = Path(__file__).with_name("saved_config.py")
 # are looked through again and again, a fifth to a quarter of the time that JAX takes to trace and lower a step.
 GARBAGE = (100_000, 50, 50)
 MODES = ("train", "sample", "eval")
+# Fields that a mode does not look at.
+IDLE = {
+  "sample": r"config\.(eval|log|checkpoint)\.",
+  "eval": r"config\.(log|checkpoint|sample\.(count|checkpoint)$)",
+}
 
 config_flags.DEFINE_config_file(
   "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
@@ -46,6 +50,9 @@ flags.DEFINE_integer(
   "processes", None, "Their number; not needed under srun and on the hosts of a TPU slice."
 )
 flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+flags.DEFINE_bool(
+  "show", False, "Print the config, what its fields may be and all choices, and do nothing else."
+)
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
 
@@ -69,44 +76,13 @@ def without(argv: Sequence[str], flag: str) -> list[str]:
   return kept
 
 
-def load(place: str) -> ConfigDict:
-  """The config of a file's get_config; `place` is its path, with ":argument" where it takes one.
-
-  Raises:
-    ConfigError: there is no such file, or it fails.
-  """
-  name, _, argument = place.partition(":")
-  if not Path(name).is_file():
-    known = sorted(str(path) for path in Path("configs").glob("*.py"))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
-    raise ConfigError(f"--config={name} is no file.{hint}")
-  if not name.endswith(".py"):
-    raise ConfigError(f"--config={name} is no Python file; a config is one with a get_config function.")
-  spec = importlib.util.spec_from_file_location("config_file", name)
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    config = module.get_config(argument) if argument else module.get_config()
-  except ConfigError:
-    raise
-  except Exception as error:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    raise ConfigError(
-      f"--config={place} fails at {where.filename}:{where.lineno}: {type(error).__name__}: {error}"
-    ) from None
-  if not isinstance(config, ConfigDict):
-    raise ConfigError(f"--config={place}: get_config returns {config!r}; it must return a ConfigDict.")
-  return config
-
-
 def parse(argv: list[str]) -> tuple[str, tuple]:
   """The job's name and its arguments: the config with its overrides, the workdir, and a folder of images.
 
   Raises:
     ConfigError: a flag, a field or a value that cannot be right.
   """
-  from diffjax.config import require_field
+  from diffjax.config import leaves, require_field, require_used, settled
   from diffjax.jobs import workdir
 
   folder, place = (
@@ -116,8 +92,8 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     place = f"{SAVED}:{folder}"
   overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
   if place is None:
-    raise ConfigError("No config is named; add --config=configs/digits.py, say.")
-  config = load(place)
+    raise ConfigError(_no_run(folder, value_of(argv, "mode") or "train"))
+  config = config_file.load(place)
   for name, *_ in overrides:
     require_field(config, name.removeprefix("config."))
   try:
@@ -127,14 +103,20 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     raise ConfigError(_said(error, config, argv)) from None
   if rest[1:]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
+  mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
+  config = settled(flags.FLAGS.config)
+  for name, *_ in overrides:
+    _check_told(config, name)
+  require_used(config, [name.removeprefix("config.") for name, *_ in overrides])
+  if mode in IDLE and folder and workdir.has_run(Path(folder)):
+    _require_heard(mode, dict(leaves(config)), dict(leaves(workdir.load(Path(folder)))), overrides)
+  if flags.FLAGS.show:
+    return "show", (config,)
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
-  for name, *_ in overrides:
-    _check_told(flags.FLAGS.config, name)
   for flag in ("workdir", "images", "out"):
     check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
-  mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
-  arguments = (flags.FLAGS.config, Path(flags.FLAGS.workdir).expanduser())
+  arguments = (config, Path(flags.FLAGS.workdir).expanduser())
   if out and (mode == "train" or images):
     raise ConfigError(
       f"--out={out} is where samples and their evaluation go, but this is --mode={mode} of others."
@@ -158,12 +140,39 @@ def _check_told(config: ConfigDict, name: str) -> None:
     )
 
 
+def _require_heard(mode: str, given: dict, saved: dict, overrides: list) -> None:
+  """Raises ConfigError at a change of the run's config that a mode does not look at."""
+  for name, *_ in overrides:
+    path = name.removeprefix("config.")
+    if re.match(IDLE[mode], name) and given[path] != saved.get(path):
+      raise ConfigError(
+        f"{name} is {given[path]!r}, where the run has {saved.get(path)!r}; --mode={mode} does not look at it."
+      )
+
+
+def _no_run(folder: str | None, mode: str) -> str:
+  """What is wrong where no config is named and the workdir holds none."""
+  if folder is None or mode == "train":
+    return "No config is named; add --config=configs/digits.py, say."
+  place = Path(folder).expanduser()
+  others = [str(path.parent) for path in sorted(place.parent.glob("*/config.json"))]
+  near = difflib.get_close_matches(str(place), others, n=1)
+  hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(others)}." if others else ""
+  return f"--workdir={folder} holds no run, of which --mode={mode} is.{hint}"
+
+
 def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
   """absl's message; for a field of the config the type that would be right."""
+  from diffjax.config import leaves
+
   text = str(error).rstrip(".")
   found = re.match(r"flag --config\.([\w.]+)=", text)
   if not found:
-    return f"{text}. See python main.py --help."
+    unknown = re.match(r"Unknown command line flag '([\w.]+)'", text)
+    fields = [path for path, _ in leaves(config) if unknown and path.split(".")[-1] == unknown[1]]
+    fields.sort(key=lambda path: (path.count("."), not path.startswith("train.")))
+    hint = f" Did you mean --config.{fields[0]}?" if fields else ""
+    return f"{text}.{hint} See python main.py --help."
   path = found[1]
   *sections, field = path.split(".")
   for section in sections:
@@ -200,7 +209,7 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
     about: what --help says first.
   """
   if {"--help", "-h", "-help", "--helpshort"} & set(argv):
-    print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}")
+    print(f"{about}\n{flags.FLAGS.module_help(sys.modules[__name__])}\n\n{show.sections()}")
     return 0
   gc.set_threshold(*GARBAGE)
   child = processes.is_child()

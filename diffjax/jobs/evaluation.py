@@ -134,7 +134,7 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
     guides = f", guides {', '.join(how['guides']) or 'none'}" if "guides" in how else ""
     head = (
-      f"{head}, {said['samples']} samples x {len(seeds)} seeds, {sampler}"
+      f"{head}, {said['samples']} samples x {len(seeds)} seed{'s' * (len(seeds) > 1)}, {sampler}"
       f"{said['evaluations'] or 'adaptive'} evaluations{guides}"
     )
     if run.writes:
@@ -294,7 +294,7 @@ def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
       name,
       {
         "bits_per_dim": mean,
-        "standard_error": error,
+        "standard_error": float(np.hypot(error, np.mean(values.get("tolerance", 0.0)))),
         "images": count,
         "clipped": "clip" in run.experiment.plain["sample"].get("guides", ()),
         "evaluations": float(values["nfe"].mean()),

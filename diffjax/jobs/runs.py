@@ -74,6 +74,21 @@ class Run:
     """Whether this process writes files."""
     return self.parallel.process_index == 0
 
+  def warnings(self) -> list[str]:
+    """What may not be meant."""
+    train, said = self.config.train, list(self.experiment.task.warnings)
+    if train.warmup > train.steps:
+      said.append(
+        f"config.train.warmup is {train.warmup} and config.train.steps {train.steps}: the learning rate stays below "
+        f"{train.learning_rate}."
+      )
+    if train.batch_size > self.examples:
+      said.append(
+        f"config.train.batch_size is {train.batch_size}, but there are {self.examples} examples: some stand in a "
+        "batch more than once."
+      )
+    return said
+
   def checkpoints(self) -> Checkpoints:
     """The workdir's checkpoints."""
     settings = self.config.checkpoint

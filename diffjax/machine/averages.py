@@ -16,31 +16,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from diffjax.ranges import Positive, Rate, checked, inside
+from diffjax.ranges import Positive, checked, each_once, half_open, inside
 
 RateOf = Callable[[Int[Array, ""]], Array | float]
 Averages = dict[str, RateOf]
 
 
-def constant(rates: tuple[Rate, ...] = (0.9999,)) -> Averages:
+Rates = tuple[Annotated[float, each_once(half_open(0, 1))], ...]
+Widths = tuple[Annotated[float, each_once(inside(0, 0.28))], ...]
+
+
+def constant(rates: Rates = (0.9999,)) -> Averages:
   """No warm-up."""
   return {f"ema_{rate}": lambda step, rate=rate: rate for rate in rates}
 
 
-def ramp(rates: tuple[Rate, ...] = (0.9999,)) -> Averages:
+def ramp(rates: Rates = (0.9999,)) -> Averages:
   """Short averages early in training."""
   return {
     f"ramp_{rate}": lambda step, rate=rate: jnp.minimum(rate, (1 + step) / (10 + step)) for rate in rates
   }
 
 
-def half_life(rates: tuple[Rate, ...] = (0.9999,), share: Positive = 0.05) -> Averages:
+def half_life(rates: Rates = (0.9999,), share: Positive = 0.05) -> Averages:
   """A half-life of at most `share` of the steps so far."""
   early = lambda step: jnp.exp2(-1 / (share * jnp.maximum(step, 1e-9)))
   return {f"half_life_{rate}": lambda step, rate=rate: jnp.minimum(rate, early(step)) for rate in rates}
 
 
-def power(widths: tuple[Annotated[float, inside(0, 0.28)], ...] = (0.05, 0.1)) -> Averages:
+def power(widths: Widths = (0.05, 0.1)) -> Averages:
   """Averages whose width is a share of training, from which others can be made afterwards."""
 
   def average(width):

@@ -25,7 +25,7 @@ from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_den
 from diffjax.guidance import Guide, Scene, folded
 from diffjax.objectives import Objective
 from diffjax.predictions import Network, Prediction
-from diffjax.samplers import base
+from diffjax.samplers import base, beginning
 from diffjax.samplers.base import Final, Sampler
 from diffjax.schedules import Schedule
 from diffjax.spaces import Space
@@ -162,6 +162,8 @@ def diffusion(
   check_sampler(sampler, made)
   for measure in likelihoods.values():
     check_likelihood(measure, made, fields)
+  grid, spread = grid(schedule, sampling_steps), 1.0 if space.bounded else space.std
+  said = beginning.check(schedule, sampler, grid, weight, prediction.row, spread)
 
   def init(key):
     data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in fields.items()}
@@ -198,11 +200,12 @@ def diffusion(
     cases=functools.partial(bands, schedule),
     request=functools.partial(requests, made),
     fed=fed,
-    draw=drawing(made, sampler, grid(schedule, sampling_steps), final),
+    draw=drawing(made, sampler, grid, final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, made)},
     start=lambda: times.start(schedule),
     record=lambda params, memory, seen: (params, times.record(memory, *seen)),
+    warnings=said,
   )
 
 
@@ -259,11 +262,12 @@ def denoise(made: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callabl
 
 
 def bits(made: Diffusion, measure: Callable, params: Params, frozen: Frozen, data: Data, sample_keys) -> dict:
-  """Bits per dimension of held-out examples and the evaluations that they took, both [B]."""
+  """Bits per dimension of held-out examples, the evaluations that they took, and a solver's tolerance, all [B]."""
   guides = tuple(guide for guide in made.guides if guide.likelihood)
   denoiser = made.guided(params, frozen, data, guides)
   found = measure(denoiser, made.schedule_of(params), made.space.observed(data), sample_keys)
-  return {"bits": found.total, "nfe": jnp.broadcast_to(found.nfe, found.total.shape)}
+  others = {"nfe": found.nfe, "tolerance": getattr(found, "tolerance", 0.0)}
+  return {"bits": found.total} | {name: jnp.broadcast_to(v, found.total.shape) for name, v in others.items()}
 
 
 def check_guides(made: Diffusion) -> None:

@@ -79,6 +79,7 @@ class Task:
     couples: whether an example's loss depends on the others of its batch, so that it cannot be computed in parts.
     rates: factors on the learning rate, by player.
     frozen: weights of no run that the task uses, by name; they stand beside the runs' parameters.
+    warnings: what may not be meant.
   """
 
   init: Callable[[Key[Array, ""]], Params]
@@ -97,6 +98,7 @@ class Task:
   couples: bool = False
   rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
   frozen: Frozen = dataclasses.field(default_factory=dict)
+  warnings: tuple[str, ...] = ()
 
 
 def given(make: Callable, **values) -> Callable:

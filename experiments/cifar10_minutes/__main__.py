@@ -48,9 +48,9 @@ def arguments(argv=None) -> argparse.Namespace:
 def configured(overrides: Mapping[str, str]):
   """The recipe's config with these fields changed."""
   from diffjax.config import require_field
-  from diffjax.jobs import commandline
+  from diffjax.jobs import config_file
 
-  config = commandline.load(CONFIG)
+  config = config_file.load(CONFIG)
   if not config.train.steps_per_call:
     config.train.steps_per_call = 10
   for path, text in overrides.items():

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.config import require_field
-from diffjax.jobs import commandline
+from diffjax.jobs import config_file
 from diffjax.jobs import workdir as workdirs
 from diffjax.metrics import inception_weights
 from diffjax.types import ConfigError
@@ -68,7 +68,7 @@ def overrides_of(recipe: Recipe, arguments: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigError: an argument that is none, or a field that does not exist or is the recipe's to set.
   """
-  config, found = commandline.load(recipe.base), {}
+  config, found = config_file.load(recipe.base), {}
   own = {path for changes in recipe.judged.values() for path in changes} | {"eval.checkpoints"}
   for argument in arguments:
     match = OVERRIDE.fullmatch(argument)

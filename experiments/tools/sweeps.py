@@ -29,9 +29,9 @@ from ml_collections import ConfigDict
 
 from diffjax import experiment
 from diffjax.config import check as check_config
-from diffjax.config import leaves, require_field, resolved
+from diffjax.config import require_field, require_used, resolved
 from diffjax.data.source import Field
-from diffjax.jobs import commandline
+from diffjax.jobs import config_file
 from diffjax.types import ConfigError, Trained
 
 HERE = Path(__file__).parents[1]
@@ -214,13 +214,13 @@ def _check_names(names: list[str]) -> None:
 
 def _config(base: str, run: Run) -> ConfigDict:
   """The base with a run's overrides."""
-  config = commandline.load(base)
+  config = config_file.load(base)
   try:
     for path, value in run.overrides.items():
       require_field(config, path)
       _set(config, path, value)
     check_config(config)
-    _check_used(config, run.overrides)
+    require_used(config, run.overrides)
   except ConfigError as error:
     raise ConfigError(f"run {run.name}: {error}") from None
   return config
@@ -264,11 +264,3 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
     raise ConfigError(
       f"config.{path} is of type {kind}, for instance {section[field]!r}; it cannot be {value!r}."
     ) from None
-
-
-def _check_used(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-  """An option of something that is not chosen would change nothing."""
-  used = dict(leaves(resolved(config)))
-  for path in overrides:
-    if path not in used:
-      raise ConfigError(f"config.{path} has no effect here: {path.split('.')[-2]!r} is not what is chosen.")

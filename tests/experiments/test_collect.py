@@ -95,6 +95,11 @@ def test_the_table_marks_the_unfinished(sweep, capsys):
   assert text in capsys.readouterr().out
 
 
+def test_columns_are_headed_by_what_they_are():
+  paths = ("schedule.name", "objective.predict", "schedule.linear.beta_end")
+  assert [collect.heading(path) for path in paths] == ["schedule", "predict", "linear.beta_end"]
+
+
 def test_the_picture(sweep):
   arguments, folder = sweep
   assert collect.main(arguments) == 0

@@ -67,7 +67,7 @@ def test_configs_carry_shared_and_own_overrides_and_the_base_is_untouched():
       "run r: config.sample.guides is",
     ),
     ({"objective.predict": "flow"}, "run r: config.objective.predict is 'flow'"),
-    ({"schedule.linear.beta_end": 0.03}, "has no effect here: 'linear' is not what is chosen"),
+    ({"schedule.linear.beta_end": 0.03}, "has no effect here: config.schedule.name is 'cosine'"),
     (
       {"train.accumulate": 3},
       "config.train.batch_size is 64, which config.train.accumulate = 3 does not divide",

@@ -50,6 +50,7 @@ def test_times_lie_in_their_bands(name):
 def test_a_silent_network_loses_the_power_of_its_target(monkeypatch):
   monkeypatch.setitem(MODELS, "constant", Constant)
   config = configs.base()
+  config.train.averages = ("constant",)
   config.data.augment, config.train.constant.rates, config.model.name = "flip", (0.9,), "constant"
   made = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
   parallel = Parallel("jit", Mesh(np.asarray(jax.devices()[:8]), ("data",)))

@@ -59,6 +59,7 @@ def make(model, **changes):
   config.model.unet.attention = ()
   config.train.batch_size = B
   config.train.learning_rate = 0.01
+  config.train.averages = ("constant",)
   config.train.constant.rates = (0.9, 0.5)
   config.condition.names, config.condition.label.dropout = ("label",), 0.3
   config.data.augment, config.model.name = "flip", "mine"

@@ -67,6 +67,7 @@ def tiny(**changes):
   config.model.name = config.model.encoder = "small"
   config.condition.names = ("label",)
   config.train.steps, config.train.batch_size, config.train.learning_rate = STEPS, 8, 0.01
+  config.train.averages = ("constant",)
   config.train.constant.rates = (0.5, 0.9)
   config.log.every, config.log.held_out, config.log.samples = 1, 0, 2
   config.checkpoint.every, config.checkpoint.keep = 1, 9

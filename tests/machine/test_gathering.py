@@ -43,6 +43,7 @@ def made(accumulate=1):
   config = configs.base()
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 32, (1,), 1
   config.model.unet.attention, config.model.unet.dropout, config.condition.names = (), 0.0, ("label",)
+  config.train.averages = ("constant",)
   config.train.batch_size, config.train.accumulate, config.train.constant.rates = B, accumulate, (0.9,)
   fields = {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)}
   return dataclasses.replace(experiment.create(config, fields), optimizer=optax.trace(decay=0.0))

@@ -48,6 +48,7 @@ def mesh(shape):
 def made():
   config = configs.base()
   config.model.name, config.condition.names = "mine", ("label",)
+  config.train.averages = ("constant",)
   config.train.batch_size, config.train.learning_rate, config.train.constant.rates = B, 1e-3, (0.9,)
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(MODELS, "mine", Network)

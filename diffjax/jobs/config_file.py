@@ -1,0 +1,76 @@
+"""The config that a file makes, and the mistakes in it: the user's own line, the field, and what would be right."""
+
+import difflib
+import importlib.util
+import re
+import traceback
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diffjax.types import ConfigError
+
+
+def load(place: str) -> ConfigDict:
+  """The config of a file's get_config; `place` is its path, with ":argument" where it takes one.
+
+  Raises:
+    ConfigError: there is no such file, or it fails.
+  """
+  name, _, argument = place.partition(":")
+  if not Path(name).is_file():
+    known = sorted(str(path) for path in Path("configs").glob("*.py"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
+    raise ConfigError(f"--config={name} is no file.{hint}")
+  if not name.endswith(".py"):
+    raise ConfigError(f"--config={name} is no Python file; a config is one with a get_config function.")
+  spec = importlib.util.spec_from_file_location("config_file", name)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+      raise ConfigError(f"--config={place} has no function get_config, which returns the config.")
+    config = module.get_config(argument) if argument else module.get_config()
+  except ConfigError:
+    raise
+  except Exception as error:
+    raise ConfigError(f"--config={place} fails at {_where(error)}") from None
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f"--config={place}: get_config returns {config!r}; it must return a ConfigDict.")
+  return config
+
+
+def _where(error: Exception) -> str:
+  """The line that failed, of the user's rather than of a library, and what is wrong with it."""
+  if isinstance(error, SyntaxError):
+    return f"{error.filename}:{error.lineno}: {error.msg}: {(error.text or '').strip()}"
+  frames = traceback.extract_tb(error.__traceback__)
+  foreign = re.compile(rf"site-packages|<frozen|/importlib/|{re.escape(__file__)}")
+  line = ([frame for frame in frames if not foreign.search(frame.filename)] or frames)[-1]
+  said = _field_of(error, line.line) or f"{type(error).__name__}: {error}"
+  return f"{line.filename}:{line.lineno}: {line.line}: {said}"
+
+
+def _field_of(error: Exception, line: str) -> str:
+  """What is wrong with the config's field that a line sets, "" if it is something else."""
+  from diffjax.config import base, require_path
+
+  fields = base()
+  for path in re.findall(r"\b[A-Za-z_]\w*\.([\w.]+)", line):
+    try:
+      require_path(fields, path)
+    except ConfigError as missing:
+      if isinstance(error, AttributeError | KeyError):
+        return str(missing)
+      continue
+    field = path.split(".")[-1]
+    if isinstance(error, TypeError) and f"'{field}'" in str(error):
+      value = fields
+      for name in path.split("."):
+        value = value[name]
+      if isinstance(value, ConfigDict):
+        return f"config.{path} is a section; set its fields one by one."
+      kind = type(value).__name__
+      return f"config.{path} must be of type {kind}, for instance {value!r}."
+  return ""

@@ -1,0 +1,60 @@
+"""main.py's --show and the end of its --help: what a config may say, read from the entries themselves."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def show(config: ConfigDict) -> None:
+  """Prints every field that the config's task has, with its type and range, and all choices with their options."""
+  print("\n".join(lines(config)))
+
+
+def lines(config: ConfigDict) -> Iterator[str]:
+  """What `show` prints. A star is beside what is chosen; options of the others stand at what they would be."""
+  from diffjax.config import CHOICES, leaves, resolved, settled
+
+  config = settled(config)
+  chosen = {(c.section, c.field): c for c in CHOICES if c.belongs(config)}
+  used = dict(leaves(resolved(config)))
+  for name, section in _sections():
+    yield f"{name or 'config'}: {section.__doc__}"
+    values = config[name] if name else config
+    for field, annotation in section.__annotations__.items():
+      path, choice = f"{name}.{field}".lstrip("."), chosen.get((name, field))
+      if path in used:
+        yield f"  config.{path} = {values[field]!r}{'' if choice else _note(annotation)}"
+      for entry in choice.entries if choice else ():
+        yield f"    {'*' if entry in choice.names(config) else ' '} {entry}"
+        for option, parameter in choice.options(entry).items():
+          yield f"        config.{name}.{entry}.{option} = {values[entry][option]!r}{_note(parameter.annotation)}"
+
+
+def sections() -> str:
+  """The sections of a config, one a line."""
+  text = (
+    "Sections of the config; --config.SECTION.FIELD=VALUE changes a field, --config=FILE --show prints all:"
+  )
+  return "\n".join(
+    [text, *(f"  {name or '(no section)':<14}{section.__doc__}" for name, section in _sections())]
+  )
+
+
+def _sections() -> Iterator[tuple[str, type]]:
+  from diffjax.sections import SECTIONS
+
+  yield from SECTIONS.items()
+
+
+def _note(annotation: Any) -> str:
+  """The type and the range."""
+  from diffjax import ranges
+
+  if annotation is inspect.Parameter.empty:
+    return ""
+  named = " or ".join("None" if kind is type(None) else kind.__name__ for kind in ranges.kinds(annotation))
+  allowed = ranges.of(annotation)
+  limits = "" if allowed is ranges.FINITE else f", {allowed.text}"
+  return f"    ({'tuple of ' * ranges.is_tuple(annotation)}{named}{limits})"

@@ -1,0 +1,51 @@
+"""--show prints every field that a task has, and of every choice all entries with their options."""
+
+import re
+
+import pytest
+
+from diffjax import config as configs
+from diffjax.config import CHOICES, annotations, leaves, resolved
+from diffjax.jobs import show
+from diffjax.sections import SECTIONS
+from diffjax.tasks import TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_field_entry_and_option_is_shown(task):
+  config = configs.base()
+  config.task.name = task
+  text = "\n".join(show.lines(config))
+  shown = dict(re.findall(r"config\.(\S+) = (.*?)(?:    \(.*\))?$", text, flags=re.M))
+  assert shown.keys() <= annotations().keys()
+  for path, value in leaves(resolved(configs.settled(config))):
+    assert shown[path] == repr(value)
+  for choice in CHOICES:
+    for entry in choice.entries if choice.belongs(config) else ():
+      star = r"\*" if entry in choice.names(config) else " "
+      assert re.search(rf"^    {star} {entry}$", text, flags=re.M)
+      assert all(f"{choice.section}.{entry}.{option}" in shown for option in choice.options(entry))
+  hidden = {c.field for c in CHOICES if not c.belongs(config)}
+  assert not [path for path in shown if path.count(".") == 1 and path.split(".")[1] in hidden - {"name"}]
+
+
+def test_types_and_ranges_are_shown(capsys):
+  show.show(configs.base())
+  lines = capsys.readouterr().out.splitlines()
+  assert "  config.train.steps = 10000    (int, at least 1)" in lines
+  assert (
+    "        config.train.ramp.rates = (0.9999,)    (tuple of float, at least 0 and less than 1)" in lines
+  )
+  assert "        config.sample.ancestral.var_frac = None    (float or None, between 0 and 1)" in lines
+  assert (
+    "        config.sample.adaptive_ode.solver = 'dopri5'    (str, one of dopri5, tsit5, bosh3, dopri8)"
+    in lines
+  )
+
+
+def test_the_help_names_every_section():
+  said = show.sections()
+  assert all(
+    re.search(rf"^  {name or '.no section.'} +{section.__doc__}$", said, re.M)
+    for name, section in SECTIONS.items()
+  )
