@@ -5,8 +5,8 @@
     python main.py --config=configs/emoji_latent.py --workdir=runs/emoji_latent
     python main.py --workdir=runs/emoji_latent --mode=sample --config.condition.text.request="red heart|cat face"
 
-It wants an accelerator or an hour: blobs after two minutes of 2 cores. The evaluation asks a CLIP of another seed,
-which had no part in it:
+It wants an accelerator or an hour of 2 cores, and was not trained to its end. The evaluation asks a CLIP of another
+seed, which had no part in it:
 
     python main.py --config=configs/emoji_clip.py --workdir=runs/emoji_clip_judge --config.seed=1
     python main.py --workdir=runs/emoji_latent --mode=eval \

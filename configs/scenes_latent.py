@@ -6,7 +6,7 @@
       --config.condition.text.request="a two above a seven|an eight in the top left"
     python main.py --workdir=runs/scenes_latent --mode=eval
 
-Stable Diffusion's table of betas, its guidance of 7.5 is w = 6.5 here; small as these latents are, 2 is better.
+The table of betas is Stable Diffusion's; its guidance of 7.5 would be w = 6.5 here, and this config has 2.
 The scenes whose latents are kept are as many as config.data.scenes.count. experiments/text_to_image/ has the figures.
 """
 

@@ -29,14 +29,12 @@ class CaptionedSource:
   Attributes:
     source: the source.
     tokens: [templates, classes, L].
-    wording: [N], which template an example is told by.
     tokenizer: of the text.
     fingerprint: of all of it.
   """
 
   source: Source
   tokens: np.ndarray
-  wording: np.ndarray
   tokenizer: Tokenizer
   fingerprint: str
 
@@ -52,23 +50,26 @@ class CaptionedSource:
     return self.source.in_memory
 
   def __len__(self) -> int:
-    """Number of examples."""
-    return len(self.source)
+    """Number of examples: those of the source, once by every template."""
+    return len(self.source) * len(self.tokens)
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The source's fields, and the captions of its labels."""
     names = names or tuple(self.fields)
     own = list(dict.fromkeys("label" if name == "text" else name for name in names))
-    found = self.source.read(indices, own)
+    wording, rows = np.divmod(indices, len(self.source))
+    found = self.source.read(rows, own)
     if "text" in names:
-      found["text"] = self.tokens[self.wording[indices], found["label"]]
+      found["text"] = self.tokens[wording, found["label"]]
     return {name: found[name] for name in names}
 
 
 def captioned(
   source: Source, templates: Sequence[str], tokenizer: Callable[..., Tokenizer]
 ) -> CaptionedSource:
-  """A labelled source with captions of its classes, each example's by one of the templates, drawn by its number.
+  """A labelled source with captions of its classes, every example once by each template.
+
+  An example with one wording alone would be learned by heart, the wording told by the picture.
 
   Raises:
     ConfigError: the classes have no names, the source has captions already, or a template is none.
@@ -88,6 +89,5 @@ def captioned(
     raise ConfigError(f"config.data.{error}") from None
   read = tokenizer(captions)
   tokens = read(captions).reshape(len(templates), len(label.names), -1)
-  wording = np.random.Generator(np.random.Philox(0)).integers(len(templates), size=len(source))
   key = fingerprint(source.fingerprint, captions, read.fingerprint)
-  return CaptionedSource(source, tokens, wording, read, key)
+  return CaptionedSource(source, tokens, read, key)

@@ -5,7 +5,7 @@
     chance_r1, ...               of the first where nothing is known
     bag_of_words_r1, ...         of held-out images by ridge regression from pixels to the words of a caption
 
-Equal captions are one. What is as near as the right one comes before it as often as not: a share is the
+Captions of the same tokens are one. What is as near as the right one comes before it as often as not: a share is the
 expectation over all orders of equals. For samples only the first is asked, by a run that had no part in making
 them: `caption_retrieval`.
 """
