@@ -6,11 +6,11 @@
 The network has 83,653,863 parameters, tensor for tensor the published ones (diffjax/interop/ reads them); the
 discriminator 2,765,633; LPIPS's weights are looked for as diffjax/metrics/lpips.py says.
 
-Cost, reckoned and not measured: 0.9 TFLOP a picture and player forward, three times that with the backward pass, and
-LPIPS and the discriminator besides, some 4 TFLOP; with the batch of 12 times 8 below, 246,000 steps, which is
-the published run, are about 9e19 FLOP. On 8 H100 at 40 % of bfloat16's peak that is near 8 hours of computing, and
-on a v5e slice of 256 at the same share an hour; reading the pictures may take longer. The adaptive weight hangs on the
-whole batch, so it is one part and one program (parallel.mode 'jit').
+Cost, reckoned and not measured: 0.88 TFLOP a picture forward by the jaxpr, four times that with the backward pass and
+its recomputation, and some 0.3 for LPIPS and the discriminator; with the batch of 12 times 8 below, 246,000 steps,
+about as many as the published run had, are 9e19 FLOP. On 8 H100 at 40 % of bfloat16's peak that is near 8 hours of
+computing, and on a v5e slice of 256 at the same share an hour and a quarter; reading the pictures may take longer. The
+adaptive weight hangs on the whole batch, so it is one part and one program (parallel.mode 'jit').
 """
 
 from diffjax import config
