@@ -180,6 +180,8 @@ def test_training_draws_samples_and_a_denoising_strip(done):
   assert grid.std() > 5 and strip.std() > 5
   assert strip.shape[0] > strip.shape[1]  # five samples down; x_T, two stops and the end across
   assert f"grid_{STEPS:08d}.png" in said["train"].stderr
+  for picture in ("samples/fed.png", "losses.png"):
+    Image.open(folder / picture).load()
 
 
 def test_a_finished_run_says_so_and_changes_no_checkpoint(done):
@@ -233,7 +235,9 @@ def test_evaluation_writes_values_floors_and_settings(done):
   frechet, agreement = (summary["values"][name] for name in ("frechet", "agreement"))
   assert frechet["value"] > 10 * frechet["floor"] > 0  # eight steps are no training
   assert 0 <= agreement["value"] < 0.5 < 0.9 < agreement["floor"] <= 1
-  Image.open(folder / "eval" / str(STEPS) / "grid.png").load()
+  assert frechet["better"] == "lower" and agreement["better"] == "higher"
+  for picture in ("grid", "nearest"):
+    Image.open(folder / "eval" / str(STEPS) / f"{picture}.png").load()
 
 
 def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):

@@ -38,7 +38,7 @@ def sheet(
   images: UInt8[np.ndarray, "n h w c"], asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]
 ) -> Sheet:
   """A grid of the first images, with what they asked for under them."""
-  asked = {name: values[:CAPTIONED] for name, values in asked.items()}
+  asked = {name: values[: min(len(images), CAPTIONED)] for name, values in asked.items()}
   words = captions(asked, fields)
   return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)
 

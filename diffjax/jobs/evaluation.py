@@ -5,7 +5,7 @@ asking for the same as these; a value is the median over the seeds. Finished sam
 beside the result in shards, so that a killed evaluation goes on where it was, to the same numbers, and what is done
 is written before the next is begun.
 
-    <workdir>/eval/<step>/metrics.json   grid.png   samples-<hash>/       eval/curve.csv, curve_*.png
+    <workdir>/eval/<step>/metrics.json   grid.png   nearest.png   samples-<hash>/     eval/curve.csv, curve_*.png
 
 metrics.json is the last evaluation of a step; each stays as metrics-<hash>.json, by all that decides its numbers, and
 so do the samples of the last few (results.KEPT).
@@ -22,15 +22,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax import keys
-from diffjax.data import cache
 from diffjax.data.folder import images_of
 from diffjax.data.source import Field
 from diffjax.experiment import makers
-from diffjax.jobs import report, results, runs, trained
-from diffjax.jobs.album import sheet
+from diffjax.jobs import album, report, results, runs, scoring, trained
 from diffjax.jobs.drawing import Samples, image_of
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import Loaded, Unopened, loaded, request
+from diffjax.jobs.sampling import Loaded, Unopened, loaded
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import disk, reporting
 from diffjax.metrics.metric import Metric
@@ -99,7 +97,7 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
   """Judges one checkpoint, writes its folder after every part, and returns the report."""
   run, settings = found.run, found.config.eval
   draws = bool(settings.metrics and run.experiment.task.draw)
-  asked = _asked(run) if draws else {}
+  asked = scoring.asked_for(run) if draws else {}
   name = results.name_of_evaluation(run, found.params, asked)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   said = {
@@ -120,15 +118,13 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
   }
   head = f"step {found.step}, {found.weights} weights"
   if metrics and not draws:
-    said["metrics"], said["samples"] = (
-      _of_data(run, metrics),
-      settings.count or len(Unopened(run, settings.split)),
-    )
+    said["metrics"] = scoring.of_data(run, metrics)
+    said["samples"] = settings.count or len(Unopened(run, settings.split))
     head = f"{head}, {said['samples']} examples of the {settings.split} split"
     reporter.line(report.table(said, head))
     report.save(place, said, name=name)
   if draws:
-    images = _score(found, metrics, asked, place, said, reporter)
+    first = scoring.score(found, metrics, asked, place, said, reporter)
     said["seconds"] = round(time.monotonic() - begun, 1)
     how = said["sample"]  # which names what the task takes
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
@@ -139,7 +135,7 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
     )
     if run.writes:
       reporter.line(report.table(said, head))
-      report.save(place, said, images, name)
+      report.save(place, said, _drawn(run, first, asked, reporter), name)
   for kind, probed in _probes(found):
     said["probes"][kind] = probed._asdict()
     said["seconds"] = round(time.monotonic() - begun, 1)
@@ -158,111 +154,15 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
   return said
 
 
-def _score(found: Loaded, metrics, asked: Samples, place: Path, said: dict, reporter) -> np.ndarray | None:
-  """Draws and judges the samples of all seeds into the report; returns the last seed's first pictures."""
-  shards = results.folder_of_shards(found.run, found.params, asked, place)
-  count = len(asked["index"])
-  total, scores, drawing, images = count * len(said["seeds"]), [], [], None
-  for k, seed in enumerate(said["seeds"]):
-    show = lambda done, k=k: reporter.progress(k * count + done, total, {})
-    features, images, drawn, spent = _features(found, metrics, seed, asked, shards, show, reporter)
-    drawing.append((drawn, spent))
-    scores.append({name: metric.score(features[name]) for name, metric in metrics.items()})
-  said["images_per_second"] = _rate(drawing)
-  said["metrics"] = {
-    name: report.summary(metric, [seed[name] for seed in scores]) for name, metric in metrics.items()
-  }
-  if found.run.writes:
-    results.bound(place, shards)
-  return images
-
-
-def _of_data(run: Run, metrics: dict[str, Metric]) -> dict[str, dict]:
-  """What the metrics make of real examples, for tasks that make none: they judge what was trained."""
-  settings, source = run.config.eval, Unopened(run, run.config.eval.split)
-  count, parts = settings.count or len(source), {name: [] for name in metrics}
-  for start in range(0, count, settings.shard):
-    data = source.read(np.arange(start, min(start + settings.shard, count)) % len(source))
-    for name, metric in metrics.items():
-      parts[name].append(metric.features(data, data))
-  joined = {
-    name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
-    for name, each in parts.items()
-  }
-  return {name: report.summary(metric, [metric.score(joined[name])]) for name, metric in metrics.items()}
-
-
-def _asked(run: Run) -> Samples:
-  """Numbers of the samples and the fields that they ask for: those of a split of the data, or as at sampling."""
-  count, source = run.config.eval.count, Unopened(run, run.config.eval.split)
-  index = np.arange(count or len(source))
-  asked = request(run, index, run.config.eval.split)
-  theirs = [name for name in asked if name in run.fields]
-  if not count and theirs:
-    asked |= source.read(index, theirs)
-  return asked
-
-
-def _rate(drawing: list[tuple[int, float]]) -> float | None:
-  """Samples drawn in a second, or None where all were there already."""
-  drawn, spent = map(sum, zip(*drawing, strict=True))
-  return round(drawn / spent, 2) if drawn else None
-
-
-def _features(
-  found: Loaded, metrics, seed: int, asked: Samples, shards: Path, show, reporter
-) -> tuple[dict[str, Samples], np.ndarray | None, int, float]:
-  """The features of one seed's samples, by metric: shards that are there are read, others drawn and kept.
-
-  Returns:
-    Those; the first pictures; how many samples were drawn now; and the seconds that these took.
-  """
-  run, parts, images, drawn, spent = found.run, {name: [] for name in metrics}, None, 0, 0.0
-  sampling = found.drawing(min(run.config.eval.shard, len(asked["index"])))
-  for start in range(0, len(asked["index"]), run.config.eval.shard):
-    rows = slice(start, start + run.config.eval.shard)
-    wanted = {name: values[rows] for name, values in asked.items()}
-    size, place = len(wanted["index"]), shards / f"seed{seed}_{start:07d}.npz"
-    part = cache.load_fields(place, size)
-    if not run.parallel.agree(part is not None):
-      begun = time.monotonic()
-      part = sampling.draw(
-        found.params, keys.seed(seed), wanted, lambda count, start=start: show(start + count)
-      )
-      drawn, spent = drawn + size, spent + time.monotonic() - begun
-      if run.writes:
-        with reporter.may_fail("keeping samples"):
-          cache.save_fields(place, part)
-    else:
-      show(start + size)
-    if run.writes:
-      if start == 0 and (pictured := image_of(part)) is not None:
-        images = sheet(pictured, wanted, run.fields)
-      for name, metric in metrics.items():
-        parts[name].append(_of_shard(metric, name, place, part, wanted, size, reporter))
-  joined = {
-    name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
-    for name, each in parts.items()
-  }
-  return joined, images, drawn, spent
-
-
-def _of_shard(
-  metric: Metric, name: str, place: Path, part: Samples, asked: Samples, size: int, reporter
-) -> Samples:
-  """A shard's features for a metric, kept beside it."""
-  kept = place.with_suffix(f".{name}-{results.digest(metric.settings)}.npz")
-  found = cache.load_fields(kept, size)
-  if found is None:
-    missing = [field for field in metric.fields if field not in part]
-    if missing:
-      raise ConfigError(
-        f"config.eval.metrics names {name!r}, which needs {missing[0]!r}; samples have {list(part)}."
-      )
-    found = metric.features(part, asked)
-    with reporter.may_fail("keeping features"):
-      cache.save_fields(kept, found)
-  return found
+def _drawn(run: Run, first: Samples, asked: Samples, reporter: reporting.Reporter) -> dict[str, np.ndarray]:
+  """The pictures of an evaluation, by name."""
+  images, drawn = image_of(first), {}
+  if images is None:
+    return drawn
+  drawn["grid"] = album.sheet(images, asked, run.fields)
+  with reporter.may_fail("the nearest training images", (ConfigError, OSError)):
+    drawn["nearest"] = album.nearest(images, run.source)
+  return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
 def _probes(found: Loaded):
@@ -345,7 +245,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   with reporting.create(folder, run.writes) as reporter:
     if run.writes:
       place = folder / "eval" / f"images-{images.resolve().name}"
-      report.save(place, said, sheet(found, {}, {}))
+      report.save(place, said, {"grid": album.sheet(found, {}, {})})
       reporter.line(report.table(said, f"{len(found)} images of {images}"))
       if said["shape"] != said["shape_of_data"]:
         reporter.line(

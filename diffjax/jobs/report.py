@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax.machine import atomic, pictures, reporting
+from diffjax.machine import atomic, charts, pictures, reporting
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.probe import Probed
 
@@ -18,6 +18,7 @@ def summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
       "value": float(np.median([seed[name] for seed in seeds])),
       "of_seeds": [seed[name] for seed in seeds],
       "floor": metric.floor.get(name),
+      "better": "higher" if name in metric.higher else "lower",
     }
     for name in seeds[0]
   }
@@ -33,18 +34,18 @@ def values_of(report: dict) -> dict[str, dict]:
   }
 
 
-def save(place: Path, report: dict, grid: np.ndarray | None = None, name: str = "") -> None:
-  """Writes a report and, where there are any, its first pictures side by side.
+def save(place: Path, report: dict, drawn: Mapping[str, np.ndarray] = {}, name: str = "") -> None:  # noqa: B006
+  """Writes a report and its pictures.
 
   Args:
-    place: the folder, in which metrics.json and grid.png are the last ones.
+    place: the folder, in which metrics.json, grid.png and the like are the last ones.
     report: plain data.
-    grid: uint8 [H, W, C].
+    drawn: pictures by their name, uint8 [H, W, C].
     name: of what the report was made by, under which it stays when others follow.
   """
   for ending in ("", f"-{name}") if name else ("",):
-    if grid is not None:
-      pictures.save_png(place / f"grid{ending}.png", grid)
+    for kind, picture in drawn.items():
+      pictures.save_png(place / f"{kind}{ending}.png", picture)
     atomic.write_json(place / f"metrics{ending}.json", report)
 
 
@@ -84,12 +85,16 @@ def probed(name: str, found: Probed) -> str:
 def curve(place: Path, reports: list[dict]) -> None:
   """Every value over the checkpoints, as CSV and a picture each."""
   steps, names = [report["step"] for report in reports], list(values_of(reports[0]))
-  lines = {name: [values_of(report)[name]["value"] for report in reports] for name in names}
+  found = {name: [values_of(report)[name] for report in reports] for name in names}
   text = io.StringIO()
   writer = csv.writer(text)
   writer.writerow(["step", *names])
-  writer.writerows(zip(steps, *lines.values(), strict=True))
+  writer.writerows(zip(steps, *([each["value"] for each in of] for of in found.values()), strict=True))
   with atomic.writing(place / "curve.csv") as file:
     file.write(text.getvalue().encode())
-  for name, y in lines.items():
-    pictures.curve(place / f"curve_{name.replace(' ', '_')}.png", steps, {name: y}, "step", name)
+  for name, of in found.items():
+    low, high = ([end(each["of_seeds"]) for each in of] for end in (min, max))
+    line, floor = charts.Line(steps, [each["value"] for each in of], low, high), of[-1]["floor"]
+    levels = {} if floor is None else {"real data": floor}
+    panel = charts.Panel({name: line}, "step", f"{name} ({of[-1]['better']} is better)", levels)
+    charts.draw(place / f"curve_{name.replace(' ', '_')}.png", panel)

@@ -20,14 +20,13 @@ from ml_collections import ConfigDict
 
 from diffjax import keys
 from diffjax.data.pipeline import batches
-from diffjax.jobs import runs, workdir
-from diffjax.jobs.album import sheet
+from diffjax.jobs import album, runs, workdir
 from diffjax.jobs.drawing import Sampling, image_of
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import EARLY, request
 from diffjax.jobs.train_step import make_chunk, make_step
-from diffjax.machine import consistency, disk, parallel, pictures, reporting, signals
+from diffjax.machine import charts, consistency, disk, parallel, pictures, reporting, signals
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.consistency import Copies
 from diffjax.machine.parallel import Parallel
@@ -147,10 +146,21 @@ class Pictures:
     rows = run.test.read(np.arange(count), task.fields) if count else None
     self._held_out = HeldOut(run.experiment, run.parallel, rows) if rows else lambda state: {}
 
+  def begin(self, reporter: reporting.Reporter) -> None:
+    """Shows what the network is fed in the first step."""
+    with reporter.may_fail("the picture of what is fed", (ConfigError, OSError)):
+      picture = album.fed(self._run)
+      if self._run.writes and picture is not None:
+        pictures.save_png(self._run.folder / "samples" / "fed.png", picture)
+        reporter.images(0, "fed", picture)
+
   def report(self, state: TrainState, step: int, reporter: reporting.Reporter) -> None:
     """Draws, saves and logs them."""
     if held_out := self._held_out(state):
       reporter.metrics(step, held_out)
+    with reporter.may_fail("the chart of the losses"):
+      if self._run.writes:
+        charts.logged(self._run.folder / "losses.png", self._run.folder / "metrics.jsonl")
     if self._sampling is None:
       return
     weights, params = self._run.experiment.weights(state)
@@ -159,7 +169,7 @@ class Pictures:
       images = image_of(self._sampling.draw(params, key, self._asked))
       strip = self._sampling.strip(params, key, self._asked)
       if self._run.writes and images is not None:
-        drawn = {"grid": sheet(images, self._asked, self._run.fields), "strip": pictures.walk(*strip)}
+        drawn = {"grid": album.sheet(images, self._asked, self._run.fields), "strip": pictures.walk(*strip)}
         for kind, picture in drawn.items():
           pictures.save_png(self._run.folder / "samples" / f"{kind}_{step:08d}.png", picture)
           reporter.images(step, {"grid": "samples"}.get(kind, kind), picture)
@@ -236,6 +246,8 @@ def _loop(
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
   pictured, copies = Pictures(run), Copies(devices, state)
+  if not start:
+    pictured.begin(reporter)
   due, latest, heard = None, {}, None
   if config.parallel.check_every:
     copies.check(state, start)

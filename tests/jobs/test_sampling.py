@@ -13,7 +13,7 @@ from ml_collections import FrozenConfigDict
 from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import ArraySource, Field
-from diffjax.jobs import evaluation
+from diffjax.jobs import scoring
 from diffjax.jobs.drawing import STRIPS, Sampling
 from diffjax.machine import memory
 from diffjax.machine.parallel import Parallel
@@ -260,7 +260,7 @@ def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evalu
     Sampling(made, devices, 20)
   config = FrozenConfigDict({"eval": {"count": 7, "split": "train"}})
   run = SimpleNamespace(config=config, experiment=made, data=source, fields=source.fields, examples=5)
-  asked = evaluation._asked(run)
+  asked = scoring.asked_for(run)
   np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
   np.testing.assert_array_equal(asked["index"], np.arange(7))
 
