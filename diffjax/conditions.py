@@ -198,7 +198,8 @@ def text(
       return {field: prompts[index % len(prompts)]}
     if source is None or not len(source):
       raise ConfigError(
-        f"request is empty, so that samples need rows of the data's {field!r}, and there are no data."
+        f"request is empty, so that samples need rows of the data's {field!r}, and there are no data; write texts, "
+        "with | between them."
       )
     return source.read(index % len(source), (field,))
 

@@ -1,12 +1,12 @@
-"""Stable Diffusion as diffusers saves it, as a workdir with weights alone.
+"""Published diffusion models, Stable Diffusion and DDPM as diffusers saves them, as workdirs with weights alone.
 
     python -c "from diffjax.jobs import imported; imported.stable_diffusion('FOLDER', 'runs/sd')"
     python main.py --workdir=runs/sd --mode=sample --config.condition.text.request="a red heart|a cat" \
       --config.sample.count=2
 
-FOLDER holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler. Autoencoder and text
-encoder stay where they are and are used in place (interop/folders.py). The workdir can be sampled from and others can
-begin with its weights (config.train.start); it cannot be trained further itself, as it has no optimizer's state.
+FOLDER holds the folders unet, vae, text_encoder, tokenizer and scheduler. Autoencoder and text encoder stay where they
+are and are used in place (interop/folders.py). The workdir can be sampled from and others can begin with its weights
+(config.train.start); it cannot be trained further itself, as it has no optimizer's state.
 """
 
 import functools
@@ -31,11 +31,13 @@ from diffjax.jobs import trained, workdir
 from diffjax.machine import parallel
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.state import TrainState
+from diffjax.models.unet import UNet
 from diffjax.types import ConfigError
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
 SAMPLERS = {"DDIMScheduler": "ddim", "PNDMScheduler": "plms"}
 SCHEDULES = {"scaled_linear": "scaled_linear", "linear": "linear"}
+VARIANCES = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
@@ -49,17 +51,35 @@ def stable_diffusion(folder: str | os.PathLike, place: str | os.PathLike) -> Pat
   Raises:
     ConfigError: the folder holds something else, or the workdir a run.
   """
-  folder, place = Path(folder), Path(place)
-  if workdir.has_run(place) or workdir.has_checkpoints(place):
-    raise ConfigError(f"{place} holds a run; name another workdir.")
+  folder = Path(folder)
   if missing := [part for part in PARTS if not (folder / part).is_dir()]:
     raise ConfigError(f"{folder} is no Stable Diffusion: it has no folder {', '.join(missing)}.")
-  config, source = settled(config_of(folder)), no_data(folder)
+  return _workdir(Path(place), config_of(folder), no_data(folder), folder / "unet", "unet_condition")
+
+
+def ddpm(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
+  """The same of a DDPM on pixels (diffusers' UNet2DModel and DDPMScheduler), in one folder or in unet and scheduler."""
+  folder = Path(folder)
+  unet, schedule = (part if part.is_dir() else folder for part in (folder / "unet", folder / "scheduler"))
+  known = folders.read_json(unet / "config.json")
+  plan = folders.read_json(schedule / "scheduler_config.json")
+  c = _denoising(networks.unet(known), plan)
+  c.sample.sampler, c.sample.steps = "ancestral", c.schedule[c.schedule.name].steps
+  c.sample.ancestral.variance = _entry(VARIANCES, plan, "variance_type", "fixed_small")
+  c.sample.guides = ("clip",) if plan.get("clip_sample", True) else ()
+  side = known["sample_size"]
+  image = np.zeros((0, side, side, known.get("in_channels", 3)), np.uint8)
+  return _workdir(Path(place), c, ArraySource({"image": image}, fingerprint(folder.name)), unet, "unet")
+
+
+def _workdir(place: Path, config: ConfigDict, source: ArraySource, unet: Path, names: str) -> Path:
+  if workdir.has_run(place) or workdir.has_checkpoints(place):
+    raise ConfigError(f"{place} holds a run; name another workdir.")
   find = functools.partial(trained.trained, devices=parallel.create())
-  made = experiment.create(config, source.fields, find)
+  made = experiment.create(settled(config), source.fields, find)
   about = workdir.about(resolved(config))
   shapes = jax.eval_shape(made.task.init, keys.seed(0))["model"]
-  model = to_params(folders.tensors(folder / "unet"), shapes, NAMES["unet_condition"], str(folder / "unet"))
+  model = to_params(folders.tensors(unet), shapes, NAMES[names], str(unet))
   state = TrainState(jnp.zeros((), jnp.int32), {"model": model}, {}, (), keys.seed(0))
   workdir.save(place, about, source, made.uses)
   with Checkpoints(place / "checkpoints") as checkpoints:
@@ -67,19 +87,9 @@ def stable_diffusion(folder: str | os.PathLike, place: str | os.PathLike) -> Pat
   return place
 
 
-def config_of(folder: Path) -> ConfigDict:
-  """The config of the run that a folder would be."""
-  net = networks.unet(folders.read_json(folder / "unet" / "config.json"))
-  plan = folders.read_json(folder / "scheduler" / "scheduler_config.json")
+def _denoising(net: UNet, plan: Mapping[str, Any]) -> ConfigDict:
+  """A config of this network and of the scheduler's schedule and prediction, with its weights as they are."""
   c = base()
-  c.data.source = "captions"
-  c.space.name = "latent"
-  c.space.latent.run = str(folder / "vae")
-  c.condition.names = ("text",)
-  c.condition.text.run = str(folder / "text_encoder")
-  c.condition.text.plain = True
-  c.condition.text.edge = False
-  c.condition.text.dropout = 0.1  # as it was trained
   c.model.name = "unet"
   folders.set_fields(c.model.unet, net)
   c.schedule.name = _entry(SCHEDULES, plan, "beta_schedule", "linear")
@@ -89,6 +99,22 @@ def config_of(folder: Path) -> ConfigDict:
   c.objective.predict = _entry(PREDICTIONS, plan, "prediction_type", "epsilon")
   c.train.averages = ()
   c.sample.weights = "raw"
+  return c
+
+
+def config_of(folder: Path) -> ConfigDict:
+  """The config of the run that a folder would be."""
+  net = networks.unet(folders.read_json(folder / "unet" / "config.json"))
+  plan = folders.read_json(folder / "scheduler" / "scheduler_config.json")
+  c = _denoising(net, plan)
+  c.data.source = "captions"
+  c.space.name = "latent"
+  c.space.latent.run = str(folder / "vae")
+  c.condition.names = ("text",)
+  c.condition.text.run = str(folder / "text_encoder")
+  c.condition.text.plain = True
+  c.condition.text.edge = False
+  c.condition.text.dropout = 0.1  # as it was trained
   c.sample.sampler = SAMPLERS.get(plan.get("_class_name"), "ddim")
   c.sample.steps = 50
   c.sample.grid = "leading"

@@ -1,4 +1,4 @@
-"""A whole Stable Diffusion folder, as diffusers saved it, against diffusers' own latents and images."""
+"""A whole Stable Diffusion folder, as diffusers saved it, against diffusers' own latents and images; DDPM's."""
 
 import functools
 import json
@@ -10,7 +10,7 @@ import pytest
 from fixtures import published
 from jax.sharding import Mesh
 
-from diffjax import keys
+from diffjax import experiment, keys
 from diffjax.data import text
 from diffjax.interop import folders
 from diffjax.jobs import imported, runs, sampling, trained, workdir
@@ -94,6 +94,20 @@ def test_published_names_and_a_tokenizer_of_two_files(tmp_path):
   tokenizer = folders.tokenizer_of(folder / "text_encoder", 9)
   assert tokenizer.fill == old["vocab"][text.CLIP_END]
   np.testing.assert_array_equal(tokenizer(IO["prompts"].tolist()), IO["ids"])
+
+
+def test_a_ddpm_in_one_folder_predicts_what_diffusers_does(tmp_path):
+  folder, io = shutil.copytree(published.ROOT / "unet", tmp_path / "ddpm"), published.arrays("unet")
+  plan = {"beta_schedule": "linear", "variance_type": "fixed_large", "clip_sample": True}
+  (folder / "scheduler_config.json").write_text(json.dumps(plan))
+  found = sampling.load(imported.ddpm(folder, tmp_path / "run"))
+  assert found.config.sample.ancestral.variance == "fixed_large" and found.config.sample.steps == 1000
+  (make,) = experiment.makers(found.config, "schedule", "name").values()
+  t, schedule = np.float32(io["time"] + 1) / 1000, make()
+  alpha, sigma = (part[:, None, None, None] for part in schedule.alpha_sigma(t))
+  x0 = fast_jit(lambda x: found.denoiser()(x, t, schedule).x0)(io["x"])
+  eps = (io["x"] - alpha * x0) / sigma
+  np.testing.assert_allclose(eps, io["out"], atol=1e-4 * np.abs(io["out"]).max())
 
 
 @pytest.mark.parametrize(
