@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fabricated import evaluate, jobs_of, metrics, report, small, train
 
+from diffjax.config import resolved
 from diffjax.data.source import ArraySource
 from diffjax.jobs import workdir
 from diffjax.types import ConfigError
@@ -96,7 +97,8 @@ def test_named_checkpoints_are_all_evaluated(tmp_path):
 def test_the_workdir_of_another_config_is_refused(job, tmp_path):
   jobs.prepare(job)
   data = ArraySource({"image": np.zeros((1, 8, 8, 1), np.uint8)}, "fingerprint")
-  workdir.save(Path(job.folder), jobs_of(small(), tmp_path)[1].config, data, {})
+  other = {"config": resolved(jobs_of(small(), tmp_path)[1].config)}
+  workdir.save(Path(job.folder), other, data, {})
   train(job, step=20)
   with pytest.raises(ConfigError, match="config.objective.predict is 'eps' here and 'x0' there"):
     jobs.prepare(job)

@@ -169,6 +169,7 @@ def done(tmp_path_factory):
     space = (
       "--config.space.name=latent",
       f"--config.space.latent.run={place / 'autoencoder'}",
+      "--config.data.augment=none",
       NO_LOSSES,
     )
     latent = (f"--workdir={place / 'latent'}", "--config.train.steps=2", *space)
