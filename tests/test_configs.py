@@ -424,7 +424,7 @@ def test_what_can_be_unset_has_a_type_all_the_same():
 
 def test_an_option_reaches_what_it_belongs_to():
   config = configs.base()
-  config.schedule.linear.steps = 7
+  config.schedule.linear.steps, config.schedule.linear.beta_end = 7, 0.9
   config.objective.predict = "edm"
   config.space.pixels.std = 2.0
   config.sample.steps = 7

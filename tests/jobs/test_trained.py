@@ -264,7 +264,8 @@ def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp
     config.sample.guides, config.sample.classifier.run = ("classifier", "clip"), str(used)
     run = runs.start(config, done, "sample")
     assert run.experiment.needs == {} and list(run.experiment.uses) == [str(used)]
-    names.append(results.name_of_samples(run, STEPS, "raw"))
+    ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
+    names.append(results.name_of_samples(run, STEPS, "raw", params, {"index": np.arange(2)}))
     shutil.rmtree(used / "checkpoints" / str(step))
   assert names[0] != names[1]
 
