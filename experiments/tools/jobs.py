@@ -121,7 +121,7 @@ def prepare(job: Job) -> None:
   """
   folder = Path(job.folder)
   if workdirs.has_run(folder):
-    workdirs.require_same(folder, job.config)
+    workdirs.require_same(folder, job.config, resolved(job.config))
   folder.mkdir(parents=True, exist_ok=True)
   link = folder / "checkpoints"
   if job.after and not link.is_symlink():
