@@ -30,7 +30,7 @@ from diffjax.interop.params import to_params
 from diffjax.models.clip import unit
 from diffjax.types import ConfigError, Params
 
-WEIGHTS = tuple(
+FILES = tuple(
   f"{stem}{half}.safetensors{index}"
   for half in ("", ".fp16")
   for stem in ("diffusion_pytorch_model", "model")
@@ -74,10 +74,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def tensors(folder: Path) -> Mapping[str, np.ndarray]:
   """Those of the weights file; of several the one in full precision."""
-  for name in WEIGHTS:
+  for name in FILES:
     if (folder / name).is_file():
       return safetensors.read(folder / name)
-  raise ConfigError(f"{folder} holds no weights; they would be one of {', '.join(WEIGHTS)}.")
+  raise ConfigError(f"{folder} holds no weights; they would be one of {', '.join(FILES)}.")
 
 
 def imported(folder: Path, net, names: str, *like: Any) -> Params:

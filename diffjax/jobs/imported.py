@@ -35,10 +35,10 @@ from diffjax.models.unet import UNet
 from diffjax.types import ConfigError
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
-SAMPLERS = {"DDIMScheduler": "ddim", "PNDMScheduler": "plms"}
-SCHEDULES = {"scaled_linear": "scaled_linear", "linear": "linear"}
-VARIANCES = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
-PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+SAMPLER_OF = {"DDIMScheduler": "ddim", "PNDMScheduler": "plms"}
+SCHEDULE_OF = {"scaled_linear": "scaled_linear", "linear": "linear"}
+VARIANCE_OF = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
+PREDICTION_OF = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 def stable_diffusion(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
@@ -65,7 +65,7 @@ def ddpm(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
   plan = folders.read_json(schedule / "scheduler_config.json")
   c = _denoising(networks.unet(known), plan)
   c.sample.sampler, c.sample.steps = "ancestral", c.schedule[c.schedule.name].steps
-  c.sample.ancestral.variance = _entry(VARIANCES, plan, "variance_type", "fixed_small")
+  c.sample.ancestral.variance = _entry(VARIANCE_OF, plan, "variance_type", "fixed_small")
   c.sample.guides = ("clip",) if plan.get("clip_sample", True) else ()
   side = known["sample_size"]
   image = np.zeros((0, side, side, known.get("in_channels", 3)), np.uint8)
@@ -92,11 +92,11 @@ def _denoising(net: UNet, plan: Mapping[str, Any]) -> ConfigDict:
   c = base()
   c.model.name = "unet"
   folders.set_fields(c.model.unet, net)
-  c.schedule.name = _entry(SCHEDULES, plan, "beta_schedule", "linear")
+  c.schedule.name = _entry(SCHEDULE_OF, plan, "beta_schedule", "linear")
   options = c.schedule[c.schedule.name]
   options.steps = plan.get("num_train_timesteps", 1000)
   options.beta_start, options.beta_end = plan.get("beta_start", 1e-4), plan.get("beta_end", 0.02)
-  c.objective.predict = _entry(PREDICTIONS, plan, "prediction_type", "epsilon")
+  c.objective.predict = _entry(PREDICTION_OF, plan, "prediction_type", "epsilon")
   c.train.averages = ()
   c.sample.weights = "raw"
   return c
@@ -115,7 +115,7 @@ def config_of(folder: Path) -> ConfigDict:
   c.condition.text.plain = True
   c.condition.text.edge = False
   c.condition.text.dropout = 0.1  # as it was trained
-  c.sample.sampler = SAMPLERS.get(plan.get("_class_name"), "ddim")
+  c.sample.sampler = SAMPLER_OF.get(plan.get("_class_name"), "ddim")
   c.sample.steps = 50
   c.sample.grid = "leading"
   c.sample.leading.offset = plan.get("steps_offset", 0)
