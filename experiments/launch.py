@@ -23,6 +23,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffjax.config import resolved
 from diffjax.jobs import workdir as workdirs
 from diffjax.types import ConfigError, RunError
 from experiments.tools import board, jobs, pool, slurm, sweeps, tpu
@@ -103,7 +104,7 @@ def _here(args, sweep, configs, program) -> tuple[list[jobs.Job], int]:
   every = jobs.of(sweep, configs, folder, program)
   for job in every:
     if workdirs.has_run(Path(job.folder)):
-      workdirs.require_same(Path(job.folder), job.config)
+      workdirs.require_same(Path(job.folder), job.config, resolved(job.config))
   left = [job for job in every if not job.finished]
   print(f"{Path(args.name).name}: {len(every)} runs, {len(every) - len(left)} finished before, in {folder}")
   return left, len(every)

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffjax.config import require_field
+from diffjax.config import require_field, resolved
 from diffjax.jobs import config_file
 from diffjax.jobs import workdir as workdirs
 from diffjax.metrics import inception_weights
@@ -148,7 +148,7 @@ def main(recipe: Recipe, name: str, argv: Sequence[str] | None = None, program=j
     sweep = recipe.sweep(overrides_of(recipe, rest))
     trained, *ways = jobs.of(sweep, sweeps.check(sweep), args.workdir, program)
     if workdirs.has_run(Path(trained.folder)):
-      workdirs.require_same(Path(trained.folder), trained.config)
+      workdirs.require_same(Path(trained.folder), trained.config, resolved(trained.config))
     if asked and "inception" in trained.config.eval.metrics:  # not found out after hours of training
       inception_weights.read(inception_weights.locate(trained.config.eval.inception.weights_file or None)[0])
     return _stages(recipe, args, trained, ways, asked)
