@@ -40,8 +40,12 @@ from diffjax.machine.parallel import MODES
 from diffjax.metrics import METRICS, PROBES
 from diffjax.models import (
   AUTOENCODERS,
+  AUTOREGRESSIVE,
+  CRITICS,
   DISCRIMINATORS,
   ENCODERS,
+  FLOWS,
+  GENERATORS,
   IMAGE_ENCODERS,
   MODELS,
   TEXT_ENCODERS,
@@ -60,6 +64,7 @@ from diffjax.tasks import TASKS
 from diffjax.tasks.bottleneck import BOTTLENECKS
 from diffjax.tasks.bounds import BOUNDS
 from diffjax.tasks.decoders import DECODERS
+from diffjax.tasks.pixels import PIXELS
 from diffjax.tasks.terms import TERMS
 from diffjax.times import TIMES
 from diffjax.types import ConfigError
@@ -129,6 +134,7 @@ def _has_text(config: ConfigDict) -> bool:
 
 _TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
 _OF_AUTOENCODERS = ("parent", "name", "out_channels", "dtype", "shape", "variational")
+_OF_IMAGES = ("parent", "name", "shape", "outputs", "conditions", "dtype")
 _OF_TASKS = (
   Choice("data", "source", SOURCES, given=("tokenizer",)),
   Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
@@ -151,6 +157,11 @@ _OF_TASKS = (
   Choice("model", "discriminator", DISCRIMINATORS, "discriminator", ("parent", "name", "dtype")),
   Choice("model", "text_encoder", TEXT_ENCODERS, "text_encoder", _TOWER),
   Choice("model", "image_encoder", IMAGE_ENCODERS, "image_encoder", _TOWER),
+  Choice("model", "generator", GENERATORS, "generator", _OF_IMAGES),
+  Choice("model", "critic", CRITICS, "critic", _OF_IMAGES),
+  Choice("model", "flow", FLOWS, "flow", _OF_IMAGES),
+  Choice("model", "autoregressive", AUTOREGRESSIVE, "autoregressive", _OF_IMAGES),
+  Choice("model", "pixels", PIXELS, "pixels"),
   Choice("model", "dtype", names(DTYPES), "dtype"),
   Choice("train", "optimizer", OPTIMIZERS),
   Choice("train", "decay", DECAYS),
@@ -166,7 +177,7 @@ _OF_TASKS = (
   Choice("parallel", "mode", names(MODES)),
 )
 # Plain fields that a task may take as well, by the name of its parameter.
-PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps"}
+PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps", "temperature": "sample.temperature"}
 PARTS = {*PLAIN, *(choice.part for choice in _OF_TASKS if choice.part)}
 CHOICES = (Choice("task", "name", TASKS, given=(*PARTS, "fields")), *_OF_TASKS)
 

@@ -88,6 +88,11 @@ class Model:
   discriminator: str = "patch"  # of an autoencoder's images
   text_encoder: str = "transformer"  # of the task "clip", as the next
   image_encoder: str = "vit"
+  generator: str = "dense_generator"
+  critic: str = "dense_critic"
+  flow: str = "realnvp"
+  autoregressive: str = "made"
+  pixels: str = "softmax"  # what an autoregressive network says of one
   dtype: str = "float32"
 
 
@@ -143,6 +148,7 @@ class Sample:
   steps: Annotated[int, closed(1, 1_000_000)] = 1000
   final: str = "denoise"
   guides: tuple[str, ...] = ("clip",)
+  temperature: Positive = 1.0  # of tasks that draw from a prior, its standard deviation; or of pixels
   count: Count = 64
   batch_size: Whole = 64  # global; rounded up to a multiple of the devices; 0 for what fits
   seed: Seed = 0

@@ -147,3 +147,33 @@ class Conditioning(nn.Module):
       tokens=tuple(jnp.concatenate(part, axis=1) for part in zip(*tokens, strict=True)) if tokens else None,
       planes=jnp.concatenate(planes, axis=-1) if planes else None,
     )
+
+
+class Vectors(nn.Module):
+  """The sum of the conditions' vectors, for networks that know no time.
+
+  Attributes:
+    width: of the sum.
+    embeds: the conditions.
+  """
+
+  width: int
+  embeds: Embeds = ()
+
+  @nn.compact
+  def __call__(self, cond: Mapping[str, Any], count: int) -> Float[Array, "b d"]:
+    """Conditions of `count` examples to [count, width], zeros where there are none.
+
+    Raises:
+      ConfigError: a condition that does not enter as a vector.
+    """
+    check(self.embeds, cond)
+    total = jnp.zeros((count, self.width), jnp.float32)
+    for name, embed in self.embeds:
+      vector = embed(Widths(self.width, self.width, self.width, rows=1.0))(cond[name]).vector
+      if vector is None:
+        raise ConfigError(
+          f"the condition {name!r} is no vector, and this network takes no other; leave it out."
+        )
+      total += vector
+    return total

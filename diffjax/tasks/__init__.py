@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from diffjax.ranges import checked
 from diffjax.tasks.autoencoder import autoencoder
+from diffjax.tasks.autoregressive import autoregressive
 from diffjax.tasks.classifier import classifier
 from diffjax.tasks.clip import clip
 from diffjax.tasks.diffusion import diffusion
+from diffjax.tasks.flow import flow
+from diffjax.tasks.gan import gan
 from diffjax.tasks.task import Task
 
 TASKS: dict[str, Callable[..., Task]] = checked(
@@ -15,5 +18,8 @@ TASKS: dict[str, Callable[..., Task]] = checked(
     "autoencoder": autoencoder,
     "classifier": classifier,
     "clip": clip,
+    "gan": gan,
+    "flow": flow,
+    "autoregressive": autoregressive,
   }
 )

@@ -115,6 +115,10 @@ def made(name):
   for tower in (config.model.transformer, config.model.vit):
     tower.channels, tower.blocks, tower.heads = 8, 1, 2
   config.model.vit.patch, config.model.vit.pool = 2, "mean"
+  config.model.dense_generator.hidden = config.model.dense_critic.hidden = (8,)
+  config.model.dense_generator.latent, config.model.softmax.levels = 3, 5
+  config.model.realnvp.hidden = config.model.made.hidden = (6,)
+  config.model.realnvp.couplings, config.model.made.dropout = 1, 0.3
   config.condition.names, config.condition.label.dropout = ("label",), 0.5
   config.train.averages, config.train.constant.rates = ("constant", "ramp"), (0.9,)
   config.sample.steps = 3
