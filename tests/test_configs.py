@@ -208,10 +208,14 @@ def test_every_config_takes_a_step(name, monkeypatch):
   batch = {k: rng.integers(0, most.get(k, 1), v.shape).astype(v.dtype) for k, v in like.items()}
   batch["index"] = np.arange(2, dtype=np.int32)
   after, metrics = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})(params, batch)
-  assert all(np.isfinite(value) for value in metrics.values()) and metrics["grad_norm"] > 0
-  assert after.step == 1
+  assert all(np.isfinite(value) for value in metrics.values()) and after.step == 1
   moved = jax.tree.map(lambda new, old: np.asarray(new) - old, after.params, params)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
+  assert any(leaf.any() for leaf in jax.tree.leaves(moved))
+  by_record = config.task.name in ("mixture", "texture")
+  assert (metrics["grad_norm"] == 0) == by_record
+  if by_record:
+    return
   by_gradient = {player: tree for player, tree in moved.items() if player != "codebook"}
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(by_gradient))
   fastest = max([1.0, *made.task.rates.values()]) * float(metrics["learning_rate"])

@@ -10,7 +10,9 @@ from diffjax.tasks.clip import clip
 from diffjax.tasks.diffusion import diffusion
 from diffjax.tasks.flow import flow
 from diffjax.tasks.gan import gan
+from diffjax.tasks.mixture import mixture
 from diffjax.tasks.task import Task
+from diffjax.tasks.texture import texture
 
 TASKS: dict[str, Callable[..., Task]] = checked(
   {
@@ -21,5 +23,7 @@ TASKS: dict[str, Callable[..., Task]] = checked(
     "gan": gan,
     "flow": flow,
     "autoregressive": autoregressive,
+    "mixture": mixture,
+    "texture": texture,
   }
 )

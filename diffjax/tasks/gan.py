@@ -2,7 +2,7 @@
 
 With a generator G of noise z, a critic D, real images x and sg(.) held still, an example's loss is
 
-    f(D_sg(G(z))) + r(D(x)) + h(D(sg G(z))) + weight * penalty                                        (1)
+    f(D_sg(G(z))) + r(D(x)) + h(D(sg G(z))) + strength * penalty                                      (1)
 
 so that the gradient of either player is that of its own terms.
 
@@ -81,7 +81,7 @@ def gan(
   fields: Mapping[str, Field],
   game: Annotated[str, one_of(GAMES)] = "non_saturating",
   penalty: Annotated[str, one_of(PENALTIES)] = "r1",
-  weight: NotNegative = 1.0,
+  strength: NotNegative = 1.0,
   critic_rate: Positive = 1.0,
 ) -> Task:
   """The task, of makers of its parts and the fields of the data.
@@ -96,7 +96,7 @@ def gan(
     fields: of the data.
     game: one of GAMES.
     penalty: one of PENALTIES.
-    weight: of the penalty.
+    strength: of the penalty.
     critic_rate: factor on the critic's learning rate.
 
   Raises:
@@ -134,7 +134,7 @@ def gan(
       "critic": costs.real(real) + costs.fake(fakes),
       "penalty": PENALTIES[penalty](learning, x0, held(fake), draws.keys("penalty")),
     }
-    total = values["generator"] + values["critic"] + weight * values["penalty"]
+    total = values["generator"] + values["critic"] + strength * values["penalty"]
     return Loss(total, logs=values | {"gap": real - fakes})
 
   def held_out(params, frozen, data, case):

@@ -16,7 +16,7 @@ from diffjax.keys import Draws
 from diffjax.models.conditioning import Embeds
 from diffjax.spaces import Space
 from diffjax.tasks.task import Drawing, Task
-from diffjax.types import Batch, Data, Params, Unsuitable
+from diffjax.types import Batch, Data, Labels, Params, Unsuitable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +57,22 @@ class Images:
   def cond(self, data: Data, draws: Draws | None = None) -> dict[str, Any]:
     """The values of the conditions."""
     return told.values(self.conditions, data, draws)
+
+  @property
+  def classes(self) -> int:
+    """Of the one condition that there may be; 0 without.
+
+    Raises:
+      ConfigError: a condition that is no class, or several.
+    """
+    found = [condition.classes for condition in self.conditions.values()]
+    if len(found) > 1 or 0 in found:
+      raise Unsuitable("conditions", "which this task cannot be told; choose ('label',) or ()")
+    return found[0] if found else 0
+
+  def label(self, cond: Mapping[str, Any], count: int) -> Labels:
+    """The class of each of `count` examples; 0 where there are none, and `classes` where it is left out."""
+    return next(iter(cond.values())) if cond else jnp.zeros(count, jnp.int32)
 
   def blank(self) -> tuple[Batch, dict[str, Any]]:
     """One example of zeros, to make parameters from."""
