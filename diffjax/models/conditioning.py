@@ -155,10 +155,12 @@ class Vectors(nn.Module):
   Attributes:
     width: of the sum.
     embeds: the conditions.
+    rows: standard deviation of a new table's rows.
   """
 
   width: int
   embeds: Embeds = ()
+  rows: float = 1.0
 
   @nn.compact
   def __call__(self, cond: Mapping[str, Any], count: int) -> Float[Array, "b d"]:
@@ -170,7 +172,7 @@ class Vectors(nn.Module):
     check(self.embeds, cond)
     total = jnp.zeros((count, self.width), jnp.float32)
     for name, embed in self.embeds:
-      vector = embed(Widths(self.width, self.width, self.width, rows=1.0))(cond[name]).vector
+      vector = embed(Widths(self.width, self.width, self.width, self.rows))(cond[name]).vector
       if vector is None:
         raise ConfigError(
           f"the condition {name!r} is no vector, and this network takes no other; leave it out."

@@ -67,5 +67,5 @@ class ConvCritic(nn.Module):
       h = nn.leaky_relu(Conv(self.width << i, stride=2, dtype=self.dtype, name=f"conv_{i}")(h), SLOPE)
     h = h.astype(jnp.float32)
     out = Dense(1, name="out")(h.reshape(len(x), -1))[:, 0]
-    directions = Vectors(h.shape[-1], self.conditions, name="embedding")(cond, len(x))
+    directions = Vectors(h.shape[-1], self.conditions, rows=0.1, name="embedding")(cond, len(x))
     return out + jnp.sum(directions * h.sum((1, 2)), axis=1)

@@ -66,5 +66,5 @@ class MADE(nn.Module):
       h, before = Dropout(self.dropout, name=f"dropout_{i}")(h, keys), degrees
     places = np.repeat(numbers, self.outputs)
     out = MaskedDense(before[:, None] < places, "float32", name="out")(h)
-    out += Vectors(len(places), self.conditions, name="embedding_out")(cond, len(x))
+    out += Vectors(len(places), self.conditions, rows=0.0, name="embedding_out")(cond, len(x))
     return out.reshape(*x.shape, self.outputs)

@@ -1,0 +1,120 @@
+"""Tasks with a likelihood: they sum to 1 over all images, are SciPy's, and agree where they hold the same Gaussian."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.data.source import Field
+from diffjax.tasks.mixture import coloured, log_densities
+
+
+def made(task, shape=(2, 2, 1), **fields):
+  config = configs.base()
+  config.task.name = task
+  config.update_from_flattened_dict(fields)
+  return experiment.create(config, {"image": Field(shape, "uint8")}).task
+
+
+def moved(task, size=0.5):
+  random = np.random.default_rng(0)
+  shapes = jax.eval_shape(task.init, keys.seed(0))
+  return jax.tree.map(lambda p: jnp.asarray(size * random.normal(size=p.shape), p.dtype), shapes)
+
+
+def bits(task, params, images):
+  (measure,) = task.likelihoods.values()
+  data = {"image": jnp.asarray(images), "index": jnp.arange(len(images))}
+  return np.asarray(
+    measure(params, {}, data, keys.of_examples(keys.seed(3), jnp.arange(len(images))))["bits"]
+  )
+
+
+@pytest.mark.parametrize("network", ["made", "pixelcnn"])
+def test_all_images_of_2x2_pixels_with_2_levels_have_1_in_sum(network):
+  options = {
+    f"model.{network}.{k}": v
+    for k, v in {"made": {"hidden": (9,)}, "pixelcnn": {"width": 4}}[network].items()
+  }
+  task = made("autoregressive", **{"model.autoregressive": network, "model.softmax.levels": 2}, **options)
+  images = 255 * ((np.arange(16)[:, None] >> np.arange(4)) & 1).astype(np.uint8).reshape(16, 2, 2, 1)
+  chances = 2.0 ** (-4 * bits(task, moved(task), images))
+  np.testing.assert_allclose(chances.sum(), 1, rtol=1e-5)
+  assert chances.std() > 0.01
+
+
+def test_log_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covariance():
+  random = np.random.default_rng(1)
+  params = {
+    "logits": jnp.asarray([[0.4, -0.3]]),
+    "mean": jnp.asarray(random.normal(size=(1, 2, 3)), jnp.float32),
+    "factor": jnp.asarray(random.normal(size=(1, 2, 3, 3)), jnp.float32),
+  }
+  x = random.normal(size=(5, 3)).astype(np.float32)
+  found = log_densities(params, jnp.asarray(x))
+  for k in range(2):
+    factor = np.asarray(params["factor"][0, k], float)
+    scaled = np.exp(np.diag(factor))[:, None] * (np.eye(3) + np.tril(factor, -1))
+    covariance = np.linalg.inv(scaled.T @ scaled)
+    truth = multivariate_normal(params["mean"][0, k], covariance).logpdf(x)
+    np.testing.assert_allclose(found[:, 0, k], truth, rtol=1e-4)
+    eps = random.normal(size=(20_000, 3)).astype(np.float32)
+    drawn = np.asarray(coloured(jnp.broadcast_to(params["factor"][0, k], (20_000, 3, 3)), jnp.asarray(eps)))
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, rtol=0.1, atol=0.03 * covariance.max())
+
+
+def test_expectation_maximisation_climbs_to_the_two_gaussians_that_are_there():
+  task = made("mixture", (1, 2, 1), **{"task.mixture.components": 2, "task.mixture.floor": 1e-4})
+  random = np.random.default_rng(2)
+  covariance = np.asarray([[120, 60], [60, 90]])
+  parts = [
+    random.multivariate_normal(mean, covariance, size) for mean, size in (((90, 100), 300), ((150, 150), 100))
+  ]
+  images = np.clip(np.round(np.concatenate(parts)), 0, 255).astype(np.uint8)[random.permutation(400)]
+  data = {"image": jnp.asarray(images.reshape(400, 1, 2, 1)), "index": jnp.arange(400)}
+  draws = keys.Draws(keys.seed(0), jnp.arange(400), 400)
+
+  @jax.jit
+  def step(params, memory):
+    found = task.loss(params, {}, data, draws, memory)
+    return *task.record(params, memory, found.seen), found.each.mean()
+
+  params, memory, losses = task.init(keys.seed(0)), task.start(), []
+  for _ in range(25):
+    params, memory, loss = step(params, memory)
+    losses.append(float(loss))
+  assert (np.diff(losses[1:]) < 1e-5).all() and losses[-1] < losses[1]
+  model, first = params["model"], int(np.argmax(params["model"]["logits"][0]))
+  np.testing.assert_allclose(jax.nn.softmax(model["logits"])[0, first], 0.75, atol=0.03)
+  for k, mean in ((first, (90, 100)), (1 - first, (150, 150))):
+    np.testing.assert_allclose((model["mean"][0, k] + 1) * 127.5, mean, atol=4)
+    factor = np.asarray(model["factor"][0, k], float)
+    scaled = np.exp(np.diag(factor))[:, None] * (np.eye(2) + np.tril(factor, -1))
+    np.testing.assert_allclose(np.linalg.inv(scaled.T @ scaled) * 127.5**2, covariance, atol=35)
+
+
+def test_a_flow_and_a_mixture_that_hold_the_same_gaussian_have_the_same_bits():
+  levels, margin = 17, 0.49  # the logit is a line so near to its middle: v = 4 (1 - 2 margin) (y - 1/2)
+  flow = made(
+    "flow", **{"task.flow.levels": levels, "task.flow.margin": margin, "model.realnvp.hidden": (4,)}
+  )
+  mixture = made("mixture", **{"task.mixture.components": 1, "task.mixture.levels": levels})
+  params = mixture.init(keys.seed(0))
+  std = 2 * levels / (levels - 1) / (4 * (1 - 2 * margin))  # of x = (2 y - 1) levels / (levels - 1)
+  params["model"]["factor"] = -np.log(std) * jnp.eye(4)[None, None]
+  images = np.random.default_rng(3).integers(0, 256, (6, 2, 2, 1), np.uint8)
+  np.testing.assert_allclose(
+    bits(flow, flow.init(keys.seed(0)), images), bits(mixture, params, images), rtol=1e-4
+  )
+
+
+def test_a_flow_of_the_identity_has_the_density_of_a_normal_logit():
+  flow = made("flow", **{"task.flow.levels": 5, "task.flow.margin": 0.1, "model.realnvp.hidden": (4,)})
+  grid = np.linspace(0, 255, 5).round().astype(np.uint8)
+  images = np.stack(np.meshgrid(*[grid] * 4, indexing="ij"), -1).reshape(-1, 2, 2, 1)
+  chances = 2.0 ** (-4 * bits(flow, flow.init(keys.seed(0)), images))
+  inside = 0.97193  # of N(0, 1) between logit(0.1) and logit(0.9), = +-2.19722
+  assert abs(chances.sum() - inside**4) < 0.05  # each by one draw in its bin
