@@ -9,11 +9,12 @@ from configs import digits
 
 
 def get_config():
-  """Two masked layers, told the class, a softmax over the 17 grey levels."""
+  """Two masked layers, told the class, mixtures of logistics over the 17 grey levels."""
   c = digits.get_config()
   c.task.name = "autoregressive"
   c.condition.label.dropout = 0.0
-  c.model.softmax.levels = 17
+  c.model.pixels = "logistic_mixture"
+  c.model.logistic_mixture.levels = 17
   c.model.made.dropout = 0.3
   c.train.steps = 1500
   c.log.sample_every = 1500

@@ -9,7 +9,7 @@ from configs import digits_made
 
 
 def get_config():
-  """Four gated layers of 5x5, told the class, a softmax over the 17 grey levels."""
+  """Four gated layers of 5x5, told the class, mixtures of logistics over the 17 grey levels."""
   c = digits_made.get_config()
   c.model.autoregressive = "pixelcnn"
   c.model.pixelcnn.width = 24
