@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits_made.py --workdir=runs/digits_made
 
-experiments/generative_models/ has its figures beside those of other models.
+docs/systems.md names the models that it stands beside.
 """
 
 from configs import digits
@@ -19,5 +19,6 @@ def get_config():
   c.train.steps = 1500
   c.log.sample_every = 1500
   c.checkpoint.every = 1500
+  c.sample.temperature = 0.8
   c.eval.likelihood_images = 355
   return c

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits_realnvp.py --workdir=runs/digits_realnvp
 
-experiments/generative_models/ has its figures beside those of other models.
+docs/systems.md names the models that it stands beside.
 """
 
 from configs import digits
