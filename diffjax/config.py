@@ -383,7 +383,7 @@ def typed(config: ConfigDict) -> ConfigDict:
   Raises:
     ConfigError: a field that is missing, unknown, or of another type.
   """
-  wanted, given = annotations(), dict(leaves(config))
+  wanted, given = annotations(), dict(leaves(config.to_dict()))
   for path in wanted:
     if path not in given and (path.count(".") < 2 or path.split(".")[1] in _chosen(config)):
       raise ConfigError(
@@ -393,11 +393,12 @@ def typed(config: ConfigDict) -> ConfigDict:
   for path, value in given.items():
     if path not in wanted:
       require_path(base(), path)
-    *sections, field = path.split(".")
-    node = functools.reduce(ConfigDict.__getitem__, sections, config)
-    value = ranges.fitted(f"config.{path}", value, wanted[path])
-    with node.ignore_type():
-      node[field] = value
+    fitted = ranges.fitted(f"config.{path}", value, wanted[path])
+    if repr(fitted) != repr(value):
+      *sections, field = path.split(".")
+      node = functools.reduce(ConfigDict.__getitem__, sections, config)
+      with node.ignore_type():
+        node[field] = fitted
   return config.lock()
 
 

@@ -188,13 +188,16 @@ def source(config: ConfigDict, split: str) -> Source:
   return captioned(made, config.data.templates, tokenizer)
 
 
-def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs) -> Experiment:
+def create(
+  config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs, traced: bool = True
+) -> Experiment:
   """All objects of a config.
 
   Args:
     config: the config.
     fields: of the data.
     find: looks up the runs that the config names.
+    traced: whether the network is traced, without which it cannot say what is wrong with it.
 
   Raises:
     ConfigError: a field that cannot be right, by itself, beside another or with these data.
@@ -207,7 +210,8 @@ def create(config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs
   except Unsuitable as error:
     raise _unsuitable(config, error) from None
   try:
-    jax.eval_shape(task.init, jax.random.key(0))  # the model's own checks, before anything is compiled
+    if traced:
+      jax.eval_shape(task.init, jax.random.key(0))  # the model's own checks, before anything is compiled
   except ConfigError as error:
     raise ConfigError(f"config.model: {error}") from None
   train = config.train

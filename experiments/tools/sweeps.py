@@ -38,6 +38,7 @@ HERE = Path(__file__).parents[1]
 TRAINED = "trained"  # the run that a sweep of samplings trains
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SAMPLING = ("sample.", "eval.")
+NETWORK = ("task", "data", "space", "condition", "objective", "model")  # sections that decide the network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,12 +187,15 @@ def check(sweep: Sweep) -> dict[str, ConfigDict]:
           )
   configs = {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
   fields: dict[str, Mapping[str, Field] | None] = {}
+  seen = set()
   for name, config in configs.items():
-    data = str(resolved(config)["data"])
+    plain = resolved(config)
+    data, network = str(plain["data"]), str([plain.get(section) for section in NETWORK])
     if data not in fields:
       fields[data] = _fields(config)
     if fields[data] is not None:
-      _check_together(name, config, fields[data])
+      _check_together(name, config, fields[data], traced=network not in seen)
+    seen.add(network)
   return configs
 
 
@@ -242,10 +246,10 @@ def _elsewhere(place: str, wants: str) -> Trained:
   raise _Elsewhere
 
 
-def _check_together(name: str, config: ConfigDict, fields: Mapping[str, Field]) -> None:
+def _check_together(name: str, config: ConfigDict, fields: Mapping[str, Field], traced: bool) -> None:
   """Parts that do not go together, which are seen when the objects are made."""
   try:
-    experiment.create(config, fields, _elsewhere)
+    experiment.create(config, fields, _elsewhere, traced)
   except _Elsewhere:
     return
   except ConfigError as error:
