@@ -12,7 +12,8 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import ranges
-from diffjax.config import CHOICES, PLAIN, Choice, entries, parts, resolved, settled
+from diffjax.choices import CHOICES, PLAIN, Choice, parts
+from diffjax.config import entries, resolved, settled
 from diffjax.data.captioned import captioned
 from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages

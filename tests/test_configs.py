@@ -15,7 +15,7 @@ import pytest
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.config import CHOICES
+from diffjax.choices import CHOICES
 from diffjax.data import encoded
 from diffjax.data.source import Field
 from diffjax.data.text import TOKENIZERS

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from diffjax import config
+from diffjax.choices import CHOICES
 from diffjax.jobs import config_file
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +107,7 @@ def test_every_file_that_is_named_is_there(page):
 def test_the_readme_names_every_dict_of_entries():
   said = (ROOT / "README.md").read_text()
   modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("diffjax.")]
-  dicts = [choice.entries for choice in config.CHOICES]
+  dicts = [choice.entries for choice in CHOICES]
   of = {name: value for module in modules for name, value in module.items() if name.isupper()}
   named = {name for name, value in of.items() if any(value is entries for entries in dicts)}
   assert {"SCHEDULES", "TASKS", "AVERAGES"} < named

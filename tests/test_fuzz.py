@@ -17,7 +17,8 @@ from test_configs import FIELDS, NAMES, Small, find, taken
 
 from diffjax import config as configs
 from diffjax import experiment
-from diffjax.config import CHOICES, annotations, leaves, resolved
+from diffjax.choices import CHOICES
+from diffjax.config import annotations, leaves, resolved
 from diffjax.jobs import commandline
 from diffjax.jobs.training import steps_per_call
 from diffjax.models import MODELS

@@ -26,6 +26,7 @@ ORDER = (
   "metrics",
   "tasks",
   "sections",
+  "choices",
   "config",
   "experiment",
   "interop",

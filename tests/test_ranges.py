@@ -9,7 +9,7 @@ import pytest
 
 from diffjax import config as configs
 from diffjax import experiment, ranges
-from diffjax.config import CHOICES
+from diffjax.choices import CHOICES
 from diffjax.data.source import Field
 from diffjax.machine.optimization import OPTIMIZERS
 from diffjax.predictions import INPUT_SCALES, ROWS

@@ -14,7 +14,8 @@ def show(config: ConfigDict) -> None:
 
 def lines(config: ConfigDict) -> Iterator[str]:
   """What `show` prints. A star is beside what is chosen; options of the others stand at what they would be."""
-  from diffjax.config import CHOICES, leaves, resolved, settled
+  from diffjax.choices import CHOICES
+  from diffjax.config import leaves, resolved, settled
 
   config = settled(config)
   chosen = {(c.section, c.field): c for c in CHOICES if c.belongs(config)}

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from diffjax import config as configs
-from diffjax.config import CHOICES, annotations, leaves, resolved
+from diffjax.choices import CHOICES
+from diffjax.config import annotations, leaves, resolved
 from diffjax.jobs import show
 from diffjax.sections import SECTIONS
 from diffjax.tasks import TASKS

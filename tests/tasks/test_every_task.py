@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from diffjax import choices, experiment, keys
 from diffjax import config as configs
-from diffjax import experiment, keys
 from diffjax.data.source import Field
 from diffjax.data.text import TOKENIZERS
 from diffjax.jobs.train_step import make_chunk, make_step
@@ -197,7 +197,7 @@ def raw(tree):
 def test_a_task_takes_its_parts_and_fields_by_name(name):
   parameters = inspect.signature(TASKS[name.split("-")[0]]).parameters
   required = {p.name for p in parameters.values() if p.default is p.empty}
-  assert required <= configs.PARTS | {"fields"} and not configs.PARTS & ({*parameters} - required)
+  assert required <= choices.PARTS | {"fields"} and not choices.PARTS & ({*parameters} - required)
   task = made(name).task
   assert task.fields and set(task.fields) <= set(FIELDS)
   assert set(task.rates) <= set(jax.eval_shape(task.init, keys.seed(0)))

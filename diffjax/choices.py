@@ -1,0 +1,185 @@
+"""The choices of a config: which fields name entries of the library's dicts, and which of them a task takes."""
+
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffjax import ranges
+from diffjax.conditions import CONDITIONS
+from diffjax.data import SOURCES
+from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.text import TOKENIZERS
+from diffjax.guidance import GUIDES
+from diffjax.likelihood import LIKELIHOODS
+from diffjax.machine.averages import AVERAGES
+from diffjax.machine.optimization import DECAYS, OPTIMIZERS
+from diffjax.machine.parallel import MODES
+from diffjax.metrics import METRICS, PROBES
+from diffjax.models import (
+  AUTOENCODERS,
+  AUTOREGRESSIVE,
+  CRITICS,
+  DISCRIMINATORS,
+  ENCODERS,
+  FLOWS,
+  GENERATORS,
+  IMAGE_ENCODERS,
+  MODELS,
+  TEXT_ENCODERS,
+)
+from diffjax.models.layers import DTYPES
+from diffjax.objectives import OBJECTIVES
+from diffjax.predictions import INPUT_SCALES, ROWS, TIME_INPUTS
+from diffjax.samplers import SAMPLERS
+from diffjax.samplers.base import FINALS
+from diffjax.samplers.grids import GRIDS
+from diffjax.schedules import SCHEDULES
+from diffjax.spaces import SPACES
+from diffjax.tasks import TASKS
+from diffjax.tasks.bottleneck import BOTTLENECKS
+from diffjax.tasks.bounds import BOUNDS
+from diffjax.tasks.decoders import DECODERS
+from diffjax.tasks.pixels import PIXELS
+from diffjax.tasks.terms import TERMS
+from diffjax.times import TIMES
+from diffjax.types import ConfigError
+from diffjax.weights import WEIGHTS
+
+names = lambda entries: dict.fromkeys(entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """A field that names an entry of a dict.
+
+  Attributes:
+    section: the config's section.
+    field: the field in it.
+    entries: the dict; options are an entry's keyword parameters with defaults.
+    part: the name by which a task takes it; "" for what every run has.
+    given: parameters that the run sets itself.
+    many: whether the field is a tuple of names.
+    where: whether a config has it, whatever its task.
+  """
+
+  section: str
+  field: str
+  entries: Mapping[str, Any]
+  part: str = ""
+  given: tuple[str, ...] = ()
+  many: bool = False
+  where: Callable[[ConfigDict], bool] = lambda config: True
+
+  def names(self, config: ConfigDict) -> tuple[str, ...]:
+    """The names that a config chooses."""
+    value = config[self.section][self.field]
+    return value if self.many else (value,)
+
+  def options(self, name: str) -> dict[str, inspect.Parameter]:
+    """The options of one entry."""
+    if not callable(self.entries[name]):
+      return {}
+    parameters = inspect.signature(self.entries[name]).parameters.values()
+    return {p.name: p for p in parameters if p.default is not p.empty and p.name not in self.given}
+
+  def belongs(self, config: ConfigDict) -> bool:
+    """Whether a run of this config has this choice."""
+    return self.where(config) and (not self.part or self.part in parts(config))
+
+  def check(self, config: ConfigDict) -> None:
+    """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
+    chosen = self.names(config)
+    if len(set(chosen)) < len(chosen):
+      raise ConfigError(f"config.{self.section}.{self.field} is {chosen}; none may stand there twice.")
+    for name in chosen:
+      if name not in self.entries:
+        _refuse(self.section, self.field, name, self.entries)
+      for option, parameter in self.options(name).items():
+        value = config[self.section][name][option]
+        ranges.check(f"config.{self.section}.{name}.{option}", value, ranges.of(parameter.annotation))
+
+
+def _has_text(config: ConfigDict) -> bool:
+  """Whether its data have captions: those of the source itself, or of its classes."""
+  source = SOURCES.get(config.data.source)
+  return (
+    bool(config.data.templates) or source is not None and "tokenizer" in inspect.signature(source).parameters
+  )
+
+
+_TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
+_OF_AUTOENCODERS = ("parent", "name", "out_channels", "dtype", "shape", "variational")
+_OF_IMAGES = ("parent", "name", "shape", "outputs", "conditions", "dtype")
+_OF_TASKS = (
+  Choice("data", "source", SOURCES, given=("tokenizer",)),
+  Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
+  Choice("data", "augment", AUGMENTATIONS, "augmentation"),
+  Choice("space", "name", SPACES, "space", ("fields",)),
+  Choice("condition", "names", CONDITIONS, "conditions", ("fields",), many=True),
+  Choice("schedule", "name", SCHEDULES, "schedule"),
+  Choice("objective", "name", OBJECTIVES, "objective", ("weight",)),
+  Choice("objective", "terms", TERMS, "terms", many=True),
+  Choice("objective", "predict", ROWS, "row", ("sigma_data",)),
+  Choice("objective", "times", TIMES, "times"),
+  Choice("objective", "weight", WEIGHTS, "weight", ("sigma_data",)),
+  Choice("objective", "input_scale", INPUT_SCALES, "input_scale", ("sigma_data",)),
+  Choice("objective", "time_input", TIME_INPUTS, "time_input"),
+  Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
+  Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
+  Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", _OF_AUTOENCODERS),
+  Choice("model", "bottleneck", BOTTLENECKS, "bottleneck"),
+  Choice("model", "decoder", DECODERS, "decoder"),
+  Choice("model", "discriminator", DISCRIMINATORS, "discriminator", ("parent", "name", "dtype")),
+  Choice("model", "text_encoder", TEXT_ENCODERS, "text_encoder", _TOWER),
+  Choice("model", "image_encoder", IMAGE_ENCODERS, "image_encoder", _TOWER),
+  Choice("model", "generator", GENERATORS, "generator", _OF_IMAGES),
+  Choice("model", "critic", CRITICS, "critic", _OF_IMAGES),
+  Choice("model", "flow", FLOWS, "flow", _OF_IMAGES),
+  Choice("model", "autoregressive", AUTOREGRESSIVE, "autoregressive", _OF_IMAGES),
+  Choice("model", "pixels", PIXELS, "pixels"),
+  Choice("model", "dtype", names(DTYPES), "dtype"),
+  Choice("train", "optimizer", OPTIMIZERS),
+  Choice("train", "decay", DECAYS),
+  Choice("train", "averages", AVERAGES, many=True),
+  Choice("sample", "sampler", SAMPLERS, "sampler"),
+  Choice("sample", "grid", GRIDS, "grid"),
+  Choice("sample", "final", FINALS, "final"),
+  Choice("sample", "guides", GUIDES, "guides", many=True),
+  Choice("eval", "metrics", METRICS, many=True),
+  Choice("eval", "probes", PROBES, many=True),
+  Choice("eval", "likelihood", LIKELIHOODS, "likelihoods", many=True),
+  Choice("eval", "bound", BOUNDS, "bounds", many=True),
+  Choice("parallel", "mode", names(MODES)),
+)
+# Plain fields that a task may take as well, by the name of its parameter.
+PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps", "temperature": "sample.temperature"}
+PARTS = {*PLAIN, *(choice.part for choice in _OF_TASKS if choice.part)}
+CHOICES = (Choice("task", "name", TASKS, given=(*PARTS, "fields")), *_OF_TASKS)
+
+
+def parts(config: ConfigDict) -> set[str]:
+  """What the config's task is made of: the names of the parts that it takes."""
+  task = TASKS.get(config.task.name)
+  return PARTS & set(inspect.signature(task).parameters) if task else PARTS
+
+
+# Names by which others know an entry.
+ALSO = {
+  "fid": "inception",
+  "kid": "inception",
+  "is": "inception",
+  "frechet": "classifier",
+  "euler_a": "ancestral",
+}
+
+
+def _refuse(section: str, field: str, value: Any, known) -> typing.NoReturn:
+  also = ALSO.get(str(value).lower())
+  near = [also] if also in known else difflib.get_close_matches(str(value), list(known), n=1)
+  hint = f" Did you mean {near[0]!r}?" if near else ""
+  raise ConfigError(f"config.{section}.{field} is {value!r}; it must be one of {', '.join(known)}.{hint}")
