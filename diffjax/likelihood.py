@@ -16,7 +16,7 @@ sum to the bound of Ho et al. 2020, eq. 5; the means in (2) differ by alpha_s c 
 gaussian.py. In continuous time (2) becomes an integral over the log-SNR, and (3) the decoder:
 
     L_diff  = 1/2 E int exp(L) |x0 - D|^2 dL                                                          (4)
-    L_0     = -log p(x0 | x_t) at t_min,  p(x0 | x_t) ~ q(x_t | x0), over the 256 values of each pixel   (5)
+    L_0     = -log p(x0 | x_t) at t_min,  p(x0 | x_t) ~ q(x_t | x0), over the levels of each pixel   (5)
 
 (Kingma et al. 2021, eq. 11, 15 and 8.) The ODE in the log-SNR, on which no schedule but its ends depends,
 and the density along it (Song et al. 2021, eq. 13 and 39):
@@ -33,6 +33,7 @@ give log p at t_min. Pixels are discrete and their density a bound, -log P(x0) <
 pixels an exact model has no density. (8) is exact for an exact denoiser of the pixels, whatever sigma(t_min).
 By default sigma(t_min) against the bin decides (`matched`).
 
+`levels` is the number of values that pixels have, 256 or as many as the data use, evenly spaced.
 Data that are not uint8 are taken as continuous: the bins become densities in the unit of the data, (5) a
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """
@@ -61,14 +62,15 @@ from diffjax.gaussian import (
   prior_kl,
   sum_dims,
 )
-from diffjax.ranges import Count, NotNegative, Positive, checked, one_of
+from diffjax.levels import ranks, values
+from diffjax.ranges import Count, NotNegative, Positive, at_least, checked, one_of
 from diffjax.samplers.ancestral import VarFrac, Variance, variance_rule
 from diffjax.scales import SCALES
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
 
-LEVELS = 256
 LIMIT = 20.0  # log-SNRs are cut to +-LIMIT
+Levels = Annotated[int, at_least(2)]  # of discrete pixels
 TRACES = ("hutchinson", "exact")
 
 Data = UInt8[ArrayLike, "b *dims"] | Float[ArrayLike, "b *dims"]
@@ -120,6 +122,7 @@ def discrete_vlb(
   sample_keys: Keys,
   variance: Variance = "fixed_large",
   var_frac: VarFrac = None,
+  levels: Levels = 256,
 ) -> Vlb:
   """DDPM's bound, equations (1) to (3), with one draw of the noise at every row.
 
@@ -131,6 +134,7 @@ def discrete_vlb(
     variance: of the reverse chain, as the ancestral sampler's. At the first row a fixed one is the second row's
       posterior variance, as in DDPM's code, and a learned one is iDDPM's.
     var_frac: with the variance "fixed_medium", as the ancestral sampler's.
+    levels: of the pixels.
 
   Raises:
     ConfigError: the schedule is not a table, or the variance is unknown.
@@ -141,7 +145,7 @@ def discrete_vlb(
       "or a schedule with steps."
     )
   rule = variance_rule(variance, var_frac)
-  x0, discrete = _data(images)
+  x0, discrete = _data(images, levels)
   noise_keys = keys.purpose(sample_keys, "eps")
 
   def noisy(i):
@@ -163,12 +167,17 @@ def discrete_vlb(
     std = jnp.exp(learned_logvar(schedule, var_frac, first) / 2)
   else:
     std = jnp.sqrt(posterior_variance(schedule, first, second))
-  decoder = mean_dims(discretized_nll(x0, mean, std) if discrete else _gaussian_nll(x0, mean, std))
+  decoder = mean_dims(discretized_nll(x0, mean, std, levels) if discrete else _gaussian_nll(x0, mean, std))
   return _vlb(prior_kl(schedule, x0) / x0[0].size, diffusion, decoder, schedule.steps)
 
 
 def continuous_vlb(
-  denoiser: Denoiser, schedule: Schedule, images: Data, sample_keys: Keys, times: Count = 128
+  denoiser: Denoiser,
+  schedule: Schedule,
+  images: Data,
+  sample_keys: Keys,
+  times: Count = 128,
+  levels: Levels = 256,
 ) -> Vlb:
   """VDM's bound, equations (1), (4) and (5), the integral by stratified sampling of the log-SNR.
 
@@ -178,11 +187,12 @@ def continuous_vlb(
     images: uint8 [B, ...], or continuous data.
     sample_keys: [B].
     times: log-SNRs for each example, one in each of as many equal parts of the range.
+    levels: of the pixels.
 
   Raises:
     ConfigError: no times.
   """
-  x0, discrete = _data(images)
+  x0, discrete = _data(images, levels)
   start, end = _ends(schedule, x0.dtype)
   time_keys, noise_keys = keys.purpose(sample_keys, "t"), keys.purpose(sample_keys, "eps")
 
@@ -196,42 +206,46 @@ def continuous_vlb(
   total = jax.lax.fori_loop(0, times, body, jnp.zeros(len(x0), x0.dtype))
   eps = keys.normal(keys.purpose(sample_keys, "decoder"), x0.shape[1:], x0.dtype)
   xt = _noisy(schedule, x0, eps, jnp.full(len(x0), start))
-  decoder = mean_dims(_decoder_nll(schedule, x0, xt, start, discrete))
+  decoder = mean_dims(_decoder_nll(schedule, x0, xt, start, discrete, levels))
   alpha, sigma = SCALES[schedule.scale](end)
   prior_logvar = 2 * jnp.log(schedule.prior_std().astype(x0.dtype))
   prior = mean_dims(kl(alpha * x0, 2 * jnp.log(sigma), jnp.zeros_like(x0), prior_logvar))
   return _vlb(prior, 0.5 * (start - end) / times * total, decoder, times)
 
 
-def uniform(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+def uniform(
+  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
+):
   """Equation (7): (x, log q(x | x0) - log P(x0 | x) per dimension)."""
   alpha = SCALES[schedule.scale](logsnr)[0]
   if not discrete:
     return alpha * x0, jnp.full(len(x0), -jnp.log(alpha))
-  width = 2 / (LEVELS - 1)
+  width = 2 / (levels - 1)
   draw = lambda key: jax.random.uniform(key, x0.shape[1:], x0.dtype, -0.5, 0.5)
   noise = jax.vmap(draw)(keys.purpose(sample_keys, "dequantise"))
   return alpha * (x0 + width * noise), jnp.full(len(x0), -jnp.log(alpha * width))
 
 
-def variational(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+def variational(
+  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
+):
   """Equation (8), the same pair."""
   eps = keys.normal(keys.purpose(sample_keys, "dequantise"), x0.shape[1:], x0.dtype)
   sigma = SCALES[schedule.scale](logsnr)[1]
   xt = _noisy(schedule, x0, eps, jnp.full(len(x0), logsnr))
   log_q = -_gaussian_nll(sigma * eps, 0.0, sigma)
-  return xt, mean_dims(log_q + _decoder_nll(schedule, x0, xt, logsnr, discrete))
+  return xt, mean_dims(log_q + _decoder_nll(schedule, x0, xt, logsnr, discrete, levels))
 
 
-def matched(schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys):
+def matched(
+  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
+):
   """(8) of pixels whose bins are wide beside the noise, sigma / alpha below half a bin, else (7); the same pair."""
   if not discrete:
     return uniform(schedule, x0, logsnr, discrete, sample_keys)
-  sharp = jnp.exp(-logsnr / 2) < 1 / (LEVELS - 1)
-  ways = [
-    functools.partial(way, schedule, x0, logsnr, discrete, sample_keys) for way in (variational, uniform)
-  ]
-  return jax.lax.cond(sharp, *ways)
+  sharp = jnp.exp(-logsnr / 2) < 1 / (levels - 1)
+  given = (schedule, x0, logsnr, discrete, sample_keys, levels)
+  return jax.lax.cond(sharp, *(functools.partial(way, *given) for way in (variational, uniform)))
 
 
 DEQUANTISATIONS: dict[str, Callable] = {"auto": matched, "uniform": uniform, "variational": variational}
@@ -248,6 +262,7 @@ def ode_likelihood(
   rtol: NotNegative = 1e-5,
   atol: Positive = 1e-5,
   max_steps: Count = 4096,
+  levels: Levels = 256,
 ) -> Likelihood:
   """The likelihood by equation (6), each example solved with step sizes of its own (Dormand-Prince 5(4)).
 
@@ -264,6 +279,7 @@ def ode_likelihood(
     atol: absolute tolerance. Both must lie well below sigma(t_min) where the model is sharp at that scale, as
       one of discrete pixels is.
     max_steps: steps after which the solver gives up.
+    levels: of the pixels.
 
   Raises:
     ConfigError: an unknown dequantisation or trace, or no probes.
@@ -271,10 +287,10 @@ def ode_likelihood(
   with jax.ensure_compile_time_eval():  # a module's own arrays are not part of what is being traced
     import diffrax  # which takes half a second, and most runs need none of it
 
-  x0, discrete = _data(images)
+  x0, discrete = _data(images, levels)
   size, shape = x0[0].size, x0.shape[1:]
   start, end = _ends(schedule, x0.dtype)
-  x, cost = DEQUANTISATIONS[dequantise](schedule, x0, start, discrete, sample_keys)
+  x, cost = DEQUANTISATIONS[dequantise](schedule, x0, start, discrete, sample_keys, levels)
 
   def directions(key):
     if trace == "exact":
@@ -329,11 +345,12 @@ def _error_norm(state) -> Array:
   return jnp.maximum(jnp.sqrt(jnp.mean(x**2)), jnp.abs(divergence))
 
 
-def _data(images: Data) -> tuple[Batch, bool]:
-  """x0 in [-1, 1] and whether it stands for discrete pixels."""
+def _data(images: Data, levels: int) -> tuple[Batch, bool]:
+  """x0 in [-1, 1] and whether it stands for discrete pixels, which are moved to the nearest level."""
   images = jnp.asarray(images)
   if images.dtype == jnp.uint8:
-    return images.astype(float) / 127.5 - 1, True
+    x0 = images.astype(float) / 127.5 - 1
+    return (x0 if levels == 256 else values(ranks(x0, levels), levels).astype(x0.dtype)), True
   return images, False
 
 
@@ -354,14 +371,16 @@ def _gaussian_nll(x: Array, mean: Array | float, std: Times) -> Array:
   return 0.5 * jnp.log(2 * jnp.pi) + jnp.log(std) + 0.5 * ((x - mean) / std) ** 2
 
 
-def _decoder_nll(schedule: Schedule, x0: Batch, xt: Batch, logsnr: Times, discrete: bool) -> Batch:
+def _decoder_nll(
+  schedule: Schedule, x0: Batch, xt: Batch, logsnr: Times, discrete: bool, levels: int = 256
+) -> Batch:
   """-log p(x0 | x_t) of equation (5), elementwise."""
   alpha = SCALES[schedule.scale](logsnr)[0]
   if not discrete:
     return _gaussian_nll(x0, xt / alpha, jnp.exp(-logsnr / 2))
-  levels = jnp.linspace(-1, 1, LEVELS, dtype=x0.dtype)
+  grid = jnp.linspace(-1, 1, levels, dtype=x0.dtype)
   energy = lambda x: 0.5 * jnp.exp(logsnr) * (xt / alpha - x) ** 2
-  return energy(x0) + jax.nn.logsumexp(-energy(levels.reshape(-1, *[1] * xt.ndim)), axis=0)
+  return energy(x0) + jax.nn.logsumexp(-energy(grid.reshape(-1, *[1] * xt.ndim)), axis=0)
 
 
 def _vlb(prior: PerExample, diffusion: PerExample, decoder: PerExample, nfe: int) -> Vlb:

@@ -193,9 +193,9 @@ def test_ode_on_a_mixture(x64):
   np.testing.assert_allclose(got.total, -log_p / 2 / np.log(2), atol=1e-4)
 
 
-def levels_denoiser(schedule):
-  """The exact denoiser of independent pixels, each uniform over the 256 values."""
-  values = jnp.linspace(-1, 1, 256)
+def levels_denoiser(schedule, count=256):
+  """The exact denoiser of independent pixels, each uniform over `count` values."""
+  values = jnp.linspace(-1, 1, count)
 
   def denoise(xt, t):
     alpha, sigma = (expand(jnp.broadcast_to(c, xt.shape[:1]), xt[..., None]) for c in schedule.alpha_sigma(t))
@@ -298,6 +298,24 @@ def test_continuous_vlb_of_pixels_is_their_entropy():
   constant = run(gaussian_denoiser(schedule, 37 / 127.5 - 1, 0.0))
   total = constant(np.full((4, 6, 6, 1), 37, np.uint8), example_keys(4)).total
   assert np.all(np.abs(total) < 1e-4)  # float32
+
+
+def test_pixels_of_17_levels_have_the_bits_of_17_levels():
+  """As uint8 they are up to half a grey value beside the 17, on which they are put back."""
+  schedule = SCHEDULES["continuous_cosine"](logsnr_max=10.0)
+  images = np.round(255 / 16 * np.random.default_rng(1).integers(0, 17, (48, 4, 4, 1))).astype(np.uint8)
+  denoiser = levels_denoiser(schedule, 17)
+
+  @jax.jit
+  def run(x, k):
+    measure = lambda of, **options: of(denoiser, schedule, x, k, levels=17, **options).total
+    return measure(continuous_vlb), measure(ode_likelihood, rtol=1e-3, atol=1e-3)
+
+  for bits in run(images, example_keys(48)):
+    mean, error = mean_and_error(bits)
+    assert abs(mean - np.log2(17)) < 4 * error < 0.3
+  by_table = discrete_vlb(denoiser, SCHEDULES["linear"](), images[:8], example_keys(8), levels=17).total
+  assert np.log2(17) - 0.3 < by_table.mean() < np.log2(17) + 1.5
 
 
 def test_the_decoder_at_low_log_snr_is_normalised():
