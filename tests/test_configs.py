@@ -56,6 +56,8 @@ def data_of(config):
     return {"image": Field((side, side, 3), "uint8")} | many_words()
   if config.data.source == "scenes":
     return {"image": Field((config.data.scenes.size, config.data.scenes.size, 1), "uint8")} | TEXT
+  if config.data.source == "moving_digits":
+    return experiment.source(config, "test").fields
   if config.data.source == "emoji":
     return {"image": Field((config.data.emoji.size, config.data.emoji.size, 3), "uint8")} | TEXT
   return FIELDS[config.data.source] | (TEXT if config.data.templates else {})

@@ -10,6 +10,7 @@ from diffjax.data.captions import captions
 from diffjax.data.digits import digits
 from diffjax.data.emoji import emoji
 from diffjax.data.folder import image_folder
+from diffjax.data.moving_digits import moving_digits
 from diffjax.data.scenes import scenes
 from diffjax.data.source import Source
 from diffjax.data.tfds import tfds
@@ -22,6 +23,7 @@ SOURCES: dict[str, Callable[..., Source]] = checked(
     "image_folder": image_folder,
     "arrays": arrays,
     "scenes": scenes,
+    "moving_digits": moving_digits,
     "emoji": emoji,
     "captions": captions,
   }

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from diffjax.data.digits import NAMES, digits
+from diffjax.data.hashing import hashed
 from diffjax.data.source import Field, fingerprint
 from diffjax.data.text import Tokenizer
 from diffjax.ranges import Count, Whole
@@ -213,18 +214,6 @@ class Drawn(NamedTuple):
   wording: np.ndarray
 
 
-def _hashed(*parts) -> np.ndarray:
-  """Numbers in [0, 2^64) of integers or arrays of them: splitmix64 (Steele et al. 2014), folded over the parts."""
-  state = np.zeros(np.broadcast_shapes(*(np.shape(part) for part in parts)), np.uint64)
-  with np.errstate(over="ignore"):
-    for part in parts:
-      z = (state ^ np.asarray(part, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-      z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-      z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-      state = z ^ (z >> np.uint64(31))
-  return state
-
-
 def drawn(split: str, seed: int, indices: Int[np.ndarray, "n"]) -> Drawn:
   """The scenes of these numbers; one that may not show its fact is drawn again."""
   indices = np.asarray(indices, np.int64)
@@ -243,8 +232,8 @@ def drawn(split: str, seed: int, indices: Int[np.ndarray, "n"]) -> Drawn:
     open_[rows], attempt[rows] = ~fine, attempt[rows] + 1
   cells, said = found if found else (np.zeros((0, 4), int), Meanings(*np.zeros((4, 0), int)))
   at = ("train", "test").index(split)
-  scans = _hashed(seed, at, indices[:, None], 100 + np.arange(4))
-  return Drawn(cells, scans, said, _hashed(seed, at, indices, 99))
+  scans = hashed(seed, at, indices[:, None], 100 + np.arange(4))
+  return Drawn(cells, scans, said, hashed(seed, at, indices, 99))
 
 
 def _attempt(split, seed, indices, attempt, wants_novel):
@@ -252,7 +241,7 @@ def _attempt(split, seed, indices, attempt, wants_novel):
 
   def below(count, number):
     """Whole numbers below a count, [n]."""
-    numbers = _hashed(seed, ("train", "test").index(split), indices, number, attempt)
+    numbers = hashed(seed, ("train", "test").index(split), indices, number, attempt)
     return ((numbers >> np.uint64(11)) % np.uint64(count)).astype(int)
 
   kind = np.searchsorted(SHARES, below(1_000_000, 0) / 1_000_000, "right")

@@ -35,9 +35,9 @@ def captions(asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> li
 
 
 def sheet(
-  images: UInt8[np.ndarray, "n h w c"], asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]
+  images: UInt8[np.ndarray, "n *t h w c"], asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]
 ) -> Sheet:
-  """A grid of the first images, with what they asked for under them."""
+  """A grid of the first images, or of the strips of the first videos, with what they asked for under them."""
   asked = {name: values[: min(len(images), CAPTIONED)] for name, values in asked.items()}
   words = captions(asked, fields)
   return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)
@@ -62,7 +62,7 @@ def fed(run: Run) -> Sheet | None:
   return None if images is None else sheet(images[:FED], data, run.fields)
 
 
-def nearest(images: UInt8[np.ndarray, "n h w c"], source: Source) -> Sheet | None:
+def nearest(images: UInt8[np.ndarray, "n *t h w c"], source: Source) -> Sheet | None:
   """Samples, and below each the training image with the least squared distance in pixels.
 
   Args:
@@ -85,4 +85,4 @@ def nearest(images: UInt8[np.ndarray, "n h w c"], source: Source) -> Sheet | Non
     found[closer] = batch[names[0]][best[closer]]
     if batch["index"][-1] >= SEARCHED:
       break
-  return pictures.grid(np.concatenate([images, found], axis=1), columns=min(8, len(images)))
+  return pictures.grid(np.concatenate([images, found], axis=-3), columns=min(8, len(images)))

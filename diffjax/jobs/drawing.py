@@ -28,8 +28,8 @@ Samples = dict[str, np.ndarray]  # fields [n, ...]
 
 
 def image_of(samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
-  """The field that is a picture, uint8 [n, H, W, C], or None."""
-  return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim == 4), None)
+  """The field that is a picture, uint8 [n, H, W, C] or a video [n, T, H, W, C]; or None."""
+  return next((x for x in samples.values() if x.dtype == np.uint8 and x.ndim in (4, 5)), None)
 
 
 class Sampling:
@@ -157,7 +157,7 @@ class Sampling:
     self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]
   ) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
     """How the first samples come to be, for pictures.walk: x_T ... x_0 scaled to be looked at, the sample that each
-    would be, both uint8 [S, n, H, W, C], and the names of the stops; None where nothing is a picture.
+    would be, both uint8 [S, n, ..., H, W, C], and the names of the stops; None where nothing is a picture.
     """
     count = min(len(asked["index"]), STRIPS)
     stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))

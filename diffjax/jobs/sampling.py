@@ -28,6 +28,7 @@ from diffjax.ranges import at_least, check
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
 
+SHOWN = 64  # videos that play together
 EARLY = 0.01  # share of the initial weights in an average above which this is said
 
 
@@ -167,7 +168,7 @@ def load(place: str | os.PathLike) -> Loaded:
 
 
 def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
-  """main.py's --mode=sample: the samples' fields, a grid and a denoising strip.
+  """main.py's --mode=sample: the samples' fields, a grid, a denoising strip, and of videos a GIF.
 
   Args:
     config: the config.
@@ -197,8 +198,11 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
     if not run.writes:
       return
     if strip is not None:
-      pictures.save_png(place / f"{name}_grid.png", sheet(image_of(samples), asked, run.fields))
+      images = image_of(samples)
+      pictures.save_png(place / f"{name}_grid.png", sheet(images, asked, run.fields))
       pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
+      if images.ndim == 5:
+        pictures.save_gif(place / f"{name}.gif", images[:SHOWN])
     told = {field: values for field, values in asked.items() if field not in (*samples, "index")}
     cache.save_fields(place / f"{name}.npz", samples | told)  # last: it says that all is there
     reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

@@ -1,4 +1,7 @@
-"""Pictures of samples: tiles side by side with captions, a walk through time, PNG files."""
+"""Pictures of samples: tiles side by side with captions, a walk through time, PNG files, and videos as GIF.
+
+Where a picture is asked for, a video [T, H, W, C] stands as a strip, its frames from left to right.
+"""
 
 import math
 import os
@@ -32,13 +35,27 @@ def to_uint8(x: ArrayLike) -> UInt8[np.ndarray, "..."]:
   return np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
+def strips(videos: UInt8[np.ndarray, "*n h w c"], ndim: int = 4) -> UInt8[np.ndarray, "*n h w2 c"]:
+  """Videos [..., T, H, W, C] as images [..., H, T (W + 1) - 1, C] of `ndim` axes, grey lines between the frames.
+
+  What has `ndim` axes already is left as it is.
+  """
+  videos = np.asarray(videos)
+  if videos.ndim != ndim + 1:
+    return videos
+  *rest, frames, height, width, channels = videos.shape
+  lined = np.full((*rest, height, frames, width + 1, channels), BACKGROUND, videos.dtype)
+  lined[..., :width, :] = np.moveaxis(videos, -4, -3)
+  return lined.reshape(*rest, height, -1, channels)[..., :-1, :]
+
+
 def grid(
-  images: UInt8[np.ndarray, "n h w c"], columns: int | None = None, pad: int = 1, scale: int | None = None
+  images: UInt8[np.ndarray, "n *t h w c"], columns: int | None = None, pad: int = 1, scale: int | None = None
 ) -> UInt8[np.ndarray, "height width c"]:
   """Images in rows, read like text, with grey lines around and between them.
 
   Args:
-    images: uint8 [N, H, W, C].
+    images: uint8 [N, H, W, C], or videos [N, T, H, W, C].
     columns: images in a row; by default the grid is as square as can be.
     pad: width of the lines in pixels of the result.
     scale: each pixel becomes a square of this side; by default the least that makes the shorter side of an
@@ -50,9 +67,9 @@ def grid(
   Raises:
     ConfigError: the images are not uint8 [N, H, W, C] with N > 0, or a number is out of range.
   """
-  images = _pixels(images, 4, "[N, H, W, C]")
+  columns = _square(images) if columns is None else columns
+  images = _pixels(strips(images), 4, "[N, H, W, C]")
   n, h, w, c = images.shape
-  columns = math.ceil(math.sqrt(n)) if columns is None else columns
   scale = math.ceil(TILE / min(h, w)) if scale is None else scale
   if columns < 1 or scale < 1 or pad < 0:
     raise ConfigError(f"a grid needs columns >= 1, scale >= 1, pad >= 0, not {columns}, {scale}, {pad}")
@@ -64,11 +81,18 @@ def grid(
   return np.pad(sheet, ((0, pad), (0, pad), (0, 0)), constant_values=BACKGROUND)
 
 
+def _square(images: UInt8[np.ndarray, "n *t h w c"]) -> int:
+  """Columns of a grid that is as square as can be, of images, or of videos whose strips are T times as wide."""
+  shape = np.shape(images)
+  return math.ceil(math.sqrt(shape[0] / (shape[1] if len(shape) == 5 else 1))) if shape else 1
+
+
 def captioned(
-  images: UInt8[np.ndarray, "n h w c"], captions: Sequence[str], columns: int | None = None
+  images: UInt8[np.ndarray, "n *t h w c"], captions: Sequence[str], columns: int | None = None
 ) -> UInt8[np.ndarray, "height width c"]:
   """A grid of images [N, H, W, C] with a caption under each, as many lines as the longest needs and at most LINES."""
-  images = _pixels(images, 4, "[N, H, W, C]")
+  columns = _square(images) if columns is None else columns
+  images = _pixels(strips(images), 4, "[N, H, W, C]")
   words = max((len(caption) for caption in captions), default=0)
   scale = math.ceil((CAPTIONED if words > SHORT else TILE) / min(images.shape[1:3]))
   tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -80,7 +104,7 @@ def captioned(
 
 
 def walk(
-  seen: UInt8[np.ndarray, "s n h w c"], estimates: UInt8[np.ndarray, "s n h w c"], titles: Sequence[str]
+  seen: UInt8[np.ndarray, "s n *t h w c"], estimates: UInt8[np.ndarray, "s n *t h w c"], titles: Sequence[str]
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
@@ -92,7 +116,7 @@ def walk(
   Raises:
     ConfigError: as `grid`.
   """
-  pairs = np.stack([_pixels(each, 5, "[S, N, H, W, C]") for each in (seen, estimates)], axis=2)
+  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in (seen, estimates)], axis=2)
   stops, n, _, height, width, channels = pairs.shape  # [S, N, 2, H, W, C]
   scale = math.ceil(TILE / min(height, width))
   rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * 2 * stops, height, width, channels)
@@ -142,6 +166,19 @@ def save_png(path: str | os.PathLike, image: UInt8[np.ndarray, "h w c"]) -> None
   picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
   with atomic.writing(path) as file:
     picture.save(file, format="PNG")
+
+
+def save_gif(
+  path: str | os.PathLike, videos: UInt8[np.ndarray, "n t h w c"], frames_per_second: float = 8.0
+) -> None:
+  """Writes videos that play side by side for ever; a reader sees the whole file or none."""
+  videos = _pixels(videos, 5, "[N, T, H, W, C]")
+  sheets = [grid(videos[:, t]) for t in range(videos.shape[1])]
+  frames = [Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet) for sheet in sheets]
+  with atomic.writing(path) as file:
+    frames[0].save(
+      file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / frames_per_second), loop=0
+    )
 
 
 def _pixels(images: ArrayLike, ndim: int, shape: str) -> np.ndarray:

@@ -38,6 +38,8 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   classes = train.fields["label"].classes if "label" in train.fields else 0
   if not classes:
     raise ConfigError("it needs labels, and the data carry none; leave it out.")
+  if "image" not in train.fields:
+    raise ConfigError(f"it is for images, and the data are {', '.join(train.fields)}; leave it out.")
   if len(train) > LARGEST:
     raise ConfigError(
       f"it is for sets of at most {LARGEST} images, and this one has {len(train)}; leave it out."

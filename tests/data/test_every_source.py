@@ -48,6 +48,10 @@ def scenes(root, level, labelled):
   return {"count": 20, "test_count": 10, "seed": level, "tokenizer": TOKENIZERS["words"]}
 
 
+def moving_digits(root, level, labelled):
+  return {"count": 20, "test_count": 10, "seed": level, "stills": 0.2}
+
+
 def emoji(root, level, labelled):
   root.mkdir(parents=True, exist_ok=True)
   random = np.random.default_rng(level)
@@ -97,13 +101,16 @@ WRITTEN = {
   "image_folder": image_folder,
   "arrays": arrays,
   "scenes": scenes,
+  "moving_digits": moving_digits,
   "emoji": emoji,
   "captions": captions,
 }
-LABELLED = {"digits", "tfds", "image_folder", "arrays"}
+LABELLED = {"digits", "moving_digits", "tfds", "image_folder", "arrays"}
+MADE = {"digits", "moving_digits"}  # always with labels
 CAPTIONED = {"arrays", "scenes", "emoji", "captions"}
 CACHED = ("tfds", "image_folder", "captions")
 KINDS = [*SOURCES, *(f"{name}-lazy" for name in CACHED)]  # lazy: read image by image
+picture_of = lambda source: "video" if "video" in source.fields else "image"
 every_source = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -133,7 +140,11 @@ def test_examples_are_as_their_fields_say(kind, made):
     source = made(kind, split)
     read = source.read(np.arange(len(source)))
     name = kind.split("-")[0]
-    own = {"image"} | ({"label"} if name in LABELLED else set()) | ({"text"} if name in CAPTIONED else set())
+    own = (
+      {picture_of(source)}
+      | ({"label"} if name in LABELLED else set())
+      | ({"text"} if name in CAPTIONED else set())
+    )
     assert len(source) and read.keys() == source.fields.keys() >= own
     for name, field in source.fields.items():
       assert read[name].shape == (len(source), *field.shape) and read[name].dtype == field.dtype, name
@@ -156,7 +167,7 @@ def test_rows_are_read_by_number_in_the_order_asked_for(kind, made):
   source = made(kind)
   everything, rows = source.read(np.arange(len(source))), np.array([3, 0, 5, 3])
   several = 8 if kind == "emoji" else 1  # captions of a picture
-  assert len(np.unique(everything["image"], axis=0)) > len(source) / several / 2
+  assert len(np.unique(everything[picture_of(source)], axis=0)) > len(source) / several / 2
   for name, value in source.read(rows).items():
     np.testing.assert_array_equal(value, everything[name][rows])
 
@@ -195,7 +206,7 @@ def test_a_fingerprint_is_of_the_content_alone(kind, made):
 
 @every_source
 def test_a_set_without_labels_has_no_such_field(kind, made):
-  if kind != "digits":
+  if kind not in MADE:
     source = made(kind, labelled=False)
     text = {"text"} if kind.split("-")[0] in CAPTIONED else set()
     assert source.fields.keys() == source.read(np.arange(2)).keys() == {"image"} | text

@@ -41,6 +41,16 @@ def test_the_nearest_training_image_stands_below_each_sample():
   assert album.nearest(samples, ArraySource({"picture": images[:, :4]}, "f")) is None
 
 
+def test_the_nearest_training_video_stands_below_each_sample():
+  videos = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4, 1)).astype(np.uint8)
+  expected = np.concatenate([videos[[7, 3]], videos[[7, 3]]], axis=2)
+  seen = album.nearest(videos[[7, 3]], ArraySource({"video": videos}, "f"))
+  np.testing.assert_array_equal(seen, pictures.grid(expected, columns=2))
+  label = {"label": np.array([1, 0])}
+  words = pictures.captioned(videos[:2], ["1", "0"])
+  np.testing.assert_array_equal(album.sheet(videos[:2], label, {"label": Field((), "int32", 2)}), words)
+
+
 @pytest.mark.parametrize("augment", ["none", "flip"])
 def test_what_is_fed_is_what_the_first_step_sees(augment, monkeypatch):
   shown = {}

@@ -101,6 +101,36 @@ def test_captions_stand_under_their_images():
   assert long.shape[0] > made.shape[0] + 32  # larger, and of several lines
 
 
+def test_a_video_is_a_strip_wherever_a_picture_is_asked_for():
+  videos = _random(3, 4, 6, 5, 1)
+  strips = pictures.strips(videos)
+  assert strips.shape == (3, 6, 4 * 6 - 1, 1)
+  for t in range(4):
+    np.testing.assert_array_equal(strips[:, :, 6 * t : 6 * t + 5], videos[:, t])
+  assert np.all(np.delete(strips, np.r_[[np.arange(6 * t, 6 * t + 5) for t in range(4)]].ravel(), 2) == 128)
+  np.testing.assert_array_equal(pictures.strips(strips), strips)
+  # As square as can be: a strip is four times as wide as it is high.
+  np.testing.assert_array_equal(pictures.grid(videos), _placed(strips, 1, 1, 11))
+  words = ["one", "two", "three"]
+  np.testing.assert_array_equal(pictures.captioned(videos, words), pictures.captioned(strips, words, 1))
+  steps = np.stack([videos, videos])
+  titles = ["t = 1", "t = 0"]
+  walk = pictures.walk(np.stack([strips, strips]), np.stack([strips, strips]), titles)
+  np.testing.assert_array_equal(pictures.walk(steps, steps, titles), walk)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gif_plays_every_frame(tmp_path, channels):
+  videos = (_random(4, 3, 8, 8, 1) // 64 * 80).repeat(channels, -1)  # few enough colours for a palette
+  pictures.save_gif(tmp_path / "a.gif", videos, frames_per_second=5)
+  film = Image.open(tmp_path / "a.gif")
+  assert film.n_frames == 3 and film.info["loop"] == 0 and film.info["duration"] == 200
+  for t in range(3):
+    film.seek(t)
+    seen, want = np.asarray(film.convert("RGB")), pictures.grid(videos[:, t])
+    np.testing.assert_array_equal(seen, np.broadcast_to(want, seen.shape))
+
+
 @pytest.mark.parametrize("channels, colour_type", [(1, 0), (3, 2)])
 def test_a_png_reads_back(tmp_path, channels, colour_type):
   image, path = _random(9, 7, channels), tmp_path / "new" / "a.png"
