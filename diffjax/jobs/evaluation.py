@@ -230,7 +230,8 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   with reporting.create(folder, run.writes) as reporter:
     metrics = _metrics(run, reporter)
   values = {
-    name: report.summary(metric, [metric.judge({"image": found}, asked)]) for name, metric in metrics.items()
+    name: report.summary(metric, [metric.judge({"image": found}, asked)], len(found))
+    for name, metric in metrics.items()
   }
   seconds = time.monotonic() - begun
   said = {

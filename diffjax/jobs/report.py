@@ -12,12 +12,14 @@ from diffjax.metrics.metric import Metric
 from diffjax.metrics.probe import Probed
 
 
-def summary(metric: Metric, seeds: list[Mapping[str, float]]) -> dict:
+def summary(metric: Metric, seeds: list[Mapping[str, float]], count: int) -> dict:
+  """What a report says of the values [seeds] of a metric of `count` samples."""
+  floor = metric.floor | metric.floor_at(count)
   values = {
     name: {
       "value": float(np.median([seed[name] for seed in seeds])),
       "of_seeds": [seed[name] for seed in seeds],
-      "floor": metric.floor.get(name),
+      "floor": floor.get(name),
       "better": "higher" if name in metric.higher else "lower",
     }
     for name in seeds[0]

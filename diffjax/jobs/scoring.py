@@ -60,7 +60,7 @@ def score(
     scores.append({name: metric.score(features[name]) for name, metric in metrics.items()})
   said["images_per_second"] = _rate(drawing)
   said["metrics"] = {
-    name: report.summary(metric, [seed[name] for seed in scores]) for name, metric in metrics.items()
+    name: report.summary(metric, [seed[name] for seed in scores], count) for name, metric in metrics.items()
   }
   if found.run.writes:
     results.bound(place, shards)
@@ -79,7 +79,9 @@ def of_data(run: Run, metrics: Mapping[str, Metric]) -> dict[str, dict]:
     name: {kind: np.concatenate([part[kind] for part in each]) for kind in each[0]}
     for name, each in parts.items()
   }
-  return {name: report.summary(metric, [metric.score(joined[name])]) for name, metric in metrics.items()}
+  return {
+    name: report.summary(metric, [metric.score(joined[name])], count) for name, metric in metrics.items()
+  }
 
 
 def _rate(drawing: list[tuple[int, float]]) -> float | None:

@@ -1,16 +1,18 @@
 """How a small classifier sees class-conditional samples of a labelled set.
 
     agreement   share of the samples that the classifier reads as the class that was asked for
-    frechet     Fréchet distance between the samples and the held-out images in its 64 features
+    frechet     Fréchet distance between the samples and the held-out images in its 64 features; of fewer samples than
+                training images their number is in its name, frechet_40
     memory_*    how near they are to the training images (memorization.py)
 
 The classifier is trained on the training split. Beside each value stands what real images get: its accuracy
-on the held-out split, and the distance between the two splits. Where there are no more samples, or no more held-out
-images, than features, `frechet_rank_deficient` is 1.
+on the held-out split, and the distance between the two splits, of as many training images as there are samples. Where
+there are no more samples, or no more held-out images, than features, `frechet_rank_deficient` is 1.
 """
 
 import numpy as np
 
+from diffjax.data.order import permutation
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
@@ -66,14 +68,24 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
         f"a Fréchet distance needs at least 2 samples, and there are {len(found['features'])}."
       )
     moments = _moments(found["features"])
-    values = {"frechet": frechet_distance(moments, reference)}
+    values = {called(len(found["features"])): frechet_distance(moments, reference)}
     if moments.rank_deficient or reference.rank_deficient:
       values["frechet_rank_deficient"] = 1.0
     values |= memory.score(found)
     return values | ({"agreement": float(np.mean(found["agrees"]))} if "agrees" in found else {})
 
+  def called(count):
+    return "frechet" if count >= len(train) else f"frechet_{count}"
+
+  def floor_at(count):
+    some = permutation(0, 0, len(train))[:count]
+    return (
+      {called(count): frechet_distance(_moments(judge.features(images[some])), reference)}
+      if count > 1
+      else {}
+    )
+
   floor = {
-    "frechet": frechet_distance(_moments(judge.features(images)), reference),
     "agreement": judge.accuracy(held_out, held_out_labels),
   } | memory.floor
   settings = {
@@ -82,7 +94,7 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     "trained_on": train.fingerprint,
     "memory": memory.reference,
   }
-  return Metric(("image",), features, score, floor, settings, higher=("agreement",))
+  return Metric(("image",), features, score, floor, settings, higher=("agreement",), floor_at=floor_at)
 
 
 def _moments(features: np.ndarray) -> Moments:

@@ -20,6 +20,7 @@ class Metric:
     features: (samples, what they asked for) -> arrays [n, ...] by name.
     score: features of all samples -> values by name.
     floor: for some of the names, the value that real held-out data get.
+    floor_at: number of samples -> the same for names that hang on it.
     settings: what the values depend on besides the samples.
     stranger: the fingerprint of a run that must have had no part in making the samples; "": there is none.
     higher: the names of which a higher value is the better one; of the others a lower one is.
@@ -32,6 +33,7 @@ class Metric:
   settings: dict[str, object]
   stranger: str = ""
   higher: tuple[str, ...] = ()
+  floor_at: Callable[[int], dict[str, float]] = lambda count: {}
 
   def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:
     """The values of samples that are at hand as a whole."""

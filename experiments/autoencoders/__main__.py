@@ -64,7 +64,9 @@ def measured(
   found, metric = [], METRICS["classifier"](*splits, devices)
   for seed in range(3):
     samples = second.sample(SAMPLES, seed)
-    found.append(metric.judge(samples, {})["frechet"])
+    found.append(
+      next(value for name, value in metric.judge(samples, {}).items() if name.startswith("frechet"))
+    )
   row |= {"Fréchet": float(np.median(found)), "lowest": min(found), "highest": max(found)}
   return row, samples["image"][: 2 * COLUMNS]
 

@@ -140,6 +140,11 @@ class Point(NamedTuple):
   distances: list[float]
 
 
+def frechet_of(values: dict[str, float]) -> float:
+  """The Fréchet distance of as many samples as there were."""
+  return next(value for name, value in values.items() if name.startswith("frechet"))
+
+
 def tolerances(count: int) -> list[float]:
   """So many, evenly spaced in the logarithm."""
   return [float(f"{tolerance:.1g}") for tolerance in np.geomspace(*TOLERANCES, count)]
@@ -150,7 +155,7 @@ def points(draw: Draw, metric: Metric, budgets: Sequence[int]) -> Iterator[Point
 
   def judged(images):
     finite = np.isfinite(images).all()
-    return metric.judge(draw.pixels(images), draw.asked)["frechet"] if finite else float("nan")
+    return frechet_of(metric.judge(draw.pixels(images), draw.asked)) if finite else float("nan")
 
   sampler = draw.sampler
   if sampler.evaluations is None:
@@ -178,11 +183,11 @@ def floors(run: Run, metric: Metric) -> dict[str, float]:
     places = rng.permutation(len(run.data))
     picked = [places[labels[places] == c][: np.sum(wanted == c)] for c in np.unique(wanted)]
     picked = {name: values[np.concatenate(picked)] for name, values in rows.items()}
-    return metric.judge(picked, picked)["frechet"]
+    return frechet_of(metric.judge(picked, picked))
 
   return {
     f"{COUNT} training images": float(np.median([some() for _ in range(9)])),
-    f"all {len(run.data)} training images": metric.floor["frechet"],
+    f"all {len(run.data)} training images": metric.floor_at(len(run.data))["frechet"],
   }
 
 

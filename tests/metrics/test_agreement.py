@@ -20,15 +20,20 @@ def test_real_images_get_the_floor_and_wrong_ones_do_not(splits):
   everything = lambda source: source.read(np.arange(len(source)))
   train, test = everything(train), everything(test)
   itself = metric.judge(test, test)
-  assert itself["frechet"] < 1e-6
+  assert itself["frechet_355"] < 1e-6
   assert itself["agreement"] == metric.floor["agreement"] > 0.97
   as_samples = metric.judge(train, train)
-  np.testing.assert_allclose(as_samples["frechet"], metric.floor["frechet"], rtol=1e-9)
+  np.testing.assert_allclose(
+    as_samples["frechet"], metric.floor_at(len(train["image"]))["frechet"], rtol=1e-9
+  )
   shifted = metric.judge(test, {"label": (test["label"] + 1) % 10})
-  assert shifted["agreement"] < 0.03 and shifted["frechet"] == itself["frechet"]
+  assert shifted["agreement"] < 0.03 and shifted["frechet_355"] == itself["frechet_355"]
   one_class = {"image": train["image"][train["label"] == 3]}
-  assert metric.judge(one_class, {}).keys() == {"frechet", "memory_ratio", "memory_share"}
-  assert metric.judge(one_class, {})["frechet"] > 5 * metric.floor["frechet"]
+  name = f"frechet_{len(one_class['image'])}"
+  assert metric.judge(one_class, {}).keys() == {name, "memory_ratio", "memory_share"}
+  floors = [metric.floor_at(count)[f"frechet_{count}"] for count in (len(one_class["image"]), 1000)]
+  assert metric.judge(one_class, {})[name] > 5 * floors[0]
+  assert floors[0] > 1.2 * floors[1]  # so few real images are further off
   with pytest.raises(ConfigError, match="at least 2 samples, and there are 1"):
     metric.judge({"image": test["image"][:1]}, {})
 
