@@ -590,6 +590,12 @@ def test_a_cosine_that_is_longer_is_another_run_and_the_way_is_named(refused, tr
   assert said.endswith(f"in a new workdir, by --config.train.start={run}.")
 
 
+def test_beside_an_average_that_is_still_the_initial_network_stands_the_raw_one(trained):
+  pictures = {path.name: path.read_bytes() for path in (trained / "samples").glob("*.png")}
+  (average,), (raw,) = ([n for n in pictures if n.startswith(kind)] for kind in ("grid_", "raw_"))
+  assert pictures[average] != pictures[raw]
+
+
 def test_samples_are_kept_by_all_that_makes_them_and_not_drawn_twice(trained, tmp_path, monkeypatch, capsys):
   def draw(self, params, key, asked, done=None):
     draws.append(None)

@@ -168,12 +168,15 @@ class Pictures:
     with reporter.may_fail("the grid of samples", (ConfigError, OSError)):  # not finite: so in every process
       images = image_of(self._sampling.draw(params, key, self._asked))
       strip = self._sampling.strip(params, key, self._asked)
+      share = self._run.initial_share(weights, step)
+      raw = image_of(self._sampling.draw(state.params, key, self._asked)) if share > EARLY else None
       if self._run.writes and images is not None:
         drawn = {"grid": album.sheet(images, self._asked, self._run.fields), "strip": pictures.walk(*strip)}
+        if raw is not None:
+          drawn["raw"] = album.sheet(raw, self._asked, self._run.fields)
         for kind, picture in drawn.items():
           pictures.save_png(self._run.folder / "samples" / f"{kind}_{step:08d}.png", picture)
           reporter.images(step, {"grid": "samples"}.get(kind, kind), picture)
-        share = self._run.initial_share(weights, step)
         early = f" ({share:.0%} still those of step 0)" if share > EARLY else ""
         reporter.line(
           f"samples of the {weights} weights{early}: {self._run.folder}/samples/grid_{step:08d}.png"
