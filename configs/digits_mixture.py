@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits_mixture.py --workdir=runs/digits_mixture
 
-docs/systems.md names the models that it stands beside.
+experiments/generative_models/ has its figures beside those of other models.
 """
 
 from configs import digits
@@ -16,6 +16,7 @@ def get_config():
   c.condition.label.dropout = 0.0
   c.train.steps = 30
   c.train.batch_size = 1442
+  c.train.warmup = 0
   c.train.averages = ()
   c.sample.weights = "raw"
   c.log.every = 10

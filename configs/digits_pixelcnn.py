@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits_pixelcnn.py --workdir=runs/digits_pixelcnn
 
-docs/systems.md names the models that it stands beside.
+experiments/generative_models/ has its figures beside those of other models.
 """
 
 from configs import digits_made

@@ -29,7 +29,7 @@ class MaskedDense(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b m"]:
+  def __call__(self, x: Float[Array, "*b n"]) -> Float[Array, "*b m"]:
     kernel = self.param("kernel", initialiser(), self.mask.shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), self.mask.shape[1:], jnp.float32)
     return x.astype(self.dtype) @ (kernel * self.mask).astype(self.dtype) + bias.astype(self.dtype)

@@ -6,12 +6,12 @@ and through a 1x1 convolution the vertical one, so that nothing before a pixel i
 
     y = tanh(a) sigmoid(b),  (a, b) = convolution + projection of the conditions                      (eq. 4)
 
-and the horizontal stack adds its input to what a 1x1 convolution makes of y. Of several colours each has a share of the
-channels: a share sees the shares of the colours before it, and from the second layer on its own (the paper's masks A
-and B).
+where a convolution is a dense layer of the pixels that it sees, side by side; the horizontal stack adds its input
+to what a dense layer makes of y. Of several colours each has a share of the channels: a share sees the shares of the
+colours before it, and from the second layer on its own (the paper's masks A and B).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -20,23 +20,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax.models.conditioning import Embeds, Vectors
-from diffjax.models.conv import conv
-from diffjax.models.layers import DTYPES, Conv, Dropout, initialiser
+from diffjax.models.layers import DTYPES, Dense, Dropout
+from diffjax.models.made import MaskedDense
 from diffjax.ranges import Count, Rate, one_of
 from diffjax.types import Batch, ConfigError, Keys
-
-
-class MaskedConv(nn.Module):
-  """A convolution of which a mask [K, K, C, D] keeps weights."""
-
-  mask: np.ndarray
-  dtype: str
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-    kernel = self.param("kernel", initialiser(), self.mask.shape, jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros_init(), self.mask.shape[3:], jnp.float32)
-    return conv(x.astype(self.dtype), (kernel * self.mask).astype(self.dtype)) + bias.astype(self.dtype)
 
 
 class Layer(nn.Module):
@@ -44,7 +31,7 @@ class Layer(nn.Module):
 
   Attributes:
     width: channels of each.
-    size: side of the kernels, odd.
+    size: side of the kernels, odd and at least 3.
     colours: of the image.
     first: whether the horizontal stack must not see the pixel's own colour.
     dropout: rate before the 1x1 convolution.
@@ -62,22 +49,20 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(self, vertical: Batch, horizontal: Batch, cond: Mapping[str, Any], keys: Keys | None):
     """The two stacks after it."""
-    channels, width, middle = horizontal.shape[-1], self.width, self.size // 2
-    rows, columns = np.indices((self.size, self.size))[..., None, None]
-    above = np.broadcast_to(
-      rows < middle + (not self.first), (self.size, self.size, vertical.shape[-1], 2 * width)
-    )
+    width, reach = self.width, self.size // 2
+    above = [(i, j) for i in range(-reach, 1 - self.first) for j in range(-reach, reach + 1)]
+    left = [(0, j) for j in range(-reach, 0)]
     shares = np.tile(colour_of(width, self.colours), 2)
-    here = seen(colour_of(channels, self.colours), shares, own=not self.first)
-    left = (rows == middle) & ((columns < middle) | ((columns == middle) & here))
+    here = seen(colour_of(horizontal.shape[-1], self.colours), shares, own=not self.first)
+    dense = lambda name: Dense(2 * width, dtype=self.dtype, name=name)
     say = lambda name: Vectors(2 * width, self.conditions, name=name)(cond, len(vertical))[:, None, None]
-    v = MaskedConv(above.astype(np.float32), self.dtype, name="vertical")(vertical)
-    h = MaskedConv(left.astype(np.float32), self.dtype, name="horizontal")(horizontal)
-    v = v + say("embedding_v")
-    h = h + say("embedding_h") + Conv(2 * width, size=1, dtype=self.dtype, name="across")(v)
+    v = dense("above")(shifted(vertical, above)) + say("embedding_v")
+    h = dense("left")(shifted(horizontal, left)) + dense("across")(v) + say("embedding_h")
+    if here.any():
+      h += MaskedDense(here, self.dtype, name="here")(horizontal)
     v, h = (jnp.tanh(x[..., :width]) * nn.sigmoid(x[..., width:]) for x in (v, h))
-    within = seen(shares[:width], shares[:width], own=True)[None, None].astype(np.float32)
-    h = MaskedConv(within, self.dtype, name="out")(Dropout(self.dropout, name="dropout")(h, keys))
+    within = seen(shares[:width], shares[:width], own=True)
+    h = MaskedDense(within, self.dtype, name="out")(Dropout(self.dropout, name="dropout")(h, keys))
     return v, h if self.first else horizontal + h
 
 
@@ -87,7 +72,7 @@ class PixelCNN(nn.Module):
   Attributes:
     width: channels of each stack, at least one for each colour.
     depth: layers.
-    size: side of the kernels, odd.
+    size: side of the kernels, odd and at least 3.
     dropout: rate in every layer.
     outputs: numbers that it answers with for each of the image's, set by the task.
     conditions: what it is told, set by the task.
@@ -109,12 +94,12 @@ class PixelCNN(nn.Module):
     """Images [B, H, W, C] to what is said of each of their numbers, [B, H, W, C, outputs].
 
     Raises:
-      ConfigError: an even kernel, or fewer channels than colours.
+      ConfigError: a kernel that is even or of one pixel, or fewer channels than colours.
     """
     colours = x.shape[-1]
-    if self.size % 2 == 0 or self.width < colours:
+    if self.size % 2 == 0 or self.size < 3 or self.width < colours:
       raise ConfigError(
-        f"size is {self.size} and width {self.width}; choose an odd size, and at least {colours} channels."
+        f"size is {self.size} and width {self.width}; choose an odd size from 3 on, and at least {colours} channels."
       )
     v = h = x
     for i in range(self.depth):
@@ -123,8 +108,8 @@ class PixelCNN(nn.Module):
         name=f"layer_{i}",
       )(v, h, cond, keys)
     numbers = np.repeat(np.arange(colours), self.outputs)
-    mask = seen(colour_of(self.width, colours), numbers, own=True)[None, None].astype(np.float32)
-    out = MaskedConv(mask, "float32", name="out")(nn.swish(h.astype(jnp.float32)))
+    mask = seen(colour_of(self.width, colours), numbers, own=True)
+    out = MaskedDense(mask, "float32", name="out")(nn.swish(h.astype(jnp.float32)))
     return out.reshape(*x.shape, self.outputs)
 
 
@@ -136,3 +121,12 @@ def colour_of(channels: int, colours: int) -> np.ndarray:
 def seen(inputs: np.ndarray, outputs: np.ndarray, own: bool) -> np.ndarray:
   """[C, D]: which channels see which, by their colours."""
   return inputs[:, None] <= outputs if own else inputs[:, None] < outputs
+
+
+def shifted(x: Float[Array, "b h w c"], offsets: Sequence[tuple[int, int]]) -> Float[Array, "b h w n"]:
+  """What stands (row, column) from each pixel, for each of the offsets side by side; zeros outside the image."""
+  reach = max(max(abs(i), abs(j)) for i, j in offsets)
+  padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+  height, width = x.shape[1:3]
+  at = lambda i, j: padded[:, reach + i : reach + i + height, reach + j : reach + j + width]
+  return jnp.concatenate([at(i, j) for i, j in offsets], axis=-1)

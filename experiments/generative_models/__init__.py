@@ -1,0 +1,1 @@
+"""What diffusion is compared with: mixture, VAE, GAN, flow, autoregressive models, texture synthesis, on the digits."""
