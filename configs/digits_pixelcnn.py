@@ -17,4 +17,5 @@ def get_config():
   c.model.pixelcnn.size = 5
   c.model.pixelcnn.dropout = 0.2
   c.train.learning_rate = 3e-3
+  c.sample.temperature = 1.0
   return c
