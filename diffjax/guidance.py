@@ -5,6 +5,7 @@
     classifier_free      D_c + w (D_c - D_u)                                 Ho & Salimans 2022, eq. 6
     autoguidance         D + w (D - D_bad), D_bad a lesser model's           Karras et al. 2024a, eq. 3
     classifier           D + w sigma^2 / alpha grad log p(y | x_t)           Dhariwal & Nichol 2021, algorithm 2
+    frames               the first frames those that are given               Ho et al. 2022 (video), "replacement"
     reconstruction       D - w alpha / 2 grad |y - A D|^2, y = A x0 seen     Ho et al. 2022 (video), eq. 7
 
 A maker of GUIDES returns a Guide; what it may look at besides the denoiser is the Scene.
@@ -23,7 +24,7 @@ from jaxtyping import Array, Float
 
 from diffjax.denoisers import Denoiser, Estimate, map_x0
 from diffjax.gaussian import expand
-from diffjax.ranges import Count, NotNegative, Run, Share, checked, closed, one_of
+from diffjax.ranges import Count, NotNegative, Run, Share, Whole, checked, closed, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Params, PerExample, Times
 
@@ -255,7 +256,39 @@ def around(x0: Batch, size: int) -> Batch:
   return x0 * ~(inside(height)[:, None] & inside(width))[..., None]
 
 
-OPERATORS = {"average": averaged, "hole": around}
+def first(x0: Batch, size: int) -> Array:
+  """The first `size` frames of videos [B, T, H, W, C]."""
+  if x0.ndim != 5 or x0.shape[1] <= size:
+    raise ConfigError(f"size is {size}, and the data {list(x0.shape[1:])}; the operator needs more frames.")
+  return x0[:, :size]
+
+
+OPERATORS = {"average": averaged, "hole": around, "first": first}
+
+
+def given_frames(given: Whole = 1, field: str = "video") -> Guide:
+  """The estimates of the first frames replaced by those that samples ask for: the samples begin with them.
+
+  With a condition "frames" of as many frames the network knows them too; without it this is sampling by replacement,
+  whose other frames know of them by the noisy frames alone.
+
+  Args:
+    given: frames; 0 for none.
+    field: of the data, whose rows are asked for.
+  """
+
+  def request(index, source):
+    if source is None:
+      raise ConfigError("field names rows of the training data, which are not at hand.")
+    return source.read(index % len(source), (field,))
+
+  def apply(denoiser, scene):
+    if not given:
+      return denoiser
+    known = first(scene.encode({field: scene.data[field]}), given)
+    return map_x0(denoiser, lambda x0: jnp.concatenate([known, x0[:, given:]], axis=1))
+
+  return Guide(apply, request=request)
 
 
 def reconstruction(
@@ -274,8 +307,9 @@ def reconstruction(
   inpainting with a model that was trained for neither.
 
   Args:
-    operator: A, of OPERATORS: "average" of blocks of size x size pixels, or all but a "hole" in the middle.
-    size: of a block; or how many times the hole's side fits into the picture's.
+    operator: A, of OPERATORS: "average" of blocks of size x size pixels, all but a "hole" in the middle, or of a video
+      the "first" frames.
+    size: of a block; or how many times the hole's side fits into the picture's; or frames.
     w: the weight; 0 for none.
     noise: the standard deviation of the noise in y, in x0's units.
     field: of the data.
@@ -309,6 +343,7 @@ GUIDES: dict[str, Callable[..., Guide]] = checked(
     "classifier_free": classifier_free_guide,
     "autoguidance": autoguidance,
     "classifier": classifier,
+    "frames": given_frames,
     "reconstruction": reconstruction,
   }
 )

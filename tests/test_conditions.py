@@ -28,6 +28,8 @@ FIELDS = {
   "embedding": Field((6,), "float32"),
   "map": Field((3, 5), "float32"),
   "text": Field((WORDS.length,), "int32", WORDS.vocabulary, tokenizer=WORDS),
+  "video": Field((3, 4, 4, 1), "uint8"),
+  "moving": Field((), "int32", 2),
 }
 
 
@@ -66,6 +68,7 @@ def batch(count=4, seed=0):
     return rng.integers(0, field.classes or 256, shape).astype(field.dtype)
 
   data = {name: jnp.asarray(drawn(field)) for name, field in FIELDS.items()}
+  data["moving"] = (jnp.arange(count, dtype=jnp.int32) + 1 + seed) % 2
   told = jnp.asarray(rng.standard_normal((count, 4)), jnp.float32)
   made = completed(data, MAKE["text-run"]().encodings, {"runs/clip": READER.params})
   return made | {"augment": told, "index": jnp.arange(count)}
@@ -119,6 +122,16 @@ def test_values_are_those_of_the_fields():
   np.testing.assert_array_equal(MAKE["augment"]().value(data, None), np.zeros((4, 4)))
 
 
+def test_first_frames_are_told_as_they_are_and_no_others():
+  data = batch()
+  planes = CONDITIONS["frames"](FIELDS, given=2).value(data, None)
+  assert planes.shape == (4, 3, 4, 4, 2)
+  np.testing.assert_allclose(planes[:, :2, ..., 0], data["video"][:, :2, ..., 0] / 127.5 - 1, atol=1e-6)
+  np.testing.assert_array_equal(planes[:, 2], 0)
+  np.testing.assert_array_equal(planes[:, :2, ..., 1], 1)
+  np.testing.assert_array_equal(MAKE["moving"]().request(np.arange(3), None)["moving"], 1)
+
+
 COUNT = 10_000
 
 
@@ -135,7 +148,7 @@ def dropped(rates, data=None, seed=0):
   return out
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind != "augment"])
+@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind not in ("augment", "moving")])
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_each_is_dropped_at_its_rate(kind, rate):
   share = np.mean(dropped({kind: rate})[kind])
@@ -192,18 +205,18 @@ def test_nulls_are_of_all_or_of_none():
 
 NETWORKS = {
   "unet": {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "dropout": 0.0},
-  "dit": {"patch": 2, "channels": 16, "blocks": 1, "heads": 2},
+  "dit": {"patch": 2, "channels": 16, "blocks": 2, "heads": 2},
 }
 
 
 @functools.cache
 def network(name):
-  """A network that is told of all, with random parameters none of which is zero: (cond) -> output [4, 4, 4, 1]."""
+  """A network that is told of all, with random parameters none of which is zero: (cond) -> videos [4, 3, 4, 4, 1]."""
   tells = {kind: make() for kind, make in MAKE.items() if "kind" not in kind and kind != "vector"}
   embeds = tuple((kind, made.embed) for kind, made in tells.items())
   net = MODELS[name](out_channels=1, conditions=embeds, dtype="float32", **NETWORKS[name])
   rng, cond = np.random.default_rng(0), values(tells, batch())
-  x = jnp.asarray(rng.standard_normal((4, 4, 4, 1)), jnp.float32)
+  x = jnp.asarray(rng.standard_normal((4, 3, 4, 4, 1)), jnp.float32)
   time = jnp.asarray([0.0, 5.0, 300.0, 999.0])
   shapes = jax.eval_shape(net.init, jax.random.key(0), x, time, cond)["params"]
   params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), jnp.float32), shapes)
@@ -357,6 +370,9 @@ def test_embeddings_are_asked_for_from_the_data():
     ("vector", {"field": "map"}, r"field is 'map' of shape \(3, 5\); it must be a vector"),
     ("vector", {"dropout": -0.1}, "dropout is -0.1"),
     ("vector", {"tokens": -1}, "tokens is -1"),
+    ("frames", {"given": 3}, "given is 3 and field 'video' of shape"),
+    ("frames", {"field": "image"}, "it needs videos of more frames"),
+    ("moving", {"field": "several"}, "it must be one number"),
   ],
 )
 def test_what_cannot_be_is_refused_by_name(name, options, words):

@@ -252,28 +252,31 @@ def scene(cond=COND, label=LABEL):
     cond,
     jnp.zeros_like(cond),
     frozen,
-    {"label": label, "observed": SEEN[label]},
+    {"label": label, "observed": SEEN[label], "image": SEEN[label]},
     encode,
   )
 
 
 def made(name, **options):
   guide = GUIDES[name](**({"run": RUNS[name]} if name in RUNS else {}), **options)
-  return of_pictures(guide) if name == "reconstruction" else guide
+  return seen_as(guide, SHAPES[name]) if name in SHAPES else guide
 
 
-def of_pictures(guide):
-  """The guide, of numbers [B, 4] that it sees as pictures of 2 x 2 pixels."""
+SHAPES = {"reconstruction": (2, 2, 1), "frames": (2, 1, 2, 1)}  # in which a guide sees the numbers
+
+
+def seen_as(guide, inner):
+  """The guide, of numbers [B, 4] that it sees as pictures of 2 x 2 pixels, or videos of 2 frames."""
 
   def shaped(denoiser, *shape):
     return lambda xt, t: jax.tree.map(
       lambda x: x.reshape(-1, *shape),
-      denoiser(xt.reshape(len(xt), *((2, 2, 1) if shape == (4,) else (4,))), t),
+      denoiser(xt.reshape(len(xt), *(inner if shape == (4,) else (4,))), t),
     )
 
   def apply(denoiser, scene):
-    pictures = lambda fields: encode(fields).reshape(-1, 2, 2, 1)
-    return shaped(guide.apply(shaped(denoiser, 2, 2, 1), scene._replace(encode=pictures)), 4)
+    pictures = lambda fields: encode(fields).reshape(-1, *inner)
+    return shaped(guide.apply(shaped(denoiser, *inner), scene._replace(encode=pictures)), 4)
 
   return dataclasses.replace(guide, apply=apply)
 
@@ -285,6 +288,7 @@ NEUTRAL = {
   "classifier_free": {"w": 0.0},
   "autoguidance": {"w": 0.0},
   "classifier": {"w": 0.0},
+  "frames": {"given": 0},
   "reconstruction": {"w": 0.0},
 }
 STRONG = {
@@ -293,6 +297,7 @@ STRONG = {
   "classifier_free": {"w": 2.0},
   "autoguidance": {},
   "classifier": {},
+  "frames": {"field": "image"},
   "reconstruction": {},
 }
 
@@ -429,7 +434,8 @@ def test_what_guides_say_of_themselves():
   assert [name for name, guide in guides.items() if guide.likelihood] == ["clip"]
   source = ArraySource({"image": np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)}, "f")
   asked = {name: guide.request(np.arange(5), source) for name, guide in guides.items()}
-  assert [name for name, fields in asked.items() if fields] == ["classifier", "reconstruction"]
+  assert [name for name, fields in asked.items() if fields] == ["classifier", "frames", "reconstruction"]
+  np.testing.assert_array_equal(asked["frames"]["image"].ravel(), [0, 1, 2, 0, 1])
   np.testing.assert_array_equal(asked["reconstruction"]["observed"].ravel(), [0, 1, 2, 0, 1])
   with pytest.raises(ConfigError, match="field names rows of the training data"):
     guides["reconstruction"].request(np.arange(5), None)

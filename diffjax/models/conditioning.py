@@ -4,6 +4,7 @@
     vector  the sum of that and of the conditions' vectors
     tokens  the conditions' tokens one after the other, which attention may look at
     planes  the conditions' planes side by side, which join the input
+    together whether a video's frames belong together, which they do if no condition denies it
 
 A condition's value passes the module that its `embed` makes for this network; it says itself how it enters.
 """
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from diffjax.models.layers import Dense, initialiser, sinusoids
 from diffjax.types import ConfigError, PerExample
@@ -43,12 +44,14 @@ class Embedded(NamedTuple):
     vector: [B, vector], added to the embedding.
     tokens: [B, L, tokens] and a mask [B, L], which is True where there is a token.
     planes: [B, ..., C], of the input's sizes.
+    together: [B], whether the frames of a video may see each other.
   """
 
   time: Array | None = None
   vector: Array | None = None
   tokens: tuple[Float[Array, "b l d"], Bool[Array, "b l"]] | None = None
   planes: Array | None = None
+  together: Bool[Array, "b"] | None = None
 
 
 Embed = Callable[[Widths], nn.Module]
@@ -101,6 +104,22 @@ class Projected(nn.Module):
     return Embedded(vector=vector, tokens=(several, jnp.ones(several.shape[:2], bool)))
 
 
+class Together(nn.Module):
+  """Whether the frames of a video belong together: integers [B], 0 for no; it has no parameters."""
+
+  @nn.compact
+  def __call__(self, value: Int[Array, "b"]) -> Embedded:
+    return Embedded(together=value != 0)
+
+
+class Planes(nn.Module):
+  """Planes [B, ..., C] as they are."""
+
+  @nn.compact
+  def __call__(self, value: Float[Array, "b *dims c"]) -> Embedded:
+    return Embedded(planes=value)
+
+
 def check(embeds: Embeds, cond: Mapping[str, Any]) -> None:
   """Raises ConfigError unless exactly the network's conditions are given."""
   names = [name for name, _ in embeds]
@@ -141,11 +160,12 @@ class Conditioning(nn.Module):
     emb = sinusoids(time, self.widths.time, self.shift, self.cosines_first)
     emb = Dense(self.widths.vector, name="dense_0")(sum(those("time"), emb))
     emb = Dense(self.widths.vector, name="dense_1")(nn.swish(emb))
-    tokens, planes = those("tokens"), those("planes")
+    tokens, planes, together = those("tokens"), those("planes"), those("together")
     return Embedded(
       vector=sum(those("vector"), emb),
       tokens=tuple(jnp.concatenate(part, axis=1) for part in zip(*tokens, strict=True)) if tokens else None,
       planes=jnp.concatenate(planes, axis=-1) if planes else None,
+      together=jnp.all(jnp.stack(together), axis=0) if together else None,
     )
 
 

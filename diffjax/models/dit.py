@@ -11,6 +11,9 @@ The embedding is that of the time plus those of the conditions. Their tokens are
 h += attention(norm(h), tokens). The dense layers of shift, scale and gate and the
 last one start at zero, so that at first every block is the identity and the output is 0. Norms are layer
 norms without parameters of their own.
+
+Of a video the patches are tubelets, of several frames, with the sines and cosines of their time besides. Blocks attend
+by turns to the tubelets of one time and to those of one place (Latte, Ma et al. 2024, variant 1), or each to all.
 """
 
 import math
@@ -26,7 +29,8 @@ from jaxtyping import Array, Bool, Float
 
 from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.conditioning import Conditioning, Embeds, Widths
-from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention
+from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention, sinusoids
+from diffjax.models.space_time import apart, layered, of_frames, unlayered
 from diffjax.ranges import Count, Positive, Rate, closed
 from diffjax.types import ConfigError, Keys, PerExample
 
@@ -64,8 +68,12 @@ class Block(nn.Module):
     emb: Float[Array, "b e"],
     tokens: tuple[Float[Array, "b l d"], Bool[Array, "b l"]] | None,
     keys: Keys | None,
+    bias: Float[Array, "b 1 n n"] | None = None,
   ) -> Float[Array, "b n c"]:
-    """x [B, N, C], emb [B, E], which is swish of the embedding, and tokens with their mask, to [B, N, C]."""
+    """x [B, N, C], emb [B, E], which is swish of the embedding, and tokens with their mask, to [B, N, C].
+
+    `bias` joins the logits of the attention between the x.
+    """
     channels = x.shape[-1]
     parts = jnp.split(Dense(6 * channels, 0.0, name="modulation")(emb)[:, None], 6, axis=-1)
 
@@ -74,17 +82,17 @@ class Block(nn.Module):
       h = Dropout(self.dropout, name=name)(h, keys)
       return x + (gate * h).astype(self.dtype)
 
-    x = branch(x, *parts[:3], self._attention, "dropout_0")
+    x = branch(x, *parts[:3], lambda h: self._attention(h, bias), "dropout_0")
     if tokens is not None:
       cross = MultiHeadAttention(self.heads, init_scale=0.0, dtype=self.dtype, name="cross")
       x += cross(norm(x).astype(self.dtype), tokens[0].astype(self.dtype), tokens[1])
     return branch(x, *parts[3:], self._mlp, "dropout_1", self.mlp_eps)
 
-  def _attention(self, h):
+  def _attention(self, h, bias):
     c = h.shape[-1]
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     qkv = Dense(3 * c, 2.0, dtype=self.dtype, name="qkv")(h)
-    return Dense(c, dtype=self.dtype, name="out")(self_attention(qkv, self.heads))
+    return Dense(c, dtype=self.dtype, name="out")(self_attention(qkv, self.heads, bias))
 
   def _mlp(self, h):
     hidden = Dense(int(self.mlp_ratio * h.shape[-1]), dtype=self.dtype, name="mlp_0")(h)
@@ -99,6 +107,8 @@ class DiT(nn.Module):
 
   Attributes:
     patch: side of a patch, a divisor of the image's sides.
+    tubelet: frames of a patch, a divisor of a video's.
+    factorised: whether a video's blocks attend to space and to time by turns, or each to all tubelets.
     channels: of every token; divisible by 4, at least 8.
     blocks: number of blocks.
     heads: of every attention; a divisor of the channels.
@@ -116,6 +126,8 @@ class DiT(nn.Module):
   """
 
   patch: Count = 2
+  tubelet: Count = 1
+  factorised: bool = True
   channels: Count = 384
   blocks: Count = 12
   heads: Count = 6
@@ -133,27 +145,27 @@ class DiT(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, "b h w c"],
+    x: Float[Array, "b *t h w c"],
     time: PerExample,
     cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-  ) -> Float[Array, "b h w d"]:
-    """The network's output for noisy images.
+  ) -> Float[Array, "b *t h w d"]:
+    """The network's output for noisy images or videos.
 
     Args:
-      x: [B, H, W, C]; H and W divisible by patch.
+      x: [B, H, W, C] or [B, T, H, W, C]; H and W divisible by patch, T by tubelet.
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
       cond: the value [B, ...] of each condition by its name.
       keys: [B] keys of the examples' dropout masks; None for no dropout.
 
     Returns:
-      float32 [B, H, W, out_channels].
+      float32 [B, ..., H, W, out_channels].
 
     Raises:
       ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
         conditions.
     """
-    check(self, x.shape[1], x.shape[2])
+    check(self, *x.shape[-3:-1], x.shape[1] if x.ndim == 5 else self.tubelet)
     make_block = nn.remat(Block) if self.remat else Block
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
     waves = (self.frequency_shift, self.cosines_first)
@@ -161,19 +173,44 @@ class DiT(nn.Module):
     emb = nn.swish(seen.vector)
     if seen.planes is not None:
       x = jnp.concatenate([x, seen.planes], axis=-1)
-    rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+    b, *frames, height, width, _ = x.shape
+    rows, columns, depth = height // self.patch, width // self.patch, self.tubelet if frames else 1
+    times = frames[0] // depth if frames else 1
+    x = layered(x, depth) if frames else x
 
     h = Dense(self.channels, dtype=self.dtype, name="patches")(patches(x, self.patch))
     h += jnp.asarray(positions(rows, columns, self.channels), self.dtype)
+    if frames:
+      h = h.reshape(b, times, rows * columns, -1)
+      h += sinusoids(jnp.arange(times), self.channels)[:, None].astype(self.dtype)
+    told = (emb, seen.tokens, keys)
     for i in range(self.blocks):
       block = make_block(
         self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, name=f"block_{i}"
       )
-      h = block(h, emb, seen.tokens, keys)
+      h = self._across(block, i, h, told, seen.together) if frames else block(h, *told)
     shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
-    h = norm(h) * (1 + scale) + shift
-    h = Dense(self.patch**2 * self.out_channels, 0.0, name="out")(h)
-    return images(h, rows, columns, self.patch)
+    h = norm(h.reshape(b, -1, self.channels)) * (1 + scale) + shift
+    h = Dense(depth * self.patch**2 * self.out_channels, 0.0, name="out")(h)
+    out = images(h.reshape(b * times, rows * columns, -1), rows, columns, self.patch)
+    return unlayered(out, *frames, depth) if frames else out
+
+  def _across(self, block, turn, h, told, together):
+    """A block upon tubelets h [B, T, N, C]: across those of one time, of one place, or across all."""
+    b, times, places, c = h.shape
+    if not self.factorised:
+      bias = (
+        None if together is None else jnp.repeat(jnp.repeat(apart(together, times), places, 2), places, 3)
+      )
+      return block(h.reshape(b, -1, c), *told, bias).reshape(h.shape)
+    if turn % 2 == 0:
+      return block(h.reshape(-1, places, c), *of_frames(told, times)).reshape(h.shape)
+    bias = None if together is None else of_frames(apart(together, times), places)
+    return (
+      block(h.swapaxes(1, 2).reshape(-1, times, c), *of_frames(told, places), bias)
+      .reshape(b, places, times, c)
+      .swapaxes(1, 2)
+    )
 
 
 def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b n d"]:
@@ -200,8 +237,10 @@ def positions(rows: int, columns: int, channels: int) -> np.ndarray:
   return np.concatenate([wave(a) for a in angles for wave in (np.sin, np.cos)], axis=1).astype(np.float32)
 
 
-def check(net: DiT, height: int, width: int) -> None:
+def check(net: DiT, height: int, width: int, frames: int) -> None:
   """Raises ConfigError if an attribute is out of range or does not fit the images."""
+  if frames % net.tubelet:
+    raise ConfigError(f"tubelet={net.tubelet} must divide the frames, which are {frames}.")
   if net.patch < 1 or height % net.patch or width % net.patch:
     raise ConfigError(
       f"patch={net.patch} must be positive and divide the image's sides, but it is {height}x{width}; "

@@ -250,7 +250,9 @@ class Dropout(nn.Module):
     return jnp.where(mask.reshape(x.shape), x / (1 - self.rate), 0).astype(x.dtype)
 
 
-def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n c"]:
+def self_attention(
+  qkv: Float[Array, "b n c3"], heads: int, bias: Float[Array, "*b h n n"] | None = None
+) -> Float[Array, "b n c"]:
   """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of every place to all, in `heads` heads side by side.
 
   The softmax is float32; its argument and its result are rounded to qkv's dtype, in which both products are.
@@ -258,6 +260,7 @@ def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n
   Args:
     qkv: queries, keys and values [B, N, 3C], in this order.
     heads: a divisor of C.
+    bias: added to the softmax's argument, of shape [B, heads, N, N] or one that becomes it; -inf for no look.
 
   Returns:
     [B, N, C].
@@ -265,7 +268,7 @@ def self_attention(qkv: Float[Array, "b n c3"], heads: int) -> Float[Array, "b n
   b, n, c = *qkv.shape[:2], qkv.shape[2] // 3
   query, key, value = (x.reshape(b, n, heads, c // heads) for x in jnp.split(qkv, 3, axis=-1))
   logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
-  shares = nn.softmax(logits).astype(qkv.dtype)
+  shares = nn.softmax(logits if bias is None else logits + bias).astype(qkv.dtype)
   return jnp.einsum("bhnm,bmhc->bnhc", shares, value).reshape(b, n, c)
 
 

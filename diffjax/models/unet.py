@@ -20,6 +20,8 @@ its mlp; configs/sd_unet.py has every number.
 The last convolution of every residual branch and of the network starts at zero (the authors' code
 has 1e-10 of the usual variance), so that at first every branch adds nothing and the output is 0.
 
+A video [B, T, H, W, C] passes it frame by frame, and every attention is followed by one over time (space_time.py).
+
 For 32x32x3 images the defaults are the paper's CIFAR-10 network: 35,746,307 parameters.
 """
 
@@ -43,6 +45,7 @@ from diffjax.models.layers import (
   self_attention,
   upsample,
 )
+from diffjax.models.space_time import TimeAttention, of_frames
 from diffjax.models.transformer import SpatialTransformer
 from diffjax.ranges import Count, Positive, Rate, Whole, closed
 from diffjax.types import ConfigError, Keys, PerExample
@@ -197,38 +200,41 @@ class UNet(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, "b h w c"],
+    x: Float[Array, "b *t h w c"],
     time: PerExample,
     cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-  ) -> Float[Array, "b h w d"]:
-    """The network's output for noisy images.
+  ) -> Float[Array, "b *t h w d"]:
+    """The network's output for noisy images or videos.
 
     Args:
-      x: [B, H, W, C]; H and W divisible by 2^(levels - 1).
+      x: [B, H, W, C] or [B, T, H, W, C]; H and W divisible by 2^(levels - 1).
       time: [B], any real numbers: what the network is told of the time; see `time_scale`.
       cond: the value [B, ...] of each condition by its name.
-      keys: [B] keys of the examples' dropout masks; None for no dropout.
+      keys: [B] keys of the examples' dropout masks, the same for all frames; None for no dropout.
 
     Returns:
-      float32 [B, H, W, out_channels].
+      float32 [B, ..., H, W, out_channels].
 
     Raises:
       ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
         conditions.
     """
-    check(self, x.shape[1], x.shape[2])
-    modules = (ResBlock, Attention, CrossAttention, SpatialTransformer)
-    make_block, make_attention, make_cross, make_transformer = (
+    check(self, *x.shape[-3:-1])
+    modules = (ResBlock, Attention, CrossAttention, SpatialTransformer, TimeAttention)
+    make_block, make_attention, make_cross, make_transformer, make_time = (
       nn.remat(module) if self.remat else module for module in modules
     )
     norm = (self.groups, self.eps)
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
     waves = (self.frequency_shift, self.cosines_first)
     seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
-    emb = nn.swish(seen.vector)
+    emb, tokens = nn.swish(seen.vector), seen.tokens
     if seen.planes is not None:
       x = jnp.concatenate([x, seen.planes], axis=-1)
+    outer, frames = x.shape[:-3], x.shape[1] if x.ndim == 5 else 0
+    if frames:
+      x, (emb, tokens, keys) = x.reshape(-1, *x.shape[2:]), of_frames((emb, tokens, keys), frames)
 
     def block(h, channels, name, resample=None):
       fields = (channels, self.dropout, self.dtype, self.skip_scale, resample, *norm)
@@ -238,11 +244,14 @@ class UNet(nn.Module):
       heads = h.shape[-1] // self.head_channels if self.head_channels else self.heads
       if self.transformers:
         fields = (heads, self.transformers[level], self.groups, self.dropout, self.dtype, self.skip_scale)
-        return make_transformer(*fields, name=name)(h, *(seen.tokens or (None, None)), keys)
-      h = make_attention(heads, self.dtype, self.skip_scale, *norm, name=name)(h)
-      if seen.tokens is None:
-        return h
-      return make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *seen.tokens)
+        h = make_transformer(*fields, name=name)(h, *(tokens or (None, None)), keys)
+      else:
+        h = make_attention(heads, self.dtype, self.skip_scale, *norm, name=name)(h)
+        if tokens is not None:
+          h = make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *tokens)
+      return (
+        make_time(frames, heads, self.dtype, *norm, name=f"{name}_time")(h, seen.together) if frames else h
+      )
 
     def stage(h, level, name, attends=True):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
@@ -278,7 +287,8 @@ class UNet(nn.Module):
         h = sample(h, f"up_{level}_sample", up=True)
 
     h = GroupNorm(True, self.dtype, *norm, name="norm_out")(h)
-    return Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
+    h = Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
+    return h.reshape(*outer, *h.shape[1:])
 
 
 def check(net: UNet, height: int, width: int) -> None:

@@ -25,6 +25,7 @@ FEWEST = {
   "density_coverage": (6, 0),  # a fifth
   "inception_score": (10, 0),  # its parts
   "scenes": (1, 0),
+  "moving_digits": (1, 0),
   "zero_shot": (1, 0),
   "clip_score": (1, 0),
   "retrieval": (2, 0),
@@ -77,8 +78,10 @@ OPTIONS = {
   "classifier": {},
   "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2},
   "scenes": {"reference": 200},
+  "moving_digits": {"known": 1000, "reference": 200},
   **OF_RUNS,
 }
+size_of = lambda data: len(next(iter(data.values())))
 every_metric = pytest.mark.parametrize("name", METRICS)
 
 
@@ -88,6 +91,8 @@ def made(tmp_path_factory):
   words = TOKENIZERS["words"]
   splits = [captioned(SOURCES["digits"](split=split), TEMPLATES, words) for split in ("train", "test")]
   scenes = [SOURCES["scenes"](split=split, tokenizer=words) for split in ("train", "test")]
+  clips = [SOURCES["moving_digits"](split=split) for split in ("train", "test")]
+  own = {"scenes": scenes, "moving_digits": clips}
   run = as_run(splits[0].tokenizer)
   loaded = SimpleNamespace(variables={"params": {"fc": None}}, digest="0123456789abcdef", published=False)
   with pytest.MonkeyPatch.context() as patch:
@@ -97,7 +102,7 @@ def made(tmp_path_factory):
     patch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
     found = {}
     for name, make in METRICS.items():
-      data, options = scenes if name == "scenes" else splits, {"run": run} if name in OF_RUNS else {}
+      data, options = own.get(name, splits), {"run": run} if name in OF_RUNS else {}
       metric = make(*data, None, **OPTIONS[name], **options)
       found[name] = metric, data[1].read(np.arange(min(len(data[1]), 400)))
     yield found
@@ -130,12 +135,12 @@ def test_values_are_finite_numbers_and_the_floor_has_their_names(name, made):
 def test_features_of_shards_joined_are_those_of_all(name, made):
   metric, samples = made[name]
   whole = metric.features(samples, samples)
-  cuts = [np.arange(0, 100), np.arange(100, 101), np.arange(101, len(samples["image"]))]
+  cuts = [np.arange(0, 100), np.arange(100, 101), np.arange(101, size_of(samples))]
   parts = [metric.features(some(samples, rows), some(samples, rows)) for rows in cuts]
   joined = {key: np.concatenate([part[key] for part in parts]) for key in whole}
   assert all(part.keys() == whole.keys() for part in parts)
   for key, value in whole.items():
-    assert len(value) == len(samples["image"])
+    assert len(value) == size_of(samples)
     np.testing.assert_allclose(joined[key], value, rtol=1e-4, atol=1e-4)
   compare(metric.score(joined), metric.score(whole), rtol=1e-4)
 
@@ -144,7 +149,7 @@ def test_features_of_shards_joined_are_those_of_all(name, made):
 def test_the_order_of_the_samples_does_not_matter(name, made):
   metric, samples = made[name]
   found = judged(metric, samples)
-  shuffled = judged(metric, some(samples, np.random.default_rng(0).permutation(len(samples["image"]))))
+  shuffled = judged(metric, some(samples, np.random.default_rng(0).permutation(size_of(samples))))
   resampled = lambda value: value.endswith(("_low", "_high", "_standard_error"))
   drawn = {"fid_infinity", "kid"}  # means over random subsets, known up to their standard errors
   exact = [value for value in found if not resampled(value) and value not in drawn | ORDERED]
@@ -166,8 +171,9 @@ def compare(found, want, rtol):
 @every_metric
 def test_samples_of_the_data_are_better_than_noise(name, made):
   metric, samples = made[name]
-  noise = np.random.default_rng(0).integers(0, 256, samples["image"].shape, np.uint8)
-  found, worse = judged(metric, samples), judged(metric, {**samples, "image": noise})
+  (shown,) = {"image", "video"} & samples.keys()
+  noise = np.random.default_rng(0).integers(0, 256, samples[shown].shape, np.uint8)
+  found, worse = judged(metric, samples), judged(metric, {**samples, shown: noise})
   for value in found:
     if any(part in value for part in ("frechet", "fid", "kid")) and "error" not in value:
       assert found[value] < worse[value], value

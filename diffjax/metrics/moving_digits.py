@@ -1,0 +1,152 @@
+"""How clips of one moving digit keep their laws, which data/moving_digits.py knows exactly.
+
+    trajectory    pixels, root mean square over the frames, between the centroid of a frame's grey values and the path
+                  of equation (1) there that fits it best; the median over the clips, and their 90th percentile
+    speed         pixels a frame along that path, the mean: a clip that stands still has no error but no speed
+    identity      share of the frames in which a classifier reads the digit that it reads in most frames of the clip
+    agreement     share of the frames in which it reads the class that was asked for
+    look          grey values, 0 to 255, root mean square: how a digit changes over its frames, each about its centroid
+    mass          standard deviation over the frames of all ink, of 1
+
+The classifier knows crops about the centroid of training clips. The centroid is that of the scan's own grey values
+at p_t, so a path is known up to where in the scan that is: which any scan's bounds.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from diffjax.data.digits import digits
+from diffjax.data.moving_digits import SIDE, bilinear, fold
+from diffjax.data.source import Source
+from diffjax.machine.parallel import Parallel
+from diffjax.metrics.classifier import train_classifier
+from diffjax.metrics.metric import Metric
+from diffjax.ranges import Count
+from diffjax.types import ConfigError
+
+CROP = 10  # pixels a side, about the centroid
+FASTER = 1.5  # times the fastest clip: the paths that are tried
+TOGETHER = 64  # clips whose paths are looked for at a time
+
+
+def centroids(video: UInt8[np.ndarray, "n t h w 1"]) -> Float[np.ndarray, "n t 2"]:
+  """Of the grey values, down and right in pixels; the middle where there are none."""
+  grey = video[..., 0].astype(float)
+  ink = grey.sum((2, 3))
+  empty = ink == 0
+  middle, ink = (grey.shape[-1] - 1) / 2, np.where(empty, 1, ink)
+  place = np.arange(grey.shape[-1])
+  found = np.stack([grey.sum(3) @ place, grey.sum(2) @ place], -1) / ink[..., None]
+  return np.where(empty[..., None], middle, found)
+
+
+def crops(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n t c c 1"]:
+  """CROP x CROP pixels about the centroid of every frame, read between pixels by their areas."""
+  n, t, size = video.shape[:3]
+  away = (CROP - 1) / 2 - centroids(video).reshape(-1, 2)  # where the frame's corner lies in the crop
+  flat = bilinear(video.reshape(-1, size, size).astype(float), away + size, CROP + 2 * size)
+  return np.rint(flat[:, size:-size, size:-size]).astype(np.uint8).reshape(n, t, CROP, CROP, 1)
+
+
+def paths(
+  seen: Float[np.ndarray, "n t 2"], room: float, fastest: float, within: tuple[float, float]
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+  """(RMS distance, speed) of the paths nearest to centroids, over p_0, v and the centroid's place in the scan.
+
+  The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and of a finer one about the best, twice.
+  """
+  found = [
+    _nearest(seen[start : start + TOGETHER], room, fastest, within)
+    for start in range(0, max(len(seen), 1), TOGETHER)
+  ]
+  error, velocity = (np.concatenate(part) for part in zip(*found, strict=True))
+  return np.sqrt(error.sum(-1)), np.hypot(*velocity.T)
+
+
+def _nearest(seen, room, fastest, within):
+  n, frames, _ = seen.shape
+  y = seen.transpose(0, 2, 1).reshape(-1, 1, frames)
+  begin, rate = (
+    each.ravel() for each in np.meshgrid(np.linspace(0, room, 17), np.linspace(-fastest, fastest, 49))
+  )
+  begin, rate = np.broadcast_to(begin, (len(y), begin.size)), np.broadcast_to(rate, (len(y), rate.size))
+  wide, fine = (room / 16, fastest / 24), np.linspace(-1, 1, 9)
+  for _ in range(4):
+    path = fold(begin[..., None] + rate[..., None] * np.arange(frames), room)
+    away = np.clip((y - path).mean(-1, keepdims=True), *within)
+    error = ((y - path - away) ** 2).mean(-1)
+    best = error.argmin(1)[:, None]
+    least, (at, v) = (
+      np.take_along_axis(error, best, 1),
+      (np.take_along_axis(p, best, 1) for p in (begin, rate)),
+    )
+    near = np.meshgrid(fine * wide[0], fine * wide[1])
+    begin, rate = np.clip(at + near[0].ravel(), 0, room), v + near[1].ravel()
+    wide = tuple(each / 4 for each in wide)
+  return least.reshape(n, 2), v.reshape(n, 2)
+
+
+def metric(
+  train: Source, test: Source, parallel: Parallel, known: Count = 4096, reference: Count = 512
+) -> Metric:
+  """The metric.
+
+  Args:
+    train, test: clips of one digit each.
+    parallel: the devices.
+    known: training clips that the classifier learns from, at most.
+    reference: held-out clips that the floor is of, at most.
+
+  Raises:
+    ConfigError: other data.
+  """
+  if not {"video", "velocity", "place"} <= train.fields.keys() or train.fields["label"].shape:
+    raise ConfigError(
+      "it needs the source 'moving_digits' with one digit a clip, and the data are others; leave it out."
+    )
+  clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity"))
+  frames = np.arange(len(clips["label"])) % clips["video"].shape[1]  # one of each clip
+  seen = crops(clips["video"][np.arange(len(frames)), frames][:, None])[:, 0]
+  reader = train_classifier(seen, clips["label"], 10)
+  inside = centroids(digits("train").arrays["image"][:, None])[:, 0]
+  room, fastest = clips["video"].shape[2] - SIDE, FASTER * np.hypot(*clips["velocity"].T).max()
+
+  def features(samples: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    video = samples["video"]
+    near = crops(video)
+    read = reader.predict(near.reshape(-1, *near.shape[2:])).reshape(near.shape[:2])
+    error, speed = paths(centroids(video), room, fastest, (inside.min(), inside.max()))
+    ink = video.astype(float).sum((2, 3, 4))
+    found = {
+      "trajectory": error,
+      "speed": speed,
+      "identity": np.eye(10)[read].mean(1).max(1),
+      "look": near.astype(float).var(1).mean((1, 2, 3)),
+      "mass": ink.std(1) / np.maximum(ink.mean(1), 1),
+    }
+    return found | ({"agreement": (read == asked["label"][:, None]).mean(1)} if "label" in asked else {})
+
+  held_out = test.read(np.arange(min(len(test), reference)), ("video", "label"))
+  floor = score(features(held_out, held_out))
+  settings = {"known": len(frames), "reference": f"{len(held_out['label'])} clips of {test.fingerprint}"}
+  return Metric(("video",), features, score, floor, settings, higher=("identity", "agreement"))
+
+
+def score(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """The figures of the module's docstring.
+
+  Raises:
+    ConfigError: there are no samples.
+  """
+  if not len(found["trajectory"]):
+    raise ConfigError("a median needs at least 1 sample, and there are 0.")
+  values = {
+    "trajectory": np.median(found["trajectory"]),
+    "trajectory_p90": np.quantile(found["trajectory"], 0.9),
+  }
+  values |= {name: found[name].mean() for name in ("speed", "identity", "agreement", "mass") if name in found}
+  return {name: float(value) for name, value in values.items()} | {
+    "look": float(np.sqrt(found["look"].mean()))
+  }

@@ -1,0 +1,109 @@
+"""Videos from the config to their pictures: what is given stays, a clip depends on its number, blocks join."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax import config as configs
+from diffjax import experiment, keys
+from diffjax.jobs.drawing import Sampling, image_of
+from diffjax.jobs.extension import extended
+from diffjax.machine import pictures
+from diffjax.machine.parallel import Parallel
+from diffjax.models import MODELS
+from diffjax.types import ConfigError
+
+
+class Drift(nn.Module):
+  """A network whose answer depends on x, the time, and the frames before each."""
+
+  out_channels: int = 1
+  conditions: tuple = ()
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x, time, cond=None, keys=None):
+    gain = self.param("gain", nn.initializers.constant(0.3), ())
+    told = cond["frames"][..., :1].mean((1, 2, 3, 4), keepdims=True)
+    return jnp.tanh(gain * (x + jnp.roll(x, 1, axis=1)) + time[:, None, None, None, None] / 2000 + told)
+
+
+def make(given=2):
+  config = configs.base()
+  config.data.source, config.model.name, config.space.pixels.field = "moving_digits", "mine", "video"
+  config.data.moving_digits.frames, config.data.moving_digits.size = 5, 12
+  config.condition.names, config.condition.frames.given = ("frames",), given
+  config.sample.guides, config.sample.frames.given = ("frames", "clip"), given
+  config.sample.steps, config.sample.batch_size = 4, 16
+  source = experiment.source(config, "train")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(MODELS, "mine", Drift)
+    return experiment.create(config, source.fields), source
+
+
+@functools.cache
+def drawn():
+  """(samples that ask for rows, those rows, draw) with two given frames of five."""
+  made, source = make()
+  devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
+  sampling = Sampling(made, devices, 6, source)
+  params = made.task.init(keys.seed(1))
+
+  def draw(asked, seed=5):
+    return sampling.draw(params, keys.seed(seed), asked)["video"], sampling.strip(
+      params, keys.seed(seed), asked
+    )
+
+  index = np.arange(6)
+  asked = {"index": index.astype(np.int32)} | made.task.request(index, source)
+  return *draw(asked), asked, draw
+
+
+def test_samples_begin_with_the_frames_that_are_given():
+  samples, _, asked, draw = drawn()
+  assert samples.shape == (6, 5, 12, 12, 1) and samples.dtype == np.uint8
+  np.testing.assert_array_equal(samples[:, :2], asked["video"][:, :2])
+  assert (samples[:, 2:] != asked["video"][:, 2:]).any((1, 2, 3, 4)).all()
+  blind = {**asked, "video": np.concatenate([asked["video"][:, :2], 0 * asked["video"][:, 2:]], 1)}
+  np.testing.assert_array_equal(draw(blind)[0], samples)  # nothing is seen of those that are not given
+
+
+def test_a_clip_is_the_same_in_other_company():
+  samples, _, asked, draw = drawn()
+  order = np.array([4, 1, 1, 0])
+  np.testing.assert_array_equal(
+    draw({name: value[order] for name, value in asked.items()})[0], samples[order]
+  )
+
+
+def test_a_walk_of_videos_is_a_picture():
+  samples, strip, _, _ = drawn()
+  seen, estimates, names = strip
+  assert seen.shape == estimates.shape == (len(names), 4, 5, 12, 12, 1)
+  np.testing.assert_array_equal(estimates[-1], samples[:4])
+  assert pictures.walk(*strip).ndim == 3 and image_of({"video": samples}) is samples
+
+
+def test_blocks_go_on_from_what_there_is():
+  samples, _, asked, draw = drawn()
+  seen_by = []
+
+  def of_block(seen, block):
+    seen_by.append(seen)
+    return draw({**asked, "video": seen}, seed=block)[0]
+
+  whole = extended(of_block, samples, 2, 3)
+  assert whole.shape == (6, 5 + 3 * 3, 12, 12, 1)
+  np.testing.assert_array_equal(whole[:, :5], samples)
+  for block, seen in enumerate(seen_by):
+    np.testing.assert_array_equal(seen[:, :2], whole[:, 3 + 3 * block : 5 + 3 * block])
+    assert (seen[:, 2:] == 0).all()
+  assert (whole[:, 5:8] != whole[:, 8:11]).any()
+  for given in (0, 5):
+    with pytest.raises(ConfigError, match=f"given is {given}"):
+      extended(of_block, samples, given, 1)

@@ -1,0 +1,117 @@
+"""The metric "moving_digits" under known damage: what each figure sees, and what it is blind to."""
+
+import numpy as np
+import pytest
+
+from diffjax.data import SOURCES
+from diffjax.data.digits import digits
+from diffjax.data.moving_digits import Paths, fold
+from diffjax.metrics import METRICS
+from diffjax.metrics.moving_digits import centroids, crops, paths, score
+from diffjax.types import ConfigError
+
+COUNT = 192
+make = SOURCES["moving_digits"]
+
+
+@pytest.fixture(scope="module")
+def made():
+  """The metric, held-out clips and their paths."""
+  train, test = make("train"), make("test")
+  index = np.arange(COUNT)
+  return (
+    METRICS["moving_digits"](train, test, None, reference=COUNT),
+    test,
+    test.paths(index),
+    test.read(index),
+  )
+
+
+def other_scans(source, labels, rng):
+  """Scans [n, T, 1] of the class of each clip."""
+  known = source.scans.arrays["label"]
+  return np.stack([rng.choice(np.flatnonzero(known == label), 8) for label in labels])[..., None]
+
+
+def damage(source, paths, data):
+  """Kind of damage -> clips."""
+  rng = np.random.default_rng(0)
+  video, places, scans = data["video"], paths.places, paths.scans
+  again = lambda scans, places: source.drawn(Paths(scans, places, paths.velocity, paths.moving))
+  order = np.argsort(rng.uniform(size=video.shape[:2]), axis=1)
+  walk = fold(places[:, :1] + np.cumsum(rng.normal(0, 0.85, places.shape), axis=1), 8)
+  jitter = lambda by: np.clip(places + rng.normal(0, by, places.shape), 0, 8)
+  noise = lambda by: np.clip(video + rng.normal(0, by * 255, video.shape), 0, 255).astype(np.uint8)
+  return {
+    "none": video,
+    "shuffled": np.take_along_axis(video, order[:, :, None, None, None], 1),
+    "frozen": np.repeat(video[:, :1], 8, axis=1),
+    "same class": again(other_scans(source, data["label"], rng), places),
+    "any digit": again(rng.integers(0, len(source.scans), scans.shape), places),
+    "walk": again(scans, walk),
+    "jitter": again(scans, jitter(0.25)),
+    "more jitter": again(scans, jitter(0.5)),
+    "noise": noise(0.1),
+  }
+
+
+def test_each_figure_sees_its_damage_and_no_other(made):
+  metric, source, truth, data = made
+  found = {kind: metric.judge({"video": v}, data) for kind, v in damage(source, truth, data).items()}
+  at = lambda name, *kinds: [found[kind][name] for kind in kinds]
+  assert metric.floor == pytest.approx(found["none"])
+  real = found["none"]
+  # Motion: the error of a path of e pixels a coordinate is sqrt(2) e, less what the fit takes up.
+  assert real["trajectory"] < 0.1 and real["trajectory_p90"] < 0.15
+  assert (
+    0.2 < found["jitter"]["trajectory"] < 0.25 * 2**0.5 < found["more jitter"]["trajectory"] < 0.5 * 2**0.5
+  )
+  assert min(at("trajectory", "shuffled", "walk")) > 0.5
+  assert found["frozen"]["trajectory"] < 0.1 and found["frozen"]["speed"] < 0.05  # passes but for its speed
+  assert real["speed"] == pytest.approx(np.hypot(*data["velocity"].T).mean(), abs=0.05)
+  # Who it is.
+  assert real["identity"] > 0.93 and real["agreement"] > 0.9
+  assert found["any digit"]["identity"] < 0.45 and found["any digit"]["agreement"] < 0.2
+  assert min(at("agreement", "shuffled", "frozen", "same class", "walk", "more jitter")) > 0.9
+  # That it stays the same: blind to motion, not to another scan of the same class.
+  assert max(at("look", "none", "shuffled", "walk", "more jitter")) < 12 < 2 * real["look"] + 12
+  assert found["frozen"]["look"] == 0 and min(at("look", "same class", "any digit")) > 2 * real["look"]
+  assert (
+    max(at("mass", "none", "shuffled", "walk", "more jitter"))
+    < 0.005
+    < 0.02
+    < min(at("mass", "same class", "noise"))
+  )
+
+
+def test_paths_are_found_through_their_bounces():
+  rng = np.random.default_rng(0)
+  begin, velocity, offset = (
+    rng.uniform(0, 8, (40, 2)),
+    rng.uniform(-1.2, 1.2, (40, 2)),
+    rng.uniform(3, 4, (40, 2)),
+  )
+  places = fold(begin[:, None] + np.arange(8)[:, None] * velocity[:, None], 8) + offset[:, None]
+  error, speed = paths(places, 8, 2.7, (3, 4))
+  assert np.quantile(error, 0.9) < 0.05
+  np.testing.assert_allclose(np.median(np.abs(speed - np.hypot(*velocity.T))), 0, atol=0.03)
+
+
+def test_crops_stand_about_the_centroid():
+  scans = digits("test").arrays["image"][:20]
+  video = np.zeros((20, 1, 16, 16, 1), np.uint8)
+  video[:, 0, 3:11, 5:13] = scans
+  moved = np.roll(video, (2, -3), axis=(2, 3))
+  np.testing.assert_array_equal(crops(video), crops(moved))
+  inner = np.full((20, 1, 2), 4.5)
+  np.testing.assert_allclose(centroids(crops(video)), inner, atol=0.05)
+  np.testing.assert_array_equal(centroids(np.zeros((1, 1, 16, 16, 1), np.uint8)), 7.5 * np.ones((1, 1, 2)))
+
+
+def test_other_data_and_no_samples_are_refused():
+  two = make("train", digits=2), make("test", digits=2)
+  for splits in (two, (digits("train"), digits("test"))):
+    with pytest.raises(ConfigError, match="needs the source 'moving_digits'"):
+      METRICS["moving_digits"](*splits, None)
+  with pytest.raises(ConfigError, match="at least 1 sample"):
+    score({"trajectory": np.zeros(0)})
