@@ -1,0 +1,59 @@
+"""python -m experiments.video: damage.md and damage.png beside this file, in a minute of the CPU.
+
+With --samples=FILE.npz, which --mode=sample has written, the same figures of these, and no file.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffjax.data import SOURCES
+from diffjax.machine import pictures
+from diffjax.metrics import METRICS
+from experiments.video import damaged
+
+HERE = Path(__file__).parent
+COLUMNS = ("trajectory", "trajectory_p90", "speed", "identity", "agreement", "look", "mass")
+DIGITS = {"look": 1, "mass": 4}
+SHOWN = 2  # clips of each kind
+
+
+def row(kind: str, found: Mapping[str, float]) -> str:
+  """A row of the table."""
+  return f"| {kind} | {' | '.join(f'{found[name]:.{DIGITS.get(name, 3)}f}' for name in COLUMNS)} |"
+
+
+def main(args: Sequence[str] | None = None) -> None:
+  """Writes the table and the picture."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--out", type=Path, default=HERE)
+  parser.add_argument("--count", type=int, default=1024, help="clips of each kind")
+  parser.add_argument("--size", type=int, default=16)
+  parser.add_argument("--frames", type=int, default=8)
+  parser.add_argument("--samples", type=Path, help="judge these")
+  asked = parser.parse_args(args)
+  splits = [
+    SOURCES["moving_digits"](split, size=asked.size, frames=asked.frames) for split in ("train", "test")
+  ]
+  metric = METRICS["moving_digits"](*splits, None, reference=asked.count)
+  index = np.arange(asked.count)
+  label = splits[1].read(index, ("label",))
+  head = f"| {asked.count} clips | {' | '.join(COLUMNS)} |\n|{' --- |' * (1 + len(COLUMNS))}"
+  print(head)
+  if asked.samples:
+    with np.load(asked.samples) as file:
+      print(row(asked.samples.stem, metric.judge({"video": file["video"]}, {"label": file["label"]})))
+    return
+  clips = damaged(splits[1], index)
+  rows = [row(kind, metric.judge({"video": video}, label)) for kind, video in clips.items()]
+  print("\n".join(rows))
+  (asked.out / "damage.md").write_text("\n".join([head, *rows]) + "\n")
+  several = np.concatenate([video[:SHOWN] for video in clips.values()])
+  words = [kind for kind in clips for _ in range(SHOWN)]
+  pictures.save_png(asked.out / "damage.png", pictures.captioned(several, words, SHOWN))
+
+
+if __name__ == "__main__":
+  main()
