@@ -1,7 +1,17 @@
-"""Eight fake CPU devices for every test, shapes checked in the pure core, and a data cache of its own."""
+"""Eight fake CPU devices for every test, shapes checked in the pure core, and caches of the session's own.
 
+What one test has compiled the others find, in other workers and in the processes that tests start as well.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # in workers it is
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-compiled-")
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+  atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can deadlock in a collective
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
