@@ -13,7 +13,7 @@ is <workdir>/config.json.
 
 import sys
 
-from diffjax.machine import processes, signals
+from diffjax.machine import signals
 
 
 def train(*arguments) -> None:
@@ -64,4 +64,6 @@ def main() -> int:
 
 if __name__ == "__main__":
   if status := main():
+    from diffjax.machine import processes
+
     processes.leave(status)  # what libraries still hold has been told in a paragraph, and is not told again

@@ -187,6 +187,18 @@ RENAMED = {
 }
 
 
+# What others call them.
+SHORT = {
+  "lr": "train.learning_rate",
+  "bs": "train.batch_size",
+  "epochs": "train.steps",
+  "ema": "train.averages",
+  "ema_decay": "train.constant.rates",
+  "cfg": "sample.classifier_free.w",
+  "guidance_scale": "sample.classifier_free.w",
+}
+
+
 def require_path(config: ConfigDict, path: str) -> None:
   """Raises ConfigError, naming the nearest field, if config.<path> does not exist."""
   node = config
@@ -194,6 +206,8 @@ def require_path(config: ConfigDict, path: str) -> None:
     if not isinstance(node, ConfigDict) or name not in node:
       if path in RENAMED:
         raise ConfigError(f"config.{path} is now {RENAMED[path]}.")
+      if (last := path.split(".")[-1]) in SHORT:
+        raise ConfigError(f"config.{path} does not exist; did you mean config.{SHORT[last]}?")
       known = [known for known, _ in leaves(config)]
       same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
       near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)

@@ -200,7 +200,7 @@ def test_every_config_takes_a_step(name, monkeypatch):
   if config.model.autoencoder == "kl":
     config.model.autoencoder, config.model.patch.width = "small", 4
     config.objective.terms = tuple(term for term in config.objective.terms if term != "lpips")
-  config.train.batch_size, config.sample.steps = 2, 2
+  config.train.batch_size, config.sample.steps = 2, 20
   made = experiment.create(config, data_of(config), find)
   _, run, shapes, like = taken(made, 2)
   rng = np.random.default_rng(0)
@@ -530,6 +530,8 @@ def test_what_another_task_takes_is_not_saved():
     ("beta_end", "did you mean config.schedule.linear.beta_end?"),
     ("steps", "did you mean config.train.steps?"),
     ("warmup", "did you mean config.train.warmup?"),
+    ("train.lr", "did you mean config.train.learning_rate?"),
+    ("bs", "did you mean config.train.batch_size?"),
     ("train.steps.more", "config.train.steps.more does not exist"),
     ("qqq.www", "config.qqq.www does not exist."),
   ],

@@ -433,6 +433,14 @@ def trained(tmp_path_factory):
   return folder
 
 
+@pytest.mark.parametrize("mode", ["sample", "eval"])
+def test_a_workdir_whose_only_save_was_cut_short_says_so(mode, refused, trained, tmp_path):
+  shutil.copy(trained / "config.json", tmp_path)
+  (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+  said = refused(f"--workdir={tmp_path}", f"--mode={mode}", "--config.eval.metrics=('classifier',)")
+  assert said == f"--workdir={tmp_path} holds no whole checkpoint yet; train first, or on."
+
+
 def test_what_is_not_trained_cannot_be_sampled(refused, trained, tmp_path):
   (tmp_path / "config.json").write_bytes((trained / "config.json").read_bytes())
   for mode in ("sample", "eval"):

@@ -33,11 +33,13 @@ class Field(NamedTuple):
   tokenizer: Tokenizer | None = None
   counts: tuple[int, ...] = ()
 
-  def number(self, option: str, said: str) -> int:
+  def number(self, option: str, said: str | int) -> int:
     """The class that is called so, or has this number; ConfigError, which begins with the option, if there is none."""
+    said = str(said)
     if said in self.names:
       return self.names.index(said)
-    if said.isdecimal() and int(said) < self.classes:
+    numbered = self.names and all(name.isdecimal() for name in self.names)  # where a number is a name
+    if said.isdecimal() and int(said) < self.classes and not numbered:
       return int(said)
     more = ", ..." if len(self.names) > SHOWN else ""
     called = f" ({', '.join(self.names[:SHOWN])}{more})" if self.names else ""

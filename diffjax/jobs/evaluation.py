@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from diffjax import keys
 from diffjax.data.folder import images_of
-from diffjax.data.source import Field
+from diffjax.data.source import Field, fingerprint
 from diffjax.experiment import makers
 from diffjax.jobs import album, report, results, runs, scoring, trained
 from diffjax.jobs.drawing import Samples, image_of
@@ -246,7 +246,8 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   with reporting.create(folder, run.writes) as reporter:
     if run.writes:
       place = folder / "eval" / f"images-{images.resolve().name}"
-      report.save(place, said, {"grid": album.sheet(found, {}, {})})
+      name = results.digest(str(images.resolve()), fingerprint(found), run.experiment.plain["eval"])
+      report.save(place, said, {"grid": album.sheet(found, {}, {})}, name)
       reporter.line(report.table(said, f"{len(found)} images of {images}"))
       if said["shape"] != said["shape_of_data"]:
         reporter.line(

@@ -57,7 +57,12 @@ def scores(report: dict) -> dict[str, float]:
     f"eval/{name.replace(' ', '/', 1)}": numbers["value"] for name, numbers in values_of(report).items()
   }
   bits = {f"eval/{name}/bits_per_dim": each["bits_per_dim"] for name, each in report["likelihood"].items()}
-  return found | bits
+  probes = {
+    f"eval/{probe}/{name}": value
+    for probe, each in report["probes"].items()
+    for name, value in each["values"].items()
+  }
+  return found | bits | probes
 
 
 def table(report: dict, head: str) -> str:

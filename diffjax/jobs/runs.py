@@ -143,6 +143,8 @@ class Run:
 
 def chosen(there: list[int], steps: str, field: str, folder: Path) -> list[int]:
   """Those of the steps that are there which are named; ConfigError where one is not."""
+  if not there:
+    raise ConfigError(f"--workdir={folder} holds no whole checkpoint yet; train first, or on.")
   named = {"latest": there[-1:], "all": there}
   wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
   if missing := set(wanted) - set(there):

@@ -6,6 +6,7 @@ run.sample(4, label=7)["image"]
 
 import dataclasses
 import functools
+import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from diffjax.jobs.album import sheet
 from diffjax.jobs.drawing import Samples, Sampling, image_of
 from diffjax.jobs.runs import Run
 from diffjax.machine import disk, pictures, reporting
-from diffjax.ranges import at_least, check
+from diffjax.ranges import at_least, check, closed
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
 
@@ -102,7 +103,10 @@ class Loaded:
     Raises:
       ConfigError: a count below 1, a field that samples do not ask for, or a value that it cannot have.
     """
-    check("count", count, at_least(1))
+    for name, value, allowed in (("count", count, at_least(1)), ("seed", seed, closed(0, 2**32 - 1))):
+      if not isinstance(value, numbers.Integral):
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number.")
+      check(name, value, allowed)
     asked = request(self.run, np.arange(count))
     for name, value in request_of.items():
       if name not in asked or name == "index":

@@ -187,7 +187,7 @@ def train(config: ConfigDict, folder: Path) -> None:
   """Trains a run, or goes on with it; the last checkpoint is of step config.train.steps.
 
   Raises:
-    ConfigError: see run.start.
+    ConfigError: see runs.start.
     RunError: a damaged checkpoint, or a loss that is not finite.
   """
   run = runs.start(config, folder, "train")

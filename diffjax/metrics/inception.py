@@ -1,6 +1,6 @@
 """The Inception network of FID, and the features that metrics are computed from.
 
-    weights = load()                                       # metrics/weights.py
+    weights = load()                                       # metrics/inception_weights.py
     extract = extractor(weights.variables, resize="pytorch")
     moments = Moments.empty(POOL3).add(extract(images).pool3)          # images uint8 [N, H, W, C]
 

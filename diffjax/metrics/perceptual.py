@@ -57,7 +57,7 @@ def metric(
     test: the held-out split, with which the figure of memory compares.
     parallel: the devices.
     values: some of VALUES.
-    weights_file: see metrics/weights.py for where they are found by default.
+    weights_file: see metrics/inception_weights.py for where they are found by default.
     resize: one of inception.RESIZES.
     batch_size: images that go through the network together.
     reference_file: an npz with mu and sigma to compare with, instead of the training split.

@@ -110,7 +110,7 @@ def main() -> None:
   parser.add_argument("--count", type=int, default=5000, help="images of each split")
   parser.add_argument("--networks", default="diffjax", help=f"some of {','.join(NETWORKS)}")
   parser.add_argument("--data_dir", help="of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets")
-  parser.add_argument("--weights", help="npz or pth; default as in diffjax/metrics/weights.py")
+  parser.add_argument("--weights", help="npz or pth; default as in diffjax/metrics/inception_weights.py")
   parser.add_argument("--batch_size", type=int, default=50)
   options = parser.parse_args()
   try:

@@ -221,7 +221,7 @@ def main(folder: Path, wanted: Scope) -> None:
   """Writes the table and the figure.
 
   Raises:
-    ConfigError: see run.start, and where nothing is trained yet.
+    ConfigError: see runs.start, and where nothing is trained yet.
   """
   run = runs.start(workdir.load(folder), folder)
   ((_, weights, params),) = run.trained("latest", "config.eval.checkpoints")

@@ -262,3 +262,12 @@ def test_a_reading_ends_while_its_thread_waits_for_room():
   closing.join(20)
   assert not closing.is_alive()
   assert Counted.reads == 4  # nothing is begun after the end
+
+
+def test_a_class_is_called_by_its_name_and_by_its_number_where_no_number_is_a_name():
+  words, numbers = (Field((), "int32", 3, names) for names in (("cat", "dog", "10"), ("0", "2", "10")))
+  assert [words.number("request", said) for said in ("dog", "1", 2, "10")] == [1, 1, 2, 2]
+  assert [numbers.number("request", said) for said in ("2", 10)] == [1, 2]
+  for field, said in ((numbers, "1"), (words, "3"), (words, "cow")):
+    with pytest.raises(ConfigError, match=rf"^request is {said}; the data's classes are 0 to 2"):
+      field.number("request", said)

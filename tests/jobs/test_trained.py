@@ -285,8 +285,14 @@ def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
   loaded = diffjax.load(done)
   with pytest.raises(ConfigError, match=said):
     loaded.sample(3, **request_)
-  with pytest.raises(ConfigError, match="count is 0; it must be at least 1"):
-    loaded.sample(0)
+  for wrong, said in (
+    ({"count": 0}, "count is 0; it must be at least 1"),
+    ({"count": 2.0}, "count is 2.0; it must be a whole number"),
+    ({"count": 1, "seed": 2**32}, "seed is 4294967296; it must be between 0 and 4294967295"),
+    ({"count": 1, "seed": -1}, "seed is -1; it must be between"),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      loaded.sample(**wrong)
 
 
 def test_a_checkpoint_that_is_named_stays_what_it_was_when_the_run_goes_on(classifier, tmp_path):

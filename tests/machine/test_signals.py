@@ -13,12 +13,12 @@ from diffjax.machine import signals
 ROOT = Path(__file__).parents[2]
 # OpenSSL's loop lets other threads run and hears no signal, as XLA's compiler.
 PROGRAM = """
-import hashlib, time
+import hashlib, threading, time
 from diffjax.machine import signals
 signals.GRACE = 0.2 if {deaf} else 60
 with signals.{block}():
   try:
-    print("ready", flush=True)
+    threading.Timer(0.5 * {deaf}, lambda: print("ready", flush=True)).start()  # when the loop has begun
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9) if {deaf} else time.sleep(60)
   finally:
     print("tidied up", flush=True)
