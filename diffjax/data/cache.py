@@ -179,7 +179,7 @@ def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> 
   """SHA-256 of every file, uint8 [N, 32]; each is read once, and again when its size or times have changed.
 
   Args:
-    name: what the progress line calls them.
+    name: what the progress line calls them; other files of a folder have another, and are kept beside them.
     files: in order.
     cache_dir: see `folder`.
   """
@@ -187,7 +187,7 @@ def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> 
   stamps = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
   names = [(path.parent.name, path.name) for path in files]
   folders = sorted({str(path.parent.resolve()) for path in files})
-  kept = place("contents", (folders, names), stamps, cache_dir)
+  kept = place("contents", (name, folders), (names, stamps), cache_dir)
   if (found := load(kept.file(".npy"), len(files))) is not None:
     return found
   found = np.empty((len(files), 32), np.uint8)

@@ -109,7 +109,7 @@ def tfds(
     read_by["label"] = lambda record: _label(record[label], len(classes), name, wanted[split])
   files = [Path(path) for path in builder.info.splits[wanted[split]].filepaths]
   parts = [(one.skip, one.take) for one in builder.info.splits[wanted[split]].file_instructions]
-  contents = cache.contents(name, files, cache_dir)
+  contents = cache.contents(f"{name} {wanted[split]}", files, cache_dir)
   key = fingerprint("tfds", wanted[split], image, label, size, background, parts, classes, contents)
   if len(records) * int(np.prod(shape)) > memory:
     return TfdsSource(records, read_by, fields, key)

@@ -105,7 +105,7 @@ def test_the_hashes_of_both_splits_of_a_folder_are_kept(tmp_path, monkeypatch):
   splits = [[tmp_path / f"{split}-{k}" for k in range(2)] for split in ("train", "test")]
   for file in (file for files in splits for file in files):
     file.write_text(file.name)
-  read = lambda: [cache.contents("set", files, str(tmp_path / "cache")) for files in splits]
+  read = lambda: [cache.contents(files[0].name, files, str(tmp_path / "cache")) for files in splits]
   first = read()
   monkeypatch.setattr(cache.hashlib, "file_digest", None)  # nothing is hashed again
   np.testing.assert_array_equal(read(), first)
