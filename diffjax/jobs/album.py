@@ -8,15 +8,14 @@ from jaxtyping import UInt8
 
 from diffjax import keys
 from diffjax.data import order
-from diffjax.data.pipeline import in_order
 from diffjax.data.source import Field, Source
 from diffjax.jobs.drawing import image_of
 from diffjax.jobs.runs import Run
 from diffjax.machine import pictures
+from diffjax.metrics.memorization import looked_at, places
 
 GRID, CAPTIONED = 256, 100  # samples in a grid, and in one with captions
 NEAREST = 16  # samples that are shown above their nearest training images
-SEARCHED = 100_000  # training images at most that these are looked for among
 FED = 40
 
 Sheet = UInt8[np.ndarray, "height width c"]
@@ -67,22 +66,13 @@ def nearest(images: UInt8[np.ndarray, "n *t h w c"], source: Source) -> Sheet | 
 
   Args:
     images: samples; the first NEAREST are shown.
-    source: the training data, of which SEARCHED are looked through; its first field of such pictures counts.
+    source: the training data; its first field of such pictures counts, and see memorization.looked_at.
   """
   shape = images.shape[1:]
   names = [name for name, f in source.fields.items() if f.dtype == "uint8" and f.shape == shape]
   if not names:
     return None
   images = images[:NEAREST]
-  flat = images.reshape(len(images), -1).astype(np.float32)
-  least, found = np.full(len(images), np.inf, np.float32), images.copy()
-  for batch in in_order(source, 1024, names[:1]):
-    there = batch[names[0]].reshape(len(batch["index"]), -1).astype(np.float32)
-    distance = (flat**2).sum(1)[:, None] - 2 * flat @ there.T + (there**2).sum(1)
-    best = distance.argmin(1)
-    closer = distance[np.arange(len(images)), best] < least
-    least = np.where(closer, distance[np.arange(len(images)), best], least)
-    found[closer] = batch[names[0]][best[closer]]
-    if batch["index"][-1] >= SEARCHED:
-      break
+  known = source.read(np.arange(looked_at(source, shape)), names[:1])[names[0]]
+  found = known[places(images, known)]
   return pictures.grid(np.concatenate([images, found], axis=-3), columns=min(8, len(images)))

@@ -66,8 +66,7 @@ class Memorization:
 
 def memorization(train: Source, test: Source) -> Memorization:
   """The figure for a set of images."""
-  size = int(np.prod(train.fields["image"].shape))
-  count = min(len(train), MOST, max(BYTES // size, 1))
+  count = looked_at(train, train.fields["image"].shape)
   known, held_out = (
     source.read(np.arange(min(len(source), most)), ("image",))["image"]
     for source, most in ((train, count), (test, HELD_OUT))
@@ -75,13 +74,23 @@ def memorization(train: Source, test: Source) -> Memorization:
   return Memorization(known, nearest(held_out, known))
 
 
+def looked_at(train: Source, shape: tuple[int, ...]) -> int:
+  """How many training images of this shape are looked at."""
+  return min(len(train), MOST, max(BYTES // int(np.prod(shape)), 1))
+
+
 def nearest(images: UInt8[np.ndarray, "n h w c"], known: UInt8[np.ndarray, "m h w c"]) -> np.ndarray:
   """The distance [n] of each image to the nearest known one, root mean square of pixels in 0..255.
 
-  Which is nearest is found block by block in matrix products, and its distance from the differences, whose digits the
-  products lose.
+  Which is nearest is found in matrix products, and its distance from the differences, whose digits the products lose.
   """
-  found = []
+  differences = images.astype(np.float32) - known[places(images, known)]
+  return np.sqrt(np.mean(differences**2, axis=(1, 2, 3)))
+
+
+def places(images: UInt8[np.ndarray, "n h w c"], known: UInt8[np.ndarray, "m h w c"]) -> np.ndarray:
+  """Where the nearest known one of each image is, [n], found block by block."""
+  found = [np.zeros(0, int)]
   for start in range(0, len(images), BLOCK):
     part = images[start : start + BLOCK]
     best, place = np.full(len(part), np.inf), np.zeros(len(part), int)
@@ -89,9 +98,8 @@ def nearest(images: UInt8[np.ndarray, "n h w c"], known: UInt8[np.ndarray, "m h 
       here, index = map(np.asarray, _nearest(_padded(part), _padded(known[first : first + BLOCK])))
       closer = here[: len(part)] < best
       best[closer], place[closer] = here[: len(part)][closer], first + index[: len(part)][closer]
-    differences = part.astype(np.float32) - known[place]
-    found.append(np.sqrt(np.mean(differences**2, axis=(1, 2, 3))))
-  return np.concatenate([np.zeros(0, np.float32), *found])
+    found.append(place)
+  return np.concatenate(found)
 
 
 def _padded(images: np.ndarray) -> np.ndarray:
