@@ -2,6 +2,7 @@
 
     label    a class, one row of a table; its null is the table's last row
     vector   an embedding, as a vector and as tokens; its null is zeros
+    low      a small image, as planes at the large one's size; its null is one that is all noise
     text     tokens, read by a transformer that is trained along or by another run's; its null is the empty text
     frames   the first frames of a video, as planes; its null is that none is given
     moving   whether the frames of a video are of one clip; if not, none sees another
@@ -22,15 +23,17 @@ import numpy as np
 from jaxtyping import Array
 
 from diffjax import keys
-from diffjax.data.encoded import Encoding, Encodings
+from diffjax.data.encoded import Encoding, Encodings, fields_of
+from diffjax.data.folder import images_of
 from diffjax.data.source import Field, Source
 from diffjax.data.text import Tokenizer
+from diffjax.degradations import DEGRADATIONS, UPSAMPLINGS, require_factor, upsampled
 from diffjax.keys import Draws
-from diffjax.models.conditioning import Embed, OnTime, Planes, Projected, Table, Together
+from diffjax.models.conditioning import Embed, Leveled, Low, OnTime, Planes, Projected, Table, Together
 from diffjax.models.prompt import Encoded, Given, Read
 from diffjax.models.text import TextTransformer
-from diffjax.ranges import FREE, Count, Rate, Run, Whole, checked, one_of
-from diffjax.spaces import field_of, of_pixels
+from diffjax.ranges import FREE, LOCAL, Count, Rate, Run, Share, Whole, checked, one_of
+from diffjax.spaces import embedding, field_of, of_pixels, own_keys, small
 from diffjax.types import ConfigError, Data, Trained
 
 DROP = "label"  # the name of the draw that drops
@@ -53,6 +56,7 @@ class Condition:
     dropout: share of the training examples for which it is left out.
     often_null: whether it is null in training by itself.
     classes: that its value is one of; 0 where it is no class.
+    leads: whether its samples' request says what other conditions are told as well.
   """
 
   value: Callable[[Data, Draws | None], Any]
@@ -64,6 +68,7 @@ class Condition:
   dropout: float = 0.0
   often_null: bool = False
   classes: int = 0
+  leads: bool = False
 
 
 Conditions = Mapping[str, Condition]
@@ -129,23 +134,36 @@ def in_shares(index: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def vector(
   fields: Mapping[str, Field],
   field: str = "embedding",
+  run: Run("encode", optional=True) = "",
+  of: str = "image",
   scale: float = 1.0,
   tokens: Whole = 0,
   dropout: Rate = 0.0,
+  prior: Run("sample", optional=True) = "",
+  request: Annotated[str, FREE] = "",
 ) -> Condition:
   """An embedding.
 
   Args:
     fields: of the data.
-    field: a float32 one of shape [n].
+    field: a float32 one of shape [n], or what `run` makes is called.
+    run: of a task that encodes pictures as vectors, CLIP say; by default the data have the field themselves.
+    of: the field that `run` encodes.
     scale: factor on it.
     tokens: tokens that it enters as, besides the vector.
     dropout: share of the training examples that are given zeros in its place.
+    prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data.
+    request: the texts that the prior is told, as condition.text.request; "": as it says itself.
   """
-  if len(field_of(fields, field, "float32").shape) != 1:
-    raise ConfigError(f"field is {field!r} of shape {fields[field].shape}; it must be a vector.")
+  encodings = embedding(fields, field, run, of)
+  shape = field_of({**fields, **fields_of(fields, encodings)}, field, "float32").shape
+  if len(shape) != 1:
+    raise ConfigError(f"field is {field!r} of shape {shape}; it must be a vector.")
+  require_stage(prior, field, shape, fields)
 
   def asked(index, source):
+    if prior:
+      return stage(prior, field, fields, index, source, request)
     if source is None:
       raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
     return source.read(index % len(source), (field,))
@@ -156,8 +174,133 @@ def vector(
     embed=lambda widths: Projected(widths, tokens, name=field),
     request=asked,
     fields=(field,),
+    encodings=encodings,
     dropout=dropout,
+    leads=bool(prior),
   )
+
+
+def low(
+  fields: Mapping[str, Field],
+  field: str = "image",
+  factor: Count = 2,
+  degradation: Annotated[str, one_of(DEGRADATIONS)] = "area",
+  upsampling: Annotated[str, one_of(UPSAMPLINGS)] = "bicubic",
+  target: Count = 1,
+  noise: Share = 0.0,
+  level: Annotated[Share, FREE] = 0.0,
+  dropout: Rate = 0.0,
+  run: Run("sample", optional=True) = "",
+  request: Annotated[str, FREE] = "",
+  images: Annotated[str, LOCAL, FREE] = "",
+) -> Condition:
+  """A small image, which in training is made of the large one, and noise on it (Ho et al. 2021, section 4):
+
+      z = sqrt(1 - s^2) low + s eps,   s uniform in [0, noise] in training and `level` at sampling
+
+  The network is told s. At sampling eps is that of the sample's number.
+
+  Args:
+    fields: of the data.
+    field: the large images.
+    factor: how many times smaller than `field` each side of the small one is.
+    degradation: how it is made small; see degradations.py.
+    upsampling: how it is brought to the size of x0.
+    target: how many times smaller than `field` x0 itself is: space.reduced's factor, in the middle of a cascade.
+    noise: the highest level of training.
+    level: of sampling.
+    dropout: share of the training examples that are given no image.
+    run: whose samples are the small images, sample i's that of its sample i: the stage before.
+    request: the texts that `run` is told, as condition.text.request; "": as it says itself.
+    images: a folder whose pictures are the small images, in turn. By default they are made of rows of the data, and the
+      other conditions are told those rows' too.
+
+  Raises:
+    ConfigError: sizes that do not fit, or small images of another size or of other channels.
+  """
+  shape = field_of(fields, field, "uint8").shape
+  size, shape = require_factor(factor, shape), require_factor(target, shape)
+  require_stage(run, field, size, fields)
+  if level > noise:
+    raise ConfigError(f"level is {level}, of which training told nothing: noise is {noise}.")
+
+  def lowered(image, own):  # of what an augmentation made of it at x0's size, or of the field
+    return small(image, image.shape[1] // size[0], degradation, own)
+
+  def value(data, draws):
+    seen = data["low"] if "low" in data else lowered(data[field], own_keys(data, draws, "degradation"))
+    z, s = of_pixels(seen), jnp.zeros(len(seen))
+    if noise:
+      s = jnp.full(len(seen), level) if draws is None else noise * keys.uniform(draws.keys("level"))
+      wide = s.reshape(-1, 1, 1, 1)
+      z = jnp.sqrt(1 - wide**2) * z + wide * keys.normal(own_keys(data, draws, "low"), size)
+    return Low(upsampled(z, shape, upsampling), s)
+
+  def asked(index, source):
+    if run:
+      found = stage(run, field, fields, index, source, request)
+      return found | {"low": found.pop(field)}
+    if images:
+      there, _, _ = images_of(Path(images).expanduser())
+      if there.shape[1:] != size:
+        raise ConfigError(
+          f"images is {images!r}, whose pictures are of shape {there.shape[1:]}; it must be {size}."
+        )
+      return {"low": there[index % len(there)]}
+    if source is None:
+      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
+    others = [name for name, other in source.fields.items() if other.dtype != "uint8" and name in fields]
+    rows = source.read(index % len(source), (field, *others))
+    own = own_keys({"index": jnp.asarray(index)}, None, "degradation")
+    return rows | {"low": np.asarray(lowered(jnp.asarray(rows[field]), own))}
+
+  return Condition(
+    value=value,
+    null=lambda value: Low(jnp.zeros_like(value.planes), jnp.ones_like(value.level)),
+    embed=functools.partial(Leveled, name="low"),
+    request=asked,
+    fields=(field,),
+    dropout=dropout,
+    leads=True,
+  )
+
+
+def stage(
+  run: Trained,
+  field: str,
+  fields: Mapping[str, Field],
+  index: np.ndarray,
+  source: Source | None,
+  request: str,
+) -> dict[str, np.ndarray]:
+  """What samples of these numbers are told by the stage before: its samples' `field`, and what those were told.
+
+  What is no field of the data, as the small image of a stage before that, has "low_" before its name.
+  """
+  samples, told = run.can["sample"](run.params, index, source, prompts_of(request) if request else ())
+  named = {
+    name if name in fields else f"low_{name}": values for name, values in told.items() if name != "index"
+  }
+  return named | {field: samples[field]}
+
+
+def require_stage(
+  run: Trained | str, field: str, shape: tuple[int, ...], fields: Mapping[str, Field]
+) -> None:
+  """Raises ConfigError if a run's samples have no such field of this shape, or it was trained on other data."""
+  if not run:
+    return
+  made = run.can["made"](run.params)
+  if made.get(field) != shape:
+    listed = ", ".join(f"{name} {there}" for name, there in made.items())
+    raise ConfigError(f"run is {run.place!r}, whose samples are {listed}; here they must be {field} {shape}.")
+  for name, theirs in run.can["data"](run.params).items():
+    ours = fields.get(name)
+    about = lambda f: f and (f.shape, f.dtype, f.classes, f.tokenizer)
+    if theirs.dtype != "uint8" and about(ours) != about(theirs):
+      raise ConfigError(
+        f"run is {run.place!r}, which was trained on other data: its {name!r} is not that of these."
+      )
 
 
 def text(
@@ -339,6 +482,7 @@ CONDITIONS: dict[str, Callable[..., Condition]] = checked(
     "label": label,
     "vector": vector,
     "text": text,
+    "low": low,
     "frames": frames,
     "moving": moving,
   }
@@ -379,6 +523,6 @@ def nulls(conditions: Conditions, cond: Mapping[str, Any]) -> dict[str, Any] | N
 def requests(conditions: Conditions, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
   """What the samples of these numbers [n] ask for, by field."""
   found = {}
-  for condition in conditions.values():
+  for condition in sorted(conditions.values(), key=lambda condition: condition.leads):
     found |= condition.request(index, source)
   return found

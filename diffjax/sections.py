@@ -151,6 +151,7 @@ class Sample:
   temperature: Positive = 1.0  # of tasks that draw from a prior, its standard deviation; or of pixels
   count: Count = 64
   batch_size: Whole = 64  # global; rounded up to a multiple of the devices; 0 for what fits
+  split: Annotated[str, one_of(("train", "test"))] = "train"  # whose rows samples ask for
   seed: Seed = 0
 
 

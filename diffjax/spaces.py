@@ -1,12 +1,14 @@
 """Spaces: where x0 lives, and how fields of a batch come to be there and back.
 
 pixels   a field of uint8 pixels, 0..255 as [-1, 1]; [H, W, C], or [T, H, W, C]
+reduced  a field of pixels made small by a degradation: the first stage of a cascade
 latent   the latent of an autoencoder, another run, of a field of pixels
-vector   a field of float32 numbers as they are, or divided by their standard deviation
+vector   a field of float32 numbers, or what a trained run makes of a picture, multiplied by a number
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +17,10 @@ from jaxtyping import Array
 from diffjax import keys
 from diffjax.data.encoded import Encoding, Encodings, fields_of
 from diffjax.data.source import Field
+from diffjax.degradations import DEGRADATIONS, require_factor
 from diffjax.keys import Draws
-from diffjax.ranges import NotNegative, Positive, Run, checked
-from diffjax.types import Batch, ConfigError, Data, Frozen
+from diffjax.ranges import Count, NotNegative, Positive, Run, checked, one_of
+from diffjax.types import Batch, ConfigError, Data, Frozen, Keys, Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +90,74 @@ def pixels(fields: Mapping[str, Field], field: str = "image", std: Positive = 0.
   )
 
 
-def vector(
-  fields: Mapping[str, Field], field: str = "embedding", scale: Positive = 1.0, std: Positive = 1.0
+def own_keys(data: Data, draws: Draws | None, name: str) -> Keys:
+  """The examples' keys [B] for one use: the training step's, or outside training those of their numbers."""
+  return draws.keys(name) if draws else keys.purpose(keys.of_examples(keys.seed(0), data["index"]), name)
+
+
+def small(pixels: Array, factor: int, degradation: str, example_keys: Keys) -> Array:
+  """uint8 [B, H, W, C] to uint8 [B, H / factor, W / factor, C] by one of DEGRADATIONS."""
+  return to_pixels(DEGRADATIONS[degradation](of_pixels(pixels), factor, example_keys))
+
+
+def reduced(
+  fields: Mapping[str, Field],
+  field: str = "image",
+  factor: Count = 2,
+  degradation: Annotated[str, one_of(DEGRADATIONS)] = "area",
+  std: Positive = 0.5,
 ) -> Space:
-  """The numbers of a field, multiplied by `scale`; `std` is their standard deviation after that."""
-  shape = field_of(fields, field, "float32").shape
+  """The pixels of a field at 1 / factor of its size.
+
+  Args:
+    fields: of the data.
+    field: a uint8 one.
+    factor: how many times smaller each side is.
+    degradation: how it is made small; see degradations.py.
+    std: standard deviation of the data in [-1, 1].
+
+  Raises:
+    ConfigError: no such field, or a factor that does not divide its sides.
+  """
+  shape = require_factor(factor, field_of(fields, field, "uint8").shape)
+
+  def seen(data, draws=None):
+    return small(data[field], factor, degradation, own_keys(data, draws, "degradation"))
+
+  return Space(
+    shape,
+    std,
+    bounded=True,
+    fields=(field,),
+    observed=seen,
+    encode=lambda data, draws: of_pixels(seen(data, draws)),
+    decode=lambda frozen, x0: {field: to_pixels(x0)},
+  )
+
+
+def vector(
+  fields: Mapping[str, Field],
+  field: str = "embedding",
+  run: Run("encode", optional=True) = "",
+  of: str = "image",
+  scale: Positive = 1.0,
+  std: Positive = 1.0,
+) -> Space:
+  """A vector.
+
+  Args:
+    fields: of the data.
+    field: a float32 one, or what `run` makes is called.
+    run: of a task that encodes pictures as vectors, CLIP say; by default the data have the field themselves.
+    of: the field that `run` encodes.
+    scale: factor on the vector.
+    std: its standard deviation after that.
+
+  Raises:
+    ConfigError: no such field, or a run whose encodings are no vectors.
+  """
+  encodings = embedding(fields, field, run, of)
+  shape = field_of({**fields, **fields_of(fields, encodings)}, field, "float32").shape
   scaled = lambda data: data[field].astype(jnp.float32) * scale
   return Space(
     shape,
@@ -101,7 +167,23 @@ def vector(
     observed=scaled,
     encode=lambda data, draws: scaled(data),
     decode=lambda frozen, x0: {field: x0 / scale},
+    encodings=encodings,
   )
+
+
+def embedding(fields: Mapping[str, Field], field: str, run: Trained | str, of: str) -> Encodings:
+  """What a run, where there is one, makes of the pictures `of`, as `field`; ConfigError where it is no vector."""
+  if not run:
+    return {}
+  field_of(fields, of, "uint8")
+  found = {field: Encoding(run, "encode", of)}
+  made = fields_of(fields, found)
+  if field not in made or len(made[field].shape) != 1:
+    raise ConfigError(
+      f"run is {run.place!r}, which encodes pictures as {', '.join(f'{n} {f.shape}' for n, f in made.items())} and "
+      "not as vectors; name one of the task 'clip'."
+    )
+  return found
 
 
 def latent(
@@ -162,4 +244,6 @@ def latent(
   )
 
 
-SPACES: dict[str, Callable[..., Space]] = checked({"pixels": pixels, "latent": latent, "vector": vector})
+SPACES: dict[str, Callable[..., Space]] = checked(
+  {"pixels": pixels, "reduced": reduced, "latent": latent, "vector": vector}
+)

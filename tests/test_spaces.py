@@ -43,7 +43,7 @@ def batch(count=5):
 
 
 def test_all_spaces_are_here():
-  assert {name for name, *_ in CASES} | {"latent"} == SPACES.keys()
+  assert {name for name, *_ in CASES} | {"latent", "reduced"} == SPACES.keys()
 
 
 @every_space

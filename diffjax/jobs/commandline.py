@@ -104,7 +104,14 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   if rest[1:]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
-  config = settled(flags.FLAGS.config)
+  config = flags.FLAGS.config
+  if images and mode == "sample":
+    if "low" not in config.condition.names:
+      raise ConfigError(
+        f"--images={images} is what the condition 'low' is told, which this run does not have."
+      )
+    config.condition.low.images = images
+  config = settled(config)
   for name, *_ in overrides:
     _check_told(config, name)
   require_used(config, [name.removeprefix("config.") for name, *_ in overrides])
@@ -117,16 +124,18 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   for flag in ("workdir", "images", "out"):
     check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
   arguments = (config, Path(flags.FLAGS.workdir).expanduser())
-  if out and (mode == "train" or images):
+  if out and (mode == "train" or images and mode != "sample"):
     raise ConfigError(
       f"--out={out} is where samples and their evaluation go, but this is --mode={mode} of others."
     )
   if out:
     arguments = (*arguments, Path(out).expanduser())
-  if not images:
+  if not images or mode == "sample":
     return mode, arguments
   if mode != "eval":
-    raise ConfigError(f"--images={images} is judged by --mode=eval, but --mode is {mode}.")
+    raise ConfigError(
+      f"--images={images} is judged by --mode=eval or enlarged by --mode=sample, but --mode is {mode}."
+    )
   return "score", (*arguments, Path(images).expanduser())
 
 

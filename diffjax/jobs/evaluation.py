@@ -98,7 +98,7 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
   run, settings = found.run, found.config.eval
   draws = bool(settings.metrics and run.experiment.task.draw)
   asked = scoring.asked_for(run) if draws else {}
-  name = results.name_of_evaluation(run, found.params, asked)
+  name = results.name_of_evaluation(run.experiment, found.params, asked)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   said = {
     "step": found.step,

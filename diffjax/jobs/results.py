@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from diffjax.data.source import fingerprint as content
+from diffjax.experiment import Experiment
 from diffjax.jobs.drawing import Samples
-from diffjax.jobs.runs import Run
 from diffjax.machine.state import fingerprint
 from diffjax.types import Params
 
@@ -22,36 +22,36 @@ def digest(*what: Any) -> str:
   return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def of_samples(run: Run, params: Params, asked: Samples, *besides: Any) -> str:
+def of_samples(experiment: Experiment, params: Params, asked: Samples, *besides: Any) -> str:
   """A hash of all that samples depend on: the weights, how they are drawn, what they ask for, the runs that are used.
 
   Args:
-    run: the run.
+    experiment: the objects of the run.
     params: the weights.
     asked: the fields that the samples ask for.
     besides: what else decides them.
   """
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
-  settings = run.experiment.plain.get("sample", {})
+  settings = experiment.plain.get("sample", {})
   how = {name: value for name, value in settings.items() if name not in ("count", "checkpoint")}
   fields = {name: content(values.shape, values) for name, values in asked.items()}
-  return digest(how, fields, dict(run.experiment.uses), sums, *besides)
+  return digest(how, fields, dict(experiment.uses), sums, *besides)
 
 
-def name_of_samples(run: Run, step: int, weights: str, params: Params, asked: Samples) -> str:
+def name_of_samples(experiment: Experiment, step: int, weights: str, params: Params, asked: Samples) -> str:
   """The name of a draw: step, weights, seed, and a hash of all that decides it."""
-  return f"{step:08d}_{weights}_seed{run.config.sample.seed}_{of_samples(run, params, asked)}"
+  return f"{step:08d}_{weights}_seed{experiment.config.sample.seed}_{of_samples(experiment, params, asked)}"
 
 
-def name_of_evaluation(run: Run, params: Params, asked: Samples) -> str:
+def name_of_evaluation(experiment: Experiment, params: Params, asked: Samples) -> str:
   """A hash of all that decides the numbers of an evaluation, the data aside, which are the run's."""
-  settings = {name: value for name, value in run.experiment.plain["eval"].items() if name != "checkpoints"}
-  return of_samples(run, params, asked, settings)
+  settings = {name: value for name, value in experiment.plain["eval"].items() if name != "checkpoints"}
+  return of_samples(experiment, params, asked, settings)
 
 
-def folder_of_shards(run: Run, params: Params, asked: Samples, place: Path) -> Path:
+def folder_of_shards(experiment: Experiment, params: Params, asked: Samples, place: Path) -> Path:
   """Where the samples of an evaluation are kept while it goes on, and for the next one that needs the same."""
-  return place / f"samples-{of_samples(run, params, asked, run.config.eval.shard)}"
+  return place / f"samples-{of_samples(experiment, params, asked, experiment.config.eval.shard)}"
 
 
 def bound(place: Path, last: Path) -> None:

@@ -191,7 +191,8 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(about["config"])})
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_data(folder, source, config.data.changed)
-  made = experiment.create(config, fields, functools.partial(trained.trained, devices=devices))
+  find = functools.partial(trained.trained, devices=devices, seed=config.sample.seed)
+  made = experiment.create(config, fields, find)
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_uses(folder, made.needs)
   run = Run(config, about, folder, devices, made, fields, examples)

@@ -30,6 +30,7 @@ from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
 
 SHOWN = 64  # videos that play together
+ASKED = 256  # pictures that samples ask for, in one picture
 EARLY = 0.01  # share of the initial weights in an average above which this is said
 
 
@@ -107,7 +108,7 @@ class Loaded:
       if not isinstance(value, numbers.Integral):
         raise ConfigError(f"{name} is {value!r}; it must be a whole number.")
       check(name, value, allowed)
-    asked = request(self.run, np.arange(count))
+    asked = request(self.run, np.arange(count), self.config.sample.split)
     for name, value in request_of.items():
       if name not in asked or name == "index":
         known = ", ".join(field for field in asked if field != "index") or "nothing"
@@ -187,10 +188,10 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   (found,) = loaded(run, str(settings.checkpoint or "latest"), "config.sample.checkpoint")
   drawing = found.drawing(settings.count)
   key = keys.seed(settings.seed)
-  asked = request(run, np.arange(settings.count))
+  asked = request(run, np.arange(settings.count), settings.split)
   place = out or folder / "samples"
   disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
-  name = results.name_of_samples(run, found.step, found.weights, found.params, asked)
+  name = results.name_of_samples(run.experiment, found.step, found.weights, found.params, asked)
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
     found.warn_early(reporter)
     if run.parallel.agree(cache.load_fields(place / f"{name}.npz", settings.count) is not None):
@@ -208,5 +209,8 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
       if images.ndim == 5:
         pictures.save_gif(place / f"{name}.gif", images[:SHOWN])
     told = {field: values for field, values in asked.items() if field not in (*samples, "index")}
+    for field, values in asked.items():
+      if (picture := image_of({field: values})) is not None:
+        pictures.save_png(place / f"{name}_asked_{field}.png", pictures.grid(picture[:ASKED]))
     cache.save_fields(place / f"{name}.npz", samples | told)  # last: it says that all is there
     reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")

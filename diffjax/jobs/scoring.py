@@ -27,7 +27,7 @@ def asked_for(run: Run) -> Samples:
   index = np.arange(count or len(source))
   asked = request(run, index, run.config.eval.split)
   theirs = [name for name in asked if name in run.fields]
-  if not count and theirs:
+  if not count and theirs and not run.experiment.task.leads:
     asked |= source.read(index, theirs)
   return asked
 
@@ -50,7 +50,7 @@ def score(
     said: the report; its seeds are drawn, its metrics and rate are set.
     reporter: hears how far it is.
   """
-  shards = results.folder_of_shards(found.run, found.params, asked, place)
+  shards = results.folder_of_shards(found.experiment, found.params, asked, place)
   count = len(asked["index"])
   total, scores, drawing, first = count * len(said["seeds"]), [], [], {}
   for k, seed in enumerate(said["seeds"]):

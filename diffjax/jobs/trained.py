@@ -21,6 +21,7 @@ from diffjax.config import free, leaves
 from diffjax.experiment import Experiment
 from diffjax.interop import folders
 from diffjax.jobs import workdir
+from diffjax.jobs.stages import Stage
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
 from diffjax.machine.state import fingerprint as checksums
@@ -53,8 +54,8 @@ def parse(place: str) -> Place:
   return Place(folder, int(found["step"]) if found["step"] else None, found["weights"] or "")
 
 
-def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, str]:
-  """The objects of a run, its weights, their step and their name.
+def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, Params, int, str]:
+  """The objects of a run, that draws from this seed, its weights, their step and their name.
 
   Raises:
     ConfigError: there is no such run, checkpoint or average.
@@ -64,7 +65,8 @@ def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, st
   if not workdir.has_run(folder):
     raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
   config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
-  made = experiment.create(config, fields, functools.partial(trained, devices=devices))
+  config.sample.seed = seed
+  made = experiment.create(config, fields, functools.partial(trained, devices=devices, seed=seed))
   workdir.require_uses(folder, made.needs)
   weights = made.weights_name(weights)
   if weights not in (known := ("raw", *made.averages)):
@@ -80,13 +82,14 @@ def restored(place: str, devices: Parallel) -> tuple[Experiment, Params, int, st
     return made, checkpoints.restore_weights(wanted, step, weights), step, weights
 
 
-def trained(place: str, wants: str, devices: Parallel) -> Trained:
+def trained(place: str, wants: str, devices: Parallel, seed: int = 0) -> Trained:
   """What was trained at a place.
 
   Args:
     place: see the module's docstring.
     wants: what it must be able to do.
     devices: where its parameters are put, as those of a state.
+    seed: of samples that it is asked for.
 
   Raises:
     ConfigError: there is no such run or checkpoint, or its task cannot do what is wanted.
@@ -95,9 +98,14 @@ def trained(place: str, wants: str, devices: Parallel) -> Trained:
   folder = parse(place).folder
   if folders.kind(folder):
     return _published(place, folder, wants, devices)
-  made, params, step, weights = restored(place, devices)
-  require(made.task.can, wants, f"the run {place!r}")
-  return Trained(place, made.task.can, params, fingerprint(made, params))
+  made, params, step, weights = restored(place, devices, seed)
+  can = dict(made.task.can)
+  if made.task.draw:
+    fields, *_ = workdir.data_of(folder)
+    stage = Stage(made, fields, step, weights, folder, devices)
+    can |= {"sample": stage.sample, "made": stage.made, "data": lambda params: fields}
+  require(can, wants, f"the run {place!r}")
+  return Trained(place, can, params, fingerprint(made, params))
 
 
 def _published(place: str, folder: Path, wants: str, devices: Parallel) -> Trained:

@@ -20,6 +20,7 @@ from diffjax.metrics import (
   moving_digits,
   perceptual,
   reconstruction,
+  restoration,
   retrieval,
   scenes,
   zero_shot,
@@ -38,6 +39,7 @@ METRICS: dict[str, Callable[..., Metric]] = checked(
     "retrieval": retrieval.metric,
     "caption_retrieval": retrieval.of_samples,
     "clip_score": clip_score.metric,
+    "restoration": restoration.metric,
   }
 )
 PROBES: dict[str, Callable[..., Probed]] = checked(

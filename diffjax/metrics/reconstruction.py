@@ -56,7 +56,7 @@ def probe(
     values["ssim"] = float(fidelity.ssim(x, again).mean())
   settings = {"images": f"{len(x)} of {test.fingerprint}"}
   if perceptual != NONE:
-    values["lpips"] = float(_lpips(perceptual, x, again).mean())
+    values["lpips"] = float(lpips_between(perceptual, x, again).mean())
     settings["lpips"] = f"{perceptual} {lpips.PUBLISHED[perceptual][:16]}"
   if features != NONE:
     extract, about = FEATURES[features](train, parallel)
@@ -80,7 +80,8 @@ def to_pixels(x: np.ndarray) -> np.ndarray:
   return np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def _lpips(network: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def lpips_between(network: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """The distance [n] of each pair of uint8 images [n, H, W, C]."""
   weights, distance = lpips.load(network), lpips.compiled(network)
   pairs = zip(in_batches(a), in_batches(b), strict=True)
   to_x = lambda pixels: pixels.astype(np.float32) / 127.5 - 1

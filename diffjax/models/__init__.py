@@ -20,13 +20,14 @@ from diffjax.models.encoder import UNetEncoder
 from diffjax.models.generator import ConvGenerator, DenseGenerator
 from diffjax.models.made import MADE
 from diffjax.models.pixelcnn import PixelCNN
+from diffjax.models.prior import Prior
 from diffjax.models.realnvp import RealNVP
 from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
 from diffjax.models.vit import VisionTransformer
 from diffjax.ranges import checked
 
-MODELS = checked({"unet": UNet, "dit": DiT})
+MODELS = checked({"unet": UNet, "dit": DiT, "prior": Prior})
 ENCODERS = checked({"unet_encoder": UNetEncoder})
 AUTOENCODERS = checked({"kl": AutoencoderKL, "vae": DenseAutoencoder})
 DISCRIMINATORS = checked({"patch": PatchDiscriminator})

@@ -120,6 +120,40 @@ class Planes(nn.Module):
     return Embedded(planes=value)
 
 
+class Low(NamedTuple):
+  """A small image at the size of the large one, and how much noise was put on it.
+
+  Attributes:
+    planes: [B, H, W, C].
+    level: [B], the noise's standard deviation; 1 says that there is no image in it.
+  """
+
+  planes: Array
+  level: PerExample
+
+
+class Leveled(nn.Module):
+  """A Low: its planes as they are, and its level by sines and cosines through a dense layer to the embedding."""
+
+  widths: Widths
+
+  @nn.compact
+  def __call__(self, value: Low) -> Embedded:
+    waves = sinusoids(1000 * value.level, self.widths.time)
+    return Embedded(vector=Dense(self.widths.vector, name="level")(waves), planes=value.planes)
+
+
+def with_planes(x: Float[Array, "b *dims c"], planes: Array | None) -> Float[Array, "b *dims d"]:
+  """A network's input with the conditions' planes beside it; ConfigError where they are of other sizes."""
+  if planes is None:
+    return x
+  if planes.shape[:-1] != x.shape[:-1]:
+    raise ConfigError(
+      f"a condition's planes are of {planes.shape[1:-1]} places, but what the network is given of {x.shape[1:-1]}."
+    )
+  return jnp.concatenate([x, planes], axis=-1)
+
+
 def check(embeds: Embeds, cond: Mapping[str, Any]) -> None:
   """Raises ConfigError unless exactly the network's conditions are given."""
   names = [name for name, _ in embeds]

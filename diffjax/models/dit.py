@@ -28,7 +28,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float
 
 from diffjax.models.attention import MultiHeadAttention
-from diffjax.models.conditioning import Conditioning, Embeds, Widths
+from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
 from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention, sinusoids
 from diffjax.models.space_time import apart, layered, of_frames, unlayered
 from diffjax.ranges import Count, Positive, Rate, closed
@@ -171,8 +171,7 @@ class DiT(nn.Module):
     waves = (self.frequency_shift, self.cosines_first)
     seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
     emb = nn.swish(seen.vector)
-    if seen.planes is not None:
-      x = jnp.concatenate([x, seen.planes], axis=-1)
+    x = with_planes(x, seen.planes)
     b, *frames, height, width, _ = x.shape
     rows, columns, depth = height // self.patch, width // self.patch, self.tubelet if frames else 1
     times = frames[0] // depth if frames else 1

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from diffjax.models.conditioning import Conditioning, Embeds, Widths
+from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
 from diffjax.models.layers import Conv, Dense, GroupNorm
 from diffjax.models.unet import Attention, CrossAttention, ResBlock
 from diffjax.ranges import Count, Positive, Rate
@@ -57,8 +56,7 @@ class UNetEncoder(nn.Module):
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
     seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
     emb = nn.swish(seen.vector)
-    if seen.planes is not None:
-      x = jnp.concatenate([x, seen.planes], axis=-1)
+    x = with_planes(x, seen.planes)
 
     def stage(h, channels, name):
       h = ResBlock(channels, self.dropout, self.dtype, name=f"{name}_block")(h, emb, keys)

@@ -34,7 +34,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float
 
 from diffjax.models.attention import MultiHeadAttention
-from diffjax.models.conditioning import Conditioning, Embeds, Widths
+from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
 from diffjax.models.layers import (
   DTYPES,
   Conv,
@@ -145,6 +145,8 @@ class UNet(nn.Module):
     channels: at level 0; even and at least 4.
     multipliers: of the channels, one a level.
     blocks: residual blocks a level on the way down; one more on the way up.
+    level_blocks: the same level by level, in place of `blocks`; 0 at the first levels halves before any block, as
+      Imagen's efficient U-Net (Saharia et al. 2022, section 2.3.1). (): `blocks` everywhere.
     attention: sizes of the feature maps (heights, if images are not square) that get attention; the
       middle always does.
     heads: of every attention; a divisor of the channels where attention is.
@@ -178,6 +180,7 @@ class UNet(nn.Module):
   channels: Count = 128
   multipliers: tuple[Count, ...] = (1, 2, 2, 2)
   blocks: Count = 2
+  level_blocks: tuple[Whole, ...] = ()
   attention: tuple[Count, ...] = (16,)
   heads: Count = 1
   head_channels: Whole = 0
@@ -230,8 +233,7 @@ class UNet(nn.Module):
     waves = (self.frequency_shift, self.cosines_first)
     seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
     emb, tokens = nn.swish(seen.vector), seen.tokens
-    if seen.planes is not None:
-      x = jnp.concatenate([x, seen.planes], axis=-1)
+    x = with_planes(x, seen.planes)
     outer, frames = x.shape[:-3], x.shape[1] if x.ndim == 5 else 0
     if frames:
       x, (emb, tokens, keys) = x.reshape(-1, *x.shape[2:]), of_frames((emb, tokens, keys), frames)
@@ -265,10 +267,11 @@ class UNet(nn.Module):
       return Conv(h.shape[-1], stride=2, dtype=self.dtype, centred=self.centred, name=name)(h)
 
     last = len(self.multipliers) - 1
+    depths = self.level_blocks or (self.blocks,) * (last + 1)
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
     skips = [h]
     for level in range(last + 1):
-      for i in range(self.blocks):
+      for i in range(depths[level]):
         h = stage(h, level, f"down_{level}_{i}")
         skips.append(h)
       if level < last:
@@ -280,8 +283,8 @@ class UNet(nn.Module):
     h = block(h, h.shape[-1], "middle_1_block")
 
     for level in reversed(range(last + 1)):
-      for i in range(self.blocks + 1):
-        attends = i == self.blocks or not self.attend_last
+      for i in range(depths[level] + 1):
+        attends = i == depths[level] or not self.attend_last
         h = stage(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{i}", attends)
       if level > 0:
         h = sample(h, f"up_{level}_sample", up=True)
@@ -305,6 +308,10 @@ def _check_attributes(net: UNet) -> None:
   if not net.multipliers or min(net.multipliers) < 1:
     raise ConfigError(
       f"multipliers={net.multipliers} must be one positive integer for each level, at least one."
+    )
+  if len(net.level_blocks) not in (0, len(net.multipliers)):
+    raise ConfigError(
+      f"level_blocks={net.level_blocks} must be one number for each of the {len(net.multipliers)} levels, or none."
     )
   if net.blocks < 1:
     raise ConfigError(f"blocks={net.blocks} must be at least 1.")

@@ -175,6 +175,8 @@ def diffusion(
   def loss(params, frozen, data, draws, memory):
     x0, labels = change.apply(space.encode(data, draws), draws)
     data = completed(data, inside, frozen)
+    if change.changes:  # conditions see what the network is to make
+      data = data | space.decode(frozen, x0)
     cond = told.values(tells, data if labels is None else data | {"augment": labels}, draws)
     now = made.schedule_of(params)
     drawn = times.draw(now, draws, memory)
@@ -199,6 +201,7 @@ def diffusion(
     encodings=encodings,
     cases=functools.partial(bands, schedule),
     request=functools.partial(requests, made),
+    leads=any(condition.leads for condition in tells.values()),
     fed=fed,
     draw=drawing(made, sampler, grid, final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},

@@ -52,6 +52,8 @@ class Images:
     x0 = self.space.encode(data, draws)
     if draws is not None and self.augmentation:
       x0, _ = self.augmentation.apply(x0, draws)
+      if self.augmentation.changes:
+        data = {**data, **self.space.decode({}, x0)}
     return x0, self.cond(data, draws)
 
   def cond(self, data: Data, draws: Draws | None = None) -> dict[str, Any]:
@@ -86,6 +88,7 @@ class Images:
       fields=tuple(dict.fromkeys(fields)),
       encodings=self.encodings,
       request=lambda index, source: told.requests(self.conditions, index, source),
+      leads=any(condition.leads for condition in self.conditions.values()),
       **parts,
     )
 

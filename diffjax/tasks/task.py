@@ -69,6 +69,7 @@ class Task:
     encodings: the fields among them that trained runs make of the data's own.
     cases: number of examples -> named settings under which held-out data are measured, each a pytree [B].
     request: (numbers [n] of samples, the training data or None) -> the fields that they ask for.
+    leads: whether what samples ask for hangs together, so that no part of it may be replaced by rows of the data.
     draw: how samples are made; None: none are.
     fed: (frozen, data, draws) -> the fields that a training step sees, augmented; None: the data as they are.
     likelihoods: (params, frozen, data, sample keys [B]) -> {"bits": [B], "nfe": [B]}, by name: bits per dimension of
@@ -89,6 +90,7 @@ class Task:
   encodings: Encodings = dataclasses.field(default_factory=dict)
   cases: Callable[[int], Mapping[str, Any]] = lambda count: {"": ()}
   request: Callable[..., dict] = lambda index, source: {}
+  leads: bool = False
   draw: Drawing | None = None
   fed: Callable[[Frozen, Data, Draws], Data] | None = None
   likelihoods: Mapping[str, Callable] = dataclasses.field(default_factory=dict)

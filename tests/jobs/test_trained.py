@@ -265,7 +265,7 @@ def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp
     run = runs.start(config, done, "sample")
     assert run.experiment.needs == {} and list(run.experiment.uses) == [str(used)]
     ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
-    names.append(results.name_of_samples(run, STEPS, "raw", params, {"index": np.arange(2)}))
+    names.append(results.name_of_samples(run.experiment, STEPS, "raw", params, {"index": np.arange(2)}))
     shutil.rmtree(used / "checkpoints" / str(step))
   assert names[0] != names[1]
 

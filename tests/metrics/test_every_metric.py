@@ -28,6 +28,7 @@ FEWEST = {
   "moving_digits": (1, 0),
   "zero_shot": (1, 0),
   "clip_score": (1, 0),
+  "restoration": (1, 0),
   "retrieval": (2, 0),
   "caption_retrieval": (2, 0),
   "fid_infinity": (4, 0),  # half of them, two, are the smallest subset
@@ -79,6 +80,7 @@ OPTIONS = {
   "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2},
   "scenes": {"reference": 200},
   "moving_digits": {"known": 1000, "reference": 200},
+  "restoration": {"degradation": "bicubic"},
   **OF_RUNS,
 }
 size_of = lambda data: len(next(iter(data.values())))
@@ -114,6 +116,7 @@ def some(data, rows):
 
 def judged(metric, data):
   asked = {name: data[name] for name in ("label", "text") if name in data}
+  asked["low"] = data["image"][:, ::2, ::2]
   return metric.judge({name: data[name] for name in metric.fields}, asked)
 
 

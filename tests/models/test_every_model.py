@@ -27,14 +27,16 @@ UNET = {
 OPTIONS = {
   "unet": UNET,
   "dit": {"patch": 2, "channels": 16, "blocks": 2, "heads": 2, "dropout": 0.3},
+  "prior": {"channels": 16, "blocks": 1, "heads": 2, "dropout": 0.3},
   "unet_encoder": UNET,
 }
 SMALLER = {
   "unet": {"multipliers": (1,), "attention": ()},
   "dit": {"blocks": 1},
+  "prior": {},
   "unet_encoder": {"multipliers": (1,), "attention": ()},
 }
-DROPOUTS = {"unet": 8, "dit": 4, "unet_encoder": 3}  # layers, by hand
+DROPOUTS = {"unet": 8, "dit": 4, "prior": 2, "unet_encoder": 3}  # layers, by hand
 NETWORKS = MODELS | ENCODERS
 every_network = pytest.mark.parametrize("name", NETWORKS)
 # Compiles in half the time of jax.jit, and networks this small run no slower.

@@ -1,0 +1,54 @@
+"""The metric "restoration": by hand, what is better than what, and what it refuses."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax import keys
+from diffjax.degradations import DEGRADATIONS
+from diffjax.metrics import METRICS, restoration
+from diffjax.spaces import of_pixels, to_pixels
+from diffjax.types import ConfigError
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.cumsum(np.cumsum(RNG.normal(0, 4, (6, 16, 16, 3)), 1), 2)
+IMAGES = np.clip(128 + SMOOTH, 0, 255).astype(np.uint8)
+
+
+def low_of(images, how="area"):
+  return restoration.resized(images, (1, 4, 4, 3), how)
+
+
+def judged(x, asked, **options):
+  return METRICS["restoration"](None, None, None, **options).judge({"image": x}, asked)
+
+
+@pytest.mark.parametrize("how", restoration.RESAMPLINGS)
+def test_images_are_made_small_as_the_condition_does(how):
+  own = keys.of_examples(keys.seed(0), jnp.arange(6))
+  want = to_pixels(np.asarray(DEGRADATIONS[how](of_pixels(jnp.asarray(IMAGES)), 4, own)))
+  assert np.abs(low_of(IMAGES, how).astype(int) - want).max() <= 1  # halves
+
+
+def test_the_values_are_the_formulas():
+  asked = {"image": IMAGES, "low": low_of(IMAGES)}
+  best = judged(IMAGES, asked)
+  assert best["psnr"] == best["consistency"] == 100 and best["ssim"] == pytest.approx(1)
+  off = np.where(IMAGES > 127, IMAGES - 5, IMAGES + 5).astype(np.uint8)
+  assert judged(off, asked)["psnr"] == pytest.approx(10 * np.log10(255**2 / 25))
+  flat = np.repeat(np.repeat(asked["low"], 4, 1), 4, 2)
+  assert judged(flat, asked)["consistency"] == 100 > judged(flat, asked)["psnr"]
+  smooth = restoration.resized(asked["low"], IMAGES.shape, "bicubic")
+  found = judged(smooth, asked)
+  assert found["psnr"] == found["bicubic_psnr"] and found["ssim"] == found["bicubic_ssim"]
+
+
+def test_it_takes_originals_or_small_images_alone_and_no_others():
+  assert judged(IMAGES, {"low": low_of(IMAGES)}) == {"consistency": 100.0}
+  assert judged(IMAGES, {"image": IMAGES}).keys() == {"psnr", "ssim"}
+  with pytest.raises(ConfigError, match="and these ask for label; leave it out"):
+    judged(IMAGES, {"label": np.zeros(6), "index": np.arange(6)})
+  with pytest.raises(
+    ConfigError, match=r"originals are of shape \(16, 16, 3\), but the samples of \(4, 4, 3\)"
+  ):
+    judged(low_of(IMAGES), {"image": IMAGES})
