@@ -384,3 +384,27 @@ def test_what_cannot_be_is_refused_by_name(name, options, words):
 def test_samples_may_ask_for_another_class_than_the_run_was_begun_with():
   may_change = config.free(config.base())
   assert may_change("condition.label.request") and not may_change("condition.label.dropout")
+
+
+def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at_sampling():
+  encoder = Trained("runs/clip", {"encode": lambda params, x: x[:, :3, 0, 0] * params}, jnp.float32(0.1), "")
+  asked = []
+
+  def sample(params, index, source, prompts):
+    asked.append(prompts)
+    seen = np.stack([index, index, 0 * index], axis=1).astype(np.float32)
+    return {"seen": seen}, {"index": index, "text": WORDS(["a two"] * len(index))}
+
+  can = {"sample": sample, "made": lambda params: {"seen": (3,)}, "data": lambda params: FIELDS}
+  prior = Trained("runs/prior", can, (), "")
+  made = CONDITIONS["vector"](FIELDS, "seen", run=encoder, scale=2.0, prior=prior, request="a two|a seven")
+  data = completed({"image": batch()["image"]}, made.encodings, {"runs/clip": encoder.params})
+  np.testing.assert_allclose(made.value(data, None), 0.2 * data["image"][:, :3, 0, 0], rtol=1e-5)
+  found = requests({"vector": made, "text": MAKE["text"](request="the digit 3")}, np.arange(4, 6), None)
+  np.testing.assert_array_equal(found["seen"], [[4, 4, 0], [5, 5, 0]])
+  assert WORDS.text(found["text"][0]) == "a two" and asked == [["a two", "a seven"]]
+  with pytest.raises(
+    ConfigError, match=r"run is 'runs/prior', whose samples are seen \(4,\); here they must be seen"
+  ):
+    wide = prior._replace(can={**can, "made": lambda params: {"seen": (4,)}})
+    CONDITIONS["vector"](FIELDS, "seen", run=encoder, prior=wide)

@@ -214,3 +214,16 @@ def test_a_given_scale_takes_the_place_of_statistics():
   x0 = space.encode(fields, None)
   np.testing.assert_allclose(x0, 0.18215 * (fields["latent_mean"] - 0.1), rtol=1e-4, atol=1e-6)
   np.testing.assert_array_equal(space.decode({RUN.place: RUN.params}, x0)["image"], data["image"])
+
+
+def test_a_vector_is_what_a_run_makes_of_pictures():
+  run = Trained("runs/clip", {"encode": lambda params, x: x[:, :3, 0, 0] * params}, jnp.float32(0.1), "0123")
+  space, data = SPACES["vector"](FIELDS, "seen", run=run, scale=2.0), batch()
+  assert space.shape == (3,) and space.fields == ("seen",) and not space.bounded
+  seen = space.encodings["seen"](run.params, data["image"])[""]
+  np.testing.assert_allclose(space.encode({"seen": seen}, None), 0.2 * data["image"][:, :3, 0, 0], rtol=1e-5)
+  np.testing.assert_allclose(space.decode({}, space.encode({"seen": seen}, None))["seen"], seen, rtol=1e-6)
+  with pytest.raises(
+    ConfigError, match="encodes pictures as seen_mean .* and not as vectors; name one of the task"
+  ):
+    SPACES["vector"](FIELDS, "seen", run=RUN)

@@ -185,3 +185,13 @@ def test_a_block_that_resamples_is_its_parts():
 def test_a_network_that_does_not_fit_is_a_clear_error(change, size, words):
   with pytest.raises(ConfigError, match=re.escape(words)):
     shapes(UNet(**{**TINY, **change}), size=size)
+
+
+def test_blocks_are_as_many_as_each_level_says():
+  like = lambda **options: shapes(MODELS["unet"](**{**TINY, **options}))
+  assert jax.tree.structure(like(level_blocks=(1, 1))) == jax.tree.structure(like())
+  found = {name for name in like(level_blocks=(0, 2)) if name.endswith("block")}
+  levels = {"down_1_0", "down_1_1", "up_1_0", "up_1_1", "up_1_2", "up_0_0", "middle_0", "middle_1"}
+  assert found == {f"{name}_block" for name in levels}  # halved before any block
+  with pytest.raises(ConfigError, match=r"level_blocks=\(1,\) must be one number for each of the 2 levels"):
+    like(level_blocks=(1,))

@@ -1,0 +1,48 @@
+"""Super-resolution of emoji, 16x16 to 64x64, trained on pictures alone.
+
+    python main.py --config=configs/emoji_sr.py --workdir=runs/emoji_sr
+    python main.py --workdir=runs/emoji_sr --mode=eval                              # held-out emoji, beside bicubic
+    python main.py --workdir=runs/emoji_sr --mode=eval --config.sample.steps=1      # the mean of all answers
+    python main.py --workdir=runs/emoji_sr --mode=sample --images=FOLDER            # pictures of 16x16 of your own
+
+16 to 32 is --config.data.emoji.size=32 --config.condition.low.factor=2. The emoji are configs/emoji_vae.py's.
+What was measured of it: experiments/cascades/README.md.
+"""
+
+from diffjax import config
+
+
+def get_config():
+  """Imagen's efficient U-Net, small: no block at 64x64, most of them at 16x16; noise on the small image up to 0.3."""
+  c = config.base()
+  c.data.source = "emoji"
+  c.data.emoji.size = 64
+  c.data.augment = "flip"
+  c.condition.names = ("low",)
+  c.condition.low.factor = 4
+  c.condition.low.noise = 0.3
+  c.schedule.name = "cosine"
+  c.objective.predict = "v"
+  c.model.unet.channels = 32
+  c.model.unet.multipliers = (1, 2, 2)
+  c.model.unet.level_blocks = (0, 1, 2)
+  c.model.unet.attention = ()
+  c.model.unet.dropout = 0.0
+  c.train.steps = 5000
+  c.train.batch_size = 16
+  c.train.learning_rate = 1e-3
+  c.train.warmup = 100
+  c.train.decay = "cosine"
+  c.train.averages = ("constant",)
+  c.train.constant.rates = (0.995,)
+  c.log.every = 100
+  c.log.sample_every = 1000
+  c.checkpoint.every = 500
+  c.sample.sampler = "ddim"
+  c.sample.grid = "trailing"
+  c.sample.steps = 20
+  c.sample.split = "test"
+  c.eval.metrics = ("restoration",)
+  c.eval.split = "test"
+  c.eval.seeds = 1
+  return c
