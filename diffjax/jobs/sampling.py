@@ -98,7 +98,7 @@ class Loaded:
 
     Args:
       count: how many.
-      seed: sample i of a seed is the same in every call.
+      seed: sample i of a seed is the same in every call; runs that samples are told by draw from config.sample.seed.
       request_of: fields that they ask for, each [count, ...] or one for all, in place of the config's.
 
     Raises:

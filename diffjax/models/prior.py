@@ -1,11 +1,11 @@
 """The transformer of a prior over embeddings (Ramesh et al. 2022, section 2.2), for data of any places.
 
-  z_0 = [the conditions' tokens; time and the conditions' vectors; x E + positions; queries]        (1)
+  z_0 = [the conditions' tokens; v; x E + positions; queries + v]                                   (1)
   z_l = block(z_(l-1)), pre-norm (transformer.py)                                                   (2)
   y   = norm(z_L at the queries) W                                                                  (3)
 
-An embedding [B, C] is one place with one query. Unlike the paper's the attention is not causal, and one token says the
-time and the text's embedding, summed.
+with v the time and the conditions' vectors, embedded and summed. An embedding [B, C] is one place with one query.
+Unlike the paper's the attention is not causal, and time and text's embedding share a token, which the queries know too.
 """
 
 from collections.abc import Mapping
@@ -76,8 +76,8 @@ class Prior(nn.Module):
       self.param(name, normal, (places, self.channels), jnp.float32) for name in ("positions", "queries")
     )
     noisy = Dense(self.channels, dtype=self.dtype, name="noisy")(x.reshape(len(x), places, -1))
-    queries = jnp.broadcast_to(queries, noisy.shape)
-    parts = [seen.vector[:, None], noisy + positions, queries]
+    told = seen.vector[:, None]
+    parts = [told, noisy + positions, queries + told]
     mask = jnp.ones((len(x), 1 + 2 * places), bool)
     if seen.tokens is not None:
       parts, mask = [seen.tokens[0], *parts], jnp.concatenate([seen.tokens[1], mask], axis=1)

@@ -33,7 +33,7 @@ OPTIONS = {
 SMALLER = {
   "unet": {"multipliers": (1,), "attention": ()},
   "dit": {"blocks": 1},
-  "prior": {},
+  "prior": {"dropout": 0.3},
   "unet_encoder": {"multipliers": (1,), "attention": ()},
 }
 DROPOUTS = {"unet": 8, "dit": 4, "prior": 2, "unet_encoder": 3}  # layers, by hand
