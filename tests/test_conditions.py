@@ -206,7 +206,7 @@ def test_nulls_are_of_all_or_of_none():
 NETWORKS = {
   "unet": {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "dropout": 0.0},
   "dit": {"patch": 2, "channels": 16, "blocks": 2, "heads": 2},
-  "prior": {"channels": 16, "blocks": 1, "heads": 2},
+  "prior": {"channels": 16, "blocks": 2, "heads": 2},
 }
 
 

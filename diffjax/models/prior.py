@@ -1,11 +1,12 @@
 """The transformer of a prior over embeddings (Ramesh et al. 2022, section 2.2), for data of any places.
 
-  z_0 = [the conditions' tokens; v; x E + positions; queries + v]                                   (1)
+  z_0 = [the conditions' tokens; v; x E + positions; x E + queries + v]                             (1)
   z_l = block(z_(l-1)), pre-norm (transformer.py)                                                   (2)
   y   = norm(z_L at the queries) W                                                                  (3)
 
 with v the time and the conditions' vectors, embedded and summed. An embedding [B, C] is one place with one query.
-Unlike the paper's the attention is not causal, and time and text's embedding share a token, which the queries know too.
+Unlike the paper's the attention is not causal, and time and text's embedding share a token, which the queries know too,
+as they know x.
 """
 
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ class Prior(nn.Module):
     )
     noisy = Dense(self.channels, dtype=self.dtype, name="noisy")(x.reshape(len(x), places, -1))
     told = seen.vector[:, None]
-    parts = [told, noisy + positions, queries + told]
+    parts = [told, noisy + positions, noisy + queries + told]
     mask = jnp.ones((len(x), 1 + 2 * places), bool)
     if seen.tokens is not None:
       parts, mask = [seen.tokens[0], *parts], jnp.concatenate([seen.tokens[1], mask], axis=1)
