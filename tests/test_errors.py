@@ -377,7 +377,7 @@ def test_the_home_folder_is_meant_in_every_flag(monkeypatch, tmp_path):
 
 def test_images_at_sampling_are_what_is_enlarged(refused, tmp_path):
   given = [f"--workdir={tmp_path}", "--mode=sample", "--images=small"]
-  mode, (made, folder) = commandline.parse(["main.py", "--config=configs/emoji_sr.py", *given])
+  mode, (made, folder, *_) = commandline.parse(["main.py", "--config=configs/emoji_sr.py", "--out=", *given])
   assert (mode, made.condition.low.images, folder) == ("sample", "small", tmp_path)
   assert "what the condition 'low' is told, which this run does not have" in refused(
     "--config=configs/digits.py", *given
