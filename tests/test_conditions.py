@@ -210,24 +210,40 @@ NETWORKS = {
 }
 
 
+OF_VIDEOS, OF_IMAGES = ("frames", "moving"), ("low",)
+
+
 @functools.cache
-def network(name):
-  """A network that is told of all, with random parameters none of which is zero: (cond) -> videos [4, 3, 4, 4, 1]."""
-  tells = {kind: make() for kind, make in MAKE.items() if "kind" not in kind and kind != "vector"}
+def network(name, video):
+  """A network that is told of all, or of images a few, with random parameters none of which is zero.
+
+  (cond) -> videos [4, 3, 4, 4, 1], or images [4, 4, 4, 1]
+  """
+  others = OF_IMAGES if video else OF_VIDEOS
+  tells = {
+    kind: make() for kind, make in MAKE.items() if "kind" not in kind and kind not in ("vector", *others)
+  }
+  if not video and name != "prior":  # the others reach it as they do of videos
+    tells = {kind: tells[kind] for kind in ("label", *OF_IMAGES)}
   embeds = tuple((kind, made.embed) for kind, made in tells.items())
   net = MODELS[name](out_channels=1, conditions=embeds, dtype="float32", **NETWORKS[name])
   rng, cond = np.random.default_rng(0), values(tells, batch())
-  x = jnp.asarray(rng.standard_normal((4, 3, 4, 4, 1)), jnp.float32)
+  x = jnp.asarray(rng.standard_normal((4, 3, 4, 4, 1) if video else (4, 4, 4, 1)), jnp.float32)
   time = jnp.asarray([0.0, 5.0, 300.0, 999.0])
   shapes = jax.eval_shape(net.init, jax.random.key(0), x, time, cond)["params"]
   params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), jnp.float32), shapes)
   return fast_jit(lambda cond: net.apply({"params": params}, x, time, cond)), tells, cond
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_each_reaches_the_output_of_its_example_alone(name):
-  run, tells, cond = network(name)
-  assert {kind.split("-")[0] for kind in tells} == {*CONDITIONS, "augment"}
+@pytest.mark.parametrize(
+  "name, video",
+  [(name, video) for name in MODELS for video in (True, False) if (name, video) != ("prior", True)],
+)
+def test_each_reaches_the_output_of_its_example_alone(name, video):
+  run, tells, cond = network(name, video)
+  if video or name == "prior":
+    others = OF_IMAGES if video else OF_VIDEOS
+    assert {kind.split("-")[0] for kind in tells} == {*CONDITIONS, "augment"} - {*others}
   out = run(cond)
   for kind, made in tells.items():
     for other in (made.null(cond[kind]), made.value(batch(seed=1), None)):

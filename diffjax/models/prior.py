@@ -22,7 +22,7 @@ from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_plane
 from diffjax.models.layers import DTYPES, Dense
 from diffjax.models.transformer import Block, LayerNorm
 from diffjax.ranges import Count, Positive, Rate, one_of
-from diffjax.types import Keys, PerExample
+from diffjax.types import ConfigError, Keys, PerExample
 
 TIME_CHANNELS = 256
 
@@ -70,6 +70,10 @@ class Prior(nn.Module):
     """
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
     seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    if seen.together is not None:
+      raise ConfigError(
+        "a prior's places see each other, whatever the condition 'moving' says; leave it out."
+      )
     x = with_planes(x, seen.planes)
     places = int(np.prod(x.shape[1:-1]))
     normal = nn.initializers.normal(0.02)
