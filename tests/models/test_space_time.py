@@ -21,9 +21,9 @@ TOLD = (
   ("moving", lambda widths: Together(name="moving")),
 )
 NETS = {
-  "unet": UNet(8, (1, 2), 1, (8, 4), 2, 0, 0.3, 1, TOLD),
-  "dit": DiT(2, 2, channels=16, blocks=2, heads=2, dropout=0.3, out_channels=1, conditions=TOLD),
-  "dit-full": DiT(4, 1, False, channels=16, blocks=1, heads=2, out_channels=1, conditions=TOLD),
+  "unet": UNet(8, (1, 2), 1, attention=(8, 4), heads=2, dropout=0.3, out_channels=1, conditions=TOLD),
+  "dit": DiT(2, tubelet=2, channels=16, blocks=2, heads=2, dropout=0.3, out_channels=1, conditions=TOLD),
+  "dit-full": DiT(4, factorised=False, channels=16, blocks=1, heads=2, out_channels=1, conditions=TOLD),
 }
 
 
