@@ -75,4 +75,5 @@ def nearest(images: UInt8[np.ndarray, "n *t h w c"], source: Source) -> Sheet | 
   images = images[:NEAREST]
   known = source.read(np.arange(looked_at(source, shape)), names[:1])[names[0]]
   found = known[places(images, known)]
-  return pictures.grid(np.concatenate([images, found], axis=-3), columns=min(8, len(images)))
+  gap = np.full((*images.shape[:-3], 1, *images.shape[-2:]), pictures.BACKGROUND, np.uint8)
+  return pictures.grid(np.concatenate([images, gap, found], axis=-3), columns=min(8, len(images)))

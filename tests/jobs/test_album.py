@@ -36,14 +36,16 @@ def test_the_nearest_training_image_stands_below_each_sample():
   gaps = (samples[:, None].astype(float) - images[None]) ** 2
   expected = images[gaps.sum((2, 3, 4)).argmin(1)]
   seen = album.nearest(samples, ArraySource({"picture": images}, "f"))
-  np.testing.assert_array_equal(seen, pictures.grid(np.concatenate([samples, expected], axis=1), columns=5))
+  line = np.full((5, 1, 8, 3), pictures.BACKGROUND, np.uint8)
+  np.testing.assert_array_equal(seen, pictures.grid(np.concatenate([samples, line, expected], axis=1), columns=5))
   np.testing.assert_array_equal(expected[2], samples[2])
   assert album.nearest(samples, ArraySource({"picture": images[:, :4]}, "f")) is None
 
 
 def test_the_nearest_training_video_stands_below_each_sample():
   videos = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4, 1)).astype(np.uint8)
-  expected = np.concatenate([videos[[7, 3]], videos[[7, 3]]], axis=2)
+  line = np.full((2, 3, 1, 4, 1), pictures.BACKGROUND, np.uint8)
+  expected = np.concatenate([videos[[7, 3]], line, videos[[7, 3]]], axis=2)
   seen = album.nearest(videos[[7, 3]], ArraySource({"video": videos}, "f"))
   np.testing.assert_array_equal(seen, pictures.grid(expected, columns=2))
   label = {"label": np.array([1, 0])}
