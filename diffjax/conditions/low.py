@@ -1,0 +1,105 @@
+"""A small image, of which a large one is drawn (Ho et al. 2022, Cascaded Diffusion Models)."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import keys
+from diffjax.conditions.condition import Condition
+from diffjax.conditions.stages import require_stage, stage
+from diffjax.data.folder import images_of
+from diffjax.data.source import Field
+from diffjax.degradations import DEGRADATIONS, UPSAMPLINGS, require_factor, upsampled
+from diffjax.models.conditioning import Leveled, Low
+from diffjax.ranges import FREE, LOCAL, Count, Rate, Run, Share, one_of
+from diffjax.spaces import field_of, of_pixels, own_keys, small
+from diffjax.types import ConfigError
+
+
+def low(
+  fields: Mapping[str, Field],
+  field: str = "image",
+  factor: Count = 2,
+  degradation: Annotated[str, one_of(DEGRADATIONS)] = "area",
+  upsampling: Annotated[str, one_of(UPSAMPLINGS)] = "bicubic",
+  target: Count = 1,
+  noise: Share = 0.0,
+  level: Annotated[Share, FREE] = 0.0,
+  dropout: Rate = 0.0,
+  run: Run("sample", optional=True) = "",
+  request: Annotated[str, FREE] = "",
+  images: Annotated[str, LOCAL, FREE] = "",
+) -> Condition:
+  """A small image, which in training is made of the large one, and noise on it (Ho et al. 2021, section 4):
+
+      z = sqrt(1 - s^2) low + s eps,   s uniform in [0, noise] in training and `level` at sampling
+
+  The network is told s. At sampling eps is that of the sample's number.
+
+  Args:
+    fields: of the data.
+    field: the large images.
+    factor: how many times smaller than `field` each side of the small one is.
+    degradation: how it is made small; see degradations.py.
+    upsampling: how it is brought to the size of x0.
+    target: how many times smaller than `field` x0 itself is: space.reduced's factor, in the middle of a cascade.
+    noise: the highest level of training.
+    level: of sampling.
+    dropout: share of the training examples that are given no image.
+    run: whose samples are the small images, sample i's that of its sample i: the stage before.
+    request: the texts that `run` is told, as condition.text.request; "": as it says itself.
+    images: a folder whose pictures are the small images, in turn. By default they are made of rows of the data, and the
+      other conditions are told those rows' too.
+
+  Raises:
+    ConfigError: sizes that do not fit, or small images of another size or of other channels.
+  """
+  shape = field_of(fields, field, "uint8").shape
+  size, shape = require_factor(factor, shape), require_factor(target, shape)
+  require_stage(run, field, size, fields)
+  if level > noise:
+    raise ConfigError(f"level is {level}, of which training told nothing: noise is {noise}.")
+
+  def lowered(image, own):  # of what an augmentation made of it at x0's size, or of the field
+    return small(image, image.shape[1] // size[0], degradation, own)
+
+  def value(data, draws):
+    seen = data["low"] if "low" in data else lowered(data[field], own_keys(data, draws, "degradation"))
+    z, s = of_pixels(seen), jnp.zeros(len(seen))
+    if noise:
+      s = jnp.full(len(seen), level) if draws is None else noise * keys.uniform(draws.keys("level"))
+      wide = s.reshape(-1, 1, 1, 1)
+      z = jnp.sqrt(1 - wide**2) * z + wide * keys.normal(own_keys(data, draws, "low"), size)
+    return Low(upsampled(z, shape, upsampling), s)
+
+  def asked(index, source):
+    if run:
+      found = stage(run, field, fields, index, source, request)
+      return found | {"low": found.pop(field)}
+    if images:
+      there, _, _ = images_of(Path(images).expanduser())
+      if there.shape[1:] != size:
+        raise ConfigError(
+          f"images is {images!r}, whose pictures are of shape {there.shape[1:]}; it must be {size}."
+        )
+      return {"low": there[index % len(there)]}
+    if source is None:
+      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
+    others = [name for name, other in source.fields.items() if other.dtype != "uint8" and name in fields]
+    rows = source.read(index % len(source), (field, *others))
+    own = own_keys({"index": jnp.asarray(index)}, None, "degradation")
+    return rows | {"low": np.asarray(lowered(jnp.asarray(rows[field]), own))}
+
+  return Condition(
+    value=value,
+    null=lambda value: Low(jnp.zeros_like(value.planes), jnp.ones_like(value.level)),
+    embed=functools.partial(Leveled, name="low"),
+    request=asked,
+    fields=(field,),
+    dropout=dropout,
+    leads=True,
+  )

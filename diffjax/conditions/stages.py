@@ -1,0 +1,47 @@
+"""The stage before: another run, sample i of which tells what sample i of this one is told."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from diffjax.conditions.prompts import prompts_of
+from diffjax.data.source import Field, Source
+from diffjax.types import ConfigError, Trained
+
+
+def stage(
+  run: Trained,
+  field: str,
+  fields: Mapping[str, Field],
+  index: np.ndarray,
+  source: Source | None,
+  request: str,
+) -> dict[str, np.ndarray]:
+  """What samples of these numbers are told by the stage before: its samples' `field`, and what those were told.
+
+  What is no field of the data, as the small image of a stage before that, has "low_" before its name.
+  """
+  samples, told = run.can["sample"](run.params, index, source, prompts_of(request) if request else ())
+  named = {
+    name if name in fields else f"low_{name}": values for name, values in told.items() if name != "index"
+  }
+  return named | {field: samples[field]}
+
+
+def require_stage(
+  run: Trained | str, field: str, shape: tuple[int, ...], fields: Mapping[str, Field]
+) -> None:
+  """Raises ConfigError if a run's samples have no such field of this shape, or it was trained on other data."""
+  if not run:
+    return
+  made = run.can["made"](run.params)
+  if made.get(field) != shape:
+    listed = ", ".join(f"{name} {there}" for name, there in made.items())
+    raise ConfigError(f"run is {run.place!r}, whose samples are {listed}; here they must be {field} {shape}.")
+  for name, theirs in run.can["data"](run.params).items():
+    ours = fields.get(name)
+    about = lambda f: f and (f.shape, f.dtype, f.classes, f.tokenizer)
+    if theirs.dtype != "uint8" and about(ours) != about(theirs):
+      raise ConfigError(
+        f"run is {run.place!r}, which was trained on other data: its {name!r} is not that of these."
+      )

@@ -1,0 +1,79 @@
+"""Numbers: an embedding, of the data, of a run's encoder or of a prior's samples; and what an augmentation did."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import jax.numpy as jnp
+
+from diffjax.conditions.condition import Condition
+from diffjax.conditions.stages import require_stage, stage
+from diffjax.data.encoded import fields_of
+from diffjax.data.source import Field
+from diffjax.models.conditioning import OnTime, Projected
+from diffjax.ranges import FREE, Rate, Run, Whole
+from diffjax.spaces import embedding, field_of
+from diffjax.types import ConfigError
+
+
+def vector(
+  fields: Mapping[str, Field],
+  field: str = "embedding",
+  run: Run("encode", optional=True) = "",
+  of: str = "image",
+  scale: float = 1.0,
+  tokens: Whole = 0,
+  dropout: Rate = 0.0,
+  prior: Run("sample", optional=True) = "",
+  request: Annotated[str, FREE] = "",
+) -> Condition:
+  """An embedding.
+
+  Args:
+    fields: of the data.
+    field: a float32 one of shape [n], or what `run` makes is called.
+    run: of a task that encodes pictures as vectors, CLIP say; by default the data have the field themselves.
+    of: the field that `run` encodes.
+    scale: factor on it.
+    tokens: tokens that it enters as, besides the vector.
+    dropout: share of the training examples that are given zeros in its place.
+    prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data.
+    request: the texts that the prior is told, as condition.text.request; "": as it says itself.
+  """
+  encodings = embedding(fields, field, run, of)
+  shape = field_of({**fields, **fields_of(fields, encodings)}, field, "float32").shape
+  if len(shape) != 1:
+    raise ConfigError(f"field is {field!r} of shape {shape}; it must be a vector.")
+  require_stage(prior, field, shape, fields)
+
+  def asked(index, source):
+    if prior:
+      return stage(prior, field, fields, index, source, request)
+    if source is None:
+      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
+    return source.read(index % len(source), (field,))
+
+  return Condition(
+    value=lambda data, draws: data[field] * scale,
+    null=jnp.zeros_like,
+    embed=lambda widths: Projected(widths, tokens, name=field),
+    request=asked,
+    fields=(field,),
+    encodings=encodings,
+    dropout=dropout,
+    leads=bool(prior),
+  )
+
+
+def augment(labels: int) -> Condition:
+  """What an augmentation did, as this many numbers in the field "augment"; where it is missing zeros, nothing."""
+
+  def value(data, draws):
+    return data["augment"] if "augment" in data else jnp.zeros((len(data["index"]), labels))
+
+  return Condition(
+    value=value,
+    null=jnp.zeros_like,
+    embed=lambda widths: OnTime(widths, name="augment"),
+    request=lambda index, source: {},
+    often_null=True,
+  )
