@@ -32,4 +32,7 @@ def read(
   except FileNotFoundError:
     raise ConfigError(f"{what} is not there.") from None
   except Exception as error:  # whatever zipfile, zlib and NumPy make of a stranger's bytes
-    raise ConfigError(f"{what} is not an npz file of plain arrays: {words(error)}.") from None
+    said = words(error)
+    if "allow_pickle" in said:  # NumPy's advice, which would run what is in it
+      said = "it is none, or it holds pickled objects, which are never loaded"
+    raise ConfigError(f"{what} is not an npz file of plain arrays: {said}.") from None
