@@ -149,6 +149,7 @@ def test_training_leaves_a_whole_workdir(done):
   assert f"step {STEPS}/{STEPS}" in succeeded(said["train"])
   about = json.loads((folder / "config.json").read_text())
   assert set(about) >= {"config", "commit", "packages", "data", "examples", "fields", "uses"}
+  assert about["host"] and any(argument.startswith("--config=") for argument in about["command"])
   assert about["uses"] == {} and about["examples"] == len(SOURCES["digits"]("train"))
   image = {"shape": [8, 8, 1], "dtype": "uint8", "classes": 0}
   assert about["fields"]["image"] | image == about["fields"]["image"]

@@ -248,6 +248,7 @@ def _loop(
   config, devices = run.config, run.parallel
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
+  reporter.line("preparing held-out examples and pictures")
   pictured, copies = Pictures(run), Copies(devices, state)
   if not start:
     pictured.begin(reporter)

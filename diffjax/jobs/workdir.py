@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ def commit(*besides: str) -> str | None:
 
 
 def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[str, str]) -> None:
-  """Writes config.json: `about`, what the training data are, and the fingerprints of the runs that are used."""
+  """Writes config.json: `about`, the command and its host, the training data, and fingerprints of the runs used."""
   fields = {name: field._asdict() for name, field in source.fields.items()}
   for name, field in source.fields.items():
     if tokenizer := field.tokenizer:
@@ -69,6 +70,8 @@ def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[
       with atomic.writing(_tokenizer(workdir, name)) as file:
         file.write(tokenizer.json.encode())
   data = {
+    "host": platform.node(),
+    "command": sys.argv,
     "data": source.fingerprint,
     "data_before": _before(workdir, source),
     "examples": len(source),
