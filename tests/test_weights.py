@@ -29,7 +29,11 @@ PAPERS = {
 }
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+def test_every_weight_has_a_formula_to_be_compared_with():
+  assert PAPERS.keys() == WEIGHTS.keys(), "write a new weight's own formula, in NumPy, into PAPERS above"
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_the_published_formula_in_every_row_of_ddpms_table(name):
   bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
   snr = bar / (1 - bar)
@@ -39,7 +43,7 @@ def test_the_published_formula_in_every_row_of_ddpms_table(name):
   np.testing.assert_allclose(got, PAPERS[name](snr**-0.5, (before - snr) / 2), rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_the_published_formula_in_continuous_time(name):
   t, h = np.linspace(0.1, 0.9, 9), 1e-5
   snr = lambda t: 1 / np.expm1(0.1 * t + 19.9 * t * t / 2)
