@@ -37,7 +37,9 @@ def test_the_nearest_training_image_stands_below_each_sample():
   expected = images[gaps.sum((2, 3, 4)).argmin(1)]
   seen = album.nearest(samples, ArraySource({"picture": images}, "f"))
   line = np.full((5, 1, 8, 3), pictures.BACKGROUND, np.uint8)
-  np.testing.assert_array_equal(seen, pictures.grid(np.concatenate([samples, line, expected], axis=1), columns=5))
+  np.testing.assert_array_equal(
+    seen, pictures.grid(np.concatenate([samples, line, expected], axis=1), columns=5)
+  )
   np.testing.assert_array_equal(expected[2], samples[2])
   assert album.nearest(samples, ArraySource({"picture": images[:, :4]}, "f")) is None
 
