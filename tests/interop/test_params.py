@@ -30,7 +30,7 @@ TABLE = (("class", lambda widths: Table(1001, widths, name="classes")),)
 UNET = UNet(
   320, (1, 2, 4, 4), attention=(32, 16, 8), heads=8, transformers=(1,) * 4, conditions=TOKENS, out_channels=4
 )
-DIT = DiT(2, 1152, 28, 16, out_channels=8, conditions=TABLE)
+DIT = DiT(patch=2, channels=1152, blocks=28, heads=16, out_channels=8, conditions=TABLE)
 PUBLISHED = {
   "stable_diffusion_unet": ("unet_condition", UNET, (LATENTS, TIME, {"text": jnp.zeros((1, 77, 768))})),
   "ddpm_unet": ("unet", UNet(), (jnp.zeros((1, 32, 32, 3)), TIME)),

@@ -1,5 +1,6 @@
 """The sampling job: the same samples in every batch and on every device, and as the library's own walk."""
 
+import time
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -123,6 +124,7 @@ def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
     walked.append(int(asked["index"][0]))
     if asked["index"][0] == 4:
       raise RuntimeError("no more")
+    time.sleep(0.2 if asked["index"][0] > 4 else 0)  # as long as a walk is, so that the failure is heard
     return walk(params, key, asked, stops)
 
   monkeypatch.setattr(sampling, "walk", walk)
