@@ -116,7 +116,8 @@ def some(data, rows):
 
 def judged(metric, data):
   asked = {name: data[name] for name in ("label", "text") if name in data}
-  asked["low"] = data["image"][:, ::2, ::2]
+  if "image" in data:
+    asked["low"] = data["image"][:, ::2, ::2]
   return metric.judge({name: data[name] for name in metric.fields}, asked)
 
 
