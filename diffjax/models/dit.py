@@ -126,8 +126,6 @@ class DiT(nn.Module):
   """
 
   patch: Count = 2
-  tubelet: Count = 1
-  factorised: bool = True
   channels: Count = 384
   blocks: Count = 12
   heads: Count = 6
@@ -141,6 +139,8 @@ class DiT(nn.Module):
   frequency_shift: Annotated[int, closed(0, 1)] = 1
   cosines_first: bool = False
   mlp_eps: Positive = 1e-6
+  tubelet: Count = 1
+  factorised: bool = True
 
   @nn.compact
   def __call__(

@@ -180,7 +180,6 @@ class UNet(nn.Module):
   channels: Count = 128
   multipliers: tuple[Count, ...] = (1, 2, 2, 2)
   blocks: Count = 2
-  level_blocks: tuple[Whole, ...] = ()
   attention: tuple[Count, ...] = (16,)
   heads: Count = 1
   head_channels: Whole = 0
@@ -199,6 +198,7 @@ class UNet(nn.Module):
   centred: bool = False
   frequency_shift: Annotated[int, closed(0, 1)] = 1
   cosines_first: bool = False
+  level_blocks: tuple[Whole, ...] = ()
 
   @nn.compact
   def __call__(
