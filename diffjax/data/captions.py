@@ -7,21 +7,19 @@ r"""Images of your own with captions, in the conventions of the field:
 Tar files are read member by member and never unpacked. The test split is chosen by a hash of the images' names.
 """
 
-import dataclasses
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
-
-import numpy as np
 
 from diffjax.data import cache
 from diffjax.data import split as splits
 from diffjax.data.folder import MEMORY
-from diffjax.data.images import ENDINGS, WHITE, Background, Channels, Picture, opened, rule, square
-from diffjax.data.source import ArraySource, Field, Source, fingerprint
+from diffjax.data.images import ENDINGS, WHITE, Background, Channels, Picture, opened
+from diffjax.data.pictured import PicturedSource, pictured
+from diffjax.data.source import Field, Source, fingerprint
 from diffjax.data.text import Tokenizer
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
@@ -159,32 +157,6 @@ def _of_tar(root: Path, path: Path) -> Iterator[Pair]:
     yield pair._replace(caption=captions[key])
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionsSource:
-  """Pairs whose images are read one by one; see `captions` for the fields."""
-
-  pairs: tuple[Pair, ...]
-  tokens: np.ndarray
-  background: int
-  fields: Mapping[str, Field]
-  fingerprint: str
-  in_memory: bool = False
-
-  def __len__(self) -> int:
-    """Number of pairs."""
-    return len(self.pairs)
-
-  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Decodes the images of these indices; one that cannot be read is named."""
-    size, _, channels = self.fields["image"].shape
-    image = lambda pair: square(picture_of(pair, channels, self.background).image, size)
-    read = {
-      "image": lambda: np.stack([image(self.pairs[i]) for i in indices]),
-      "text": lambda: self.tokens[indices],
-    }
-    return {name: read[name]() for name in names or self.fields}
-
-
 def captions(
   split: str,
   tokenizer: Callable[..., Tokenizer],
@@ -233,15 +205,7 @@ def captions(
   key = fingerprint("captions", split, size, channels, background, stored, tokens, read.fingerprint)
   text = Field(tokens.shape[1:], "int32", read.vocabulary, tokenizer=read)
   fields = {"image": Field((size, size, channels), "uint8"), "text": text}
-  source = CaptionsSource(tuple(chosen), tokens, background, fields, key)
-  if len(chosen) * size * size * channels > memory:
-    return source
-
-  def decode(i):
-    found = picture_of(chosen[i], channels, background)
-    return {"image": square(found.image, size)}, found.notes
-
+  picture = lambda i: picture_of(chosen[i], channels, background)
+  source = PicturedSource(picture, {"text": tokens}, fields, key, len(chosen))
   of = (str(root.resolve()), split, size, channels, background, test_fraction, "captions")
-  kept = cache.place("decoded", of, (key, rule()), cache_dir)
-  arrays = cache.decoded(path, kept, len(chosen), {"image": fields["image"]}, decode)
-  return ArraySource(arrays | {"text": tokens}, key, tokenizers={"text": read})
+  return pictured(path, source, of, cache_dir, memory, tokenizers={"text": read})

@@ -1,8 +1,6 @@
 """A folder of images, optionally with one sub-folder a class."""
 
-import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,39 +8,14 @@ import numpy as np
 
 from diffjax.data import cache
 from diffjax.data import split as splits
-from diffjax.data.images import WHITE, Background, Channels, broken, opened, pixels_of, rule, square
+from diffjax.data.images import WHITE, Background, Channels, broken, opened, pixels_of
 from diffjax.data.listing import listed
-from diffjax.data.source import ArraySource, Field, Source, class_field, fingerprint
+from diffjax.data.pictured import PicturedSource, pictured
+from diffjax.data.source import Field, Source, class_field, fingerprint
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
 
 MEMORY = 2 << 30
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSource:
-  """A folder read image by image; see image_folder for the fields."""
-
-  files: Sequence[Path]
-  labels: np.ndarray
-  background: int
-  fields: Mapping[str, Field]
-  fingerprint: str
-  in_memory: bool = False
-
-  def __len__(self) -> int:
-    """Number of images."""
-    return len(self.files)
-
-  def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Decodes the images of these indices; a file that cannot be read is named."""
-    size, _, channels = self.fields["image"].shape
-    image = lambda i: square(opened(self.files[i], channels, self.background).image, size)
-    read = {
-      "image": lambda: np.stack([image(i) for i in indices]),
-      "label": lambda: self.labels[indices],
-    }
-    return {name: read[name]() for name in names or self.fields}
 
 
 def image_folder(
@@ -91,22 +64,13 @@ def image_folder(
   fields = {"image": Field((size, size, channels), "uint8")}
   if there.classes:
     fields["label"] = class_field(labels, len(there.classes), there.classes)
-  source = FolderSource(files, labels, background, fields, key)
-  if len(files) * size * size * channels > memory:
-    return source
-
-  def decode(i):
-    found = opened(files[i], channels, background)
-    return {"image": square(found.image, size)}, found.notes
-
+  arrays = {"label": labels} if there.classes else {}
+  source = PicturedSource(lambda i: opened(files[i], channels, background), arrays, fields, key, len(files))
   of = (str(root.resolve()), split, size, channels, background, test_fraction)
-  kept = cache.place("decoded", of, (key, rule()), cache_dir)
-  arrays = cache.decoded(path, kept, len(files), {"image": fields["image"]}, decode)
-  if not there.classes:
-    return ArraySource(arrays, key)
-  return ArraySource(
-    arrays | {"label": labels}, key, {"label": len(there.classes)}, names={"label": there.classes}
+  known = (
+    {"classes": {"label": len(there.classes)}, "names": {"label": there.classes}} if there.classes else {}
   )
+  return pictured(path, source, of, cache_dir, memory, **known)
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
