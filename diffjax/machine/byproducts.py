@@ -29,4 +29,4 @@ class ByProducts:
     except errors as error:
       if what not in self._told:
         self._told.add(what)
-        self._say(f"warning: {what} failed, and the run goes on without: {disk.words(error)}")
+        self._say(f"warning: {what} failed, and the run goes on without: {disk.reason(error)}")

@@ -59,7 +59,7 @@ def _why(error: BaseException) -> str:
   cause = error
   while cause is not None:
     if isinstance(cause, OSError):
-      return disk.words(cause)
+      return disk.reason(cause)
     cause = cause.__cause__ or cause.__context__
   return "there is no space left" if "No space left" in str(error) else type(error).__name__
 

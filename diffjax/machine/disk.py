@@ -21,7 +21,7 @@ REMEDIES = {
 }
 
 
-def words(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
   """One line for an error: of the file system's the place and why, of others their type and first line."""
   if isinstance(error, OSError) and error.strerror:
     place = f"{error.filename}: " if error.filename else ""
@@ -33,7 +33,7 @@ def words(error: BaseException) -> str:
 def paragraph(error: OSError) -> str:
   """What a user is told who cannot go on because of it."""
   remedy = REMEDIES.get(error.errno, "look at this place and its disk")
-  return f"{words(error)}. The file system refuses this: {remedy}, and give the same command again."
+  return f"{reason(error)}. The file system refuses this: {remedy}, and give the same command again."
 
 
 def size(count: float) -> str:

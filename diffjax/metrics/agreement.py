@@ -55,7 +55,7 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   images, labels = _all(train)
   held_out, held_out_labels = _all(test)
   judge = train_classifier(images, labels, classes)
-  reference, memory = _moments(judge.features(held_out)), memorization(train, test)
+  reference, memory = Moments.of(judge.features(held_out)), memorization(train, test)
 
   def features(samples, asked):
     found, labels = {"features": judge.features(samples["image"])}, asked.get("label")
@@ -67,7 +67,7 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
       raise ConfigError(
         f"a Fréchet distance needs at least 2 samples, and there are {len(found['features'])}."
       )
-    moments = _moments(found["features"])
+    moments = Moments.of(found["features"])
     values = {called(len(found["features"])): frechet_distance(moments, reference)}
     if moments.rank_deficient or reference.rank_deficient:
       values["frechet_rank_deficient"] = 1.0
@@ -80,7 +80,7 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   def floor_at(count):
     some = permutation(0, 0, len(train))[:count]
     return (
-      {called(count): frechet_distance(_moments(judge.features(images[some])), reference)}
+      {called(count): frechet_distance(Moments.of(judge.features(images[some])), reference)}
       if count > 1
       else {}
     )
@@ -95,7 +95,3 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     "memory": memory.reference,
   }
   return Metric(("image",), features, score, floor, settings, higher=("agreement",), floor_at=floor_at)
-
-
-def _moments(features: np.ndarray) -> Moments:
-  return Moments.empty(features.shape[1]).add(features)

@@ -14,7 +14,8 @@ import numpy as np
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.frechet import frechet_distance
-from diffjax.metrics.probe import FEATURES, Probed, images, mapped, moments, require
+from diffjax.metrics.moments import Moments
+from diffjax.metrics.probe import FEATURES, Probed, images, mapped, require
 from diffjax.metrics.reconstruction import to_pixels
 from diffjax.ranges import Count, Share, one_of
 from diffjax.types import Trained
@@ -49,8 +50,8 @@ def probe(
   x = images(train, count)
   z = mapped(model, "encode", x, parallel)["mean"]
   extract, about = FEATURES[features](train, parallel)
-  data, blend = moments(extract(x)), (1 - between) * z + between * z[nearest(z)]
-  decoded = lambda z: moments(extract(to_pixels(mapped(model, "decode", z, parallel))))
+  data, blend = Moments.of(extract(x)), (1 - between) * z + between * z[nearest(z)]
+  decoded = lambda z: Moments.of(extract(to_pixels(mapped(model, "decode", z, parallel))))
   values = {name: frechet_distance(decoded(z), data) for name, z in (("ifid", blend), ("rfid", z))}
   return Probed(values, {"images": f"{len(x)} of {train.fingerprint}", "between": between, **about})
 

@@ -40,6 +40,11 @@ class Moments:
     """The moments of no data in `dim` dimensions."""
     return Moments(0, np.zeros(dim), np.zeros((dim, dim)))
 
+  @staticmethod
+  def of(features: np.ndarray) -> "Moments":
+    """The moments of features [n, D]; see `add`."""
+    return Moments.empty(features.shape[1]).add(features)
+
   def add(self, features: ArrayLike) -> "Moments":
     """These moments and a batch of features [n, D] of any real type.
 

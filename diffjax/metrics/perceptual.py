@@ -176,7 +176,7 @@ def _first(train: Source, count: int, extract, settings: reference.Settings) -> 
 
 
 def _frechet(name: str, features: np.ndarray, gaussian: reference.Reference, draws: int) -> dict[str, float]:
-  moments = Moments.empty(features.shape[1]).add(features)
+  moments = Moments.of(features)
   out = {name: frechet_distance(moments, gaussian.gaussian)}
   if draws:
     interval = bootstrap(features, gaussian.gaussian, draws)

@@ -14,7 +14,6 @@ from diffjax.machine.parallel import Parallel
 from diffjax.metrics import inception_weights, lpips
 from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.inception import extractor
-from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError, Trained
 
 BATCH = 256
@@ -90,11 +89,6 @@ def _alexnet(train: Source, parallel: Parallel):
 
 # Name -> (training data, devices) -> (images -> features [n, D], settings). Only distances in Inception's are FID.
 FEATURES = {"inception": _inception, "alexnet": _alexnet, "classifier": _classifier}
-
-
-def moments(features: np.ndarray) -> Moments:
-  """Their mean and scatter."""
-  return Moments.empty(features.shape[1]).add(features)
 
 
 def in_batches(values: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:

@@ -16,7 +16,8 @@ from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import fidelity, lpips
 from diffjax.metrics.frechet import frechet_distance
-from diffjax.metrics.probe import FEATURES, Probed, images, in_batches, mapped, moments, require
+from diffjax.metrics.moments import Moments
+from diffjax.metrics.probe import FEATURES, Probed, images, in_batches, mapped, require
 from diffjax.ranges import Whole, one_of
 from diffjax.types import Trained
 
@@ -60,7 +61,7 @@ def probe(
     settings["lpips"] = f"{perceptual} {lpips.PUBLISHED[perceptual][:16]}"
   if features != NONE:
     extract, about = FEATURES[features](train, parallel)
-    values["rfid"] = frechet_distance(*(moments(extract(part)) for part in (again, x)))
+    values["rfid"] = frechet_distance(*(Moments.of(extract(part)) for part in (again, x)))
     settings |= about
   return Probed(values | of_latent(**latent), settings)
 

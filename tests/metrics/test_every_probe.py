@@ -11,6 +11,7 @@ from diffjax.machine.parallel import Parallel
 from diffjax.metrics import PROBES, ifid, reconstruction
 from diffjax.metrics import probe as probes
 from diffjax.metrics.frechet import frechet_distance
+from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError, Trained
 
 RNG = np.random.default_rng(0)
@@ -91,6 +92,6 @@ def test_ifid_blends_with_the_nearest_other_latent():
   apart = ((z.reshape(30, 1, -1) - z.reshape(1, 30, -1)) ** 2).sum(-1) + 1e9 * np.eye(30)
   blend = 0.75 * z + 0.25 * z[apart.argmin(1)]
   np.testing.assert_array_equal(ifid.nearest(z), apart.argmin(1))
-  gaussians = (probes.moments(features(part)) for part in (np.round((blend + 1) * 127.5), x))
+  gaussians = (Moments.of(features(part)) for part in (np.round((blend + 1) * 127.5), x))
   np.testing.assert_allclose(values["ifid"], frechet_distance(*gaussians), rtol=1e-2)
   assert found("ifid", model(), between=0.0, count=30).values["ifid"] < 1e-9
