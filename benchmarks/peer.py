@@ -60,7 +60,10 @@ def _finish() -> None:
 
 
 def _compiled(net: UNet2DModel, mode: bool | str):
-  return torch.compile(net, mode="max-autotune" if mode is True else mode) if mode else net
+  if not mode:
+    return net
+  mode = "max-autotune" if mode is True else mode
+  return torch.compile(net, mode=mode, dynamic=False)  # another batch is compiled anew, not for any size
 
 
 def training_step(

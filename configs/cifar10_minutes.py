@@ -27,7 +27,7 @@ def get_config():
   c.train.steps = 9000
   c.train.batch_size = 256
   c.train.adam.b2 = 0.99
-  c.train.learning_rate = 4e-4  # at 8e-4 the loss jumped once
+  c.train.learning_rate = 5e-4  # at 8e-4 the loss jumped once
   c.train.warmup = 200
   c.train.decay = "cosine"
   c.train.clip = 1.0

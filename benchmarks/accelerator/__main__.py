@@ -8,15 +8,15 @@ all of it on a CPU.
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.accelerator.part import end
+
 # In this order, with the seconds that each may take.
-PARTS = {"card": 45, "speed": 300, "trace": 90, "correct": 120, "recipe": 240}
-GRACE = 3  # between asking a part to end and making it
+PARTS = {"card": 45, "warm": 240, "speed": 300, "trace": 90, "correct": 120}
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -41,12 +41,6 @@ def arguments(argv=None) -> argparse.Namespace:
 
 def command(name: str, out: Path, seconds: float, tiny: bool) -> list[str]:
   """What runs a part."""
-  if name == "recipe":  # all of it is compiled, and kept for the real run
-    from benchmarks.accelerator.sizes import TINY_RECIPE
-
-    sizes = TINY_RECIPE if tiny else ["--count=2500", "--chosen_on=2500", "--scored=2500"]
-    few = ["--rehearse", "--calls=8", f"--minutes={seconds / 60}", f"--workdir={out / 'recipe'}"]
-    return [sys.executable, "-m", "experiments.cifar10_minutes", *few, "--guidance=0.25", *sizes]
   few = ["--tiny"] if tiny else []
   return [
     sys.executable,
@@ -74,20 +68,8 @@ def run(name: str, limit: float, out: Path, tiny: bool) -> dict:
     except subprocess.TimeoutExpired:
       status = "cut short"
     finally:
-      _end(part)
+      end(part)
   return {"status": status, "seconds": round(time.monotonic() - began, 1)}
-
-
-def _end(part: subprocess.Popen) -> None:
-  """Ends a part and all that it started."""
-  for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
-    try:
-      os.killpg(part.pid, number)
-      part.wait(wait)
-    except ProcessLookupError:
-      return
-    except subprocess.TimeoutExpired:
-      continue
 
 
 def main(argv=None) -> int:

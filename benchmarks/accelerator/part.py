@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +18,21 @@ def arguments(name: str, about: str) -> argparse.Namespace:
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   return args
+
+
+GRACE = 3  # seconds between asking a process to end and making it
+
+
+def end(process: subprocess.Popen) -> None:
+  """Ends a process that leads a session, and all that it started."""
+  for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+    try:
+      os.killpg(process.pid, number)
+      process.wait(wait)
+    except ProcessLookupError:
+      return
+    except subprocess.TimeoutExpired:
+      continue
 
 
 class Results:

@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 class Peer:
   """One process of peer_turns.py; it answers in the order it was asked."""
 
+  LATE = "no answer in time"
+
   def __init__(self, config: ConfigDict, mode: str, log: Path):
     """Starts it.
 
@@ -57,7 +59,7 @@ class Peer:
     try:
       return self._lines.get(timeout=max(timeout, 0.01))
     except queue.Empty:
-      return {"error": "no answer in time"}
+      return {"error": self.LATE}
 
   def end(self) -> None:
     """Ends it and all that it started."""

@@ -1,17 +1,19 @@
 """Images per second of training and sampling, ours and diffusers' in PyTorch, in turn on one card.
 
-One thing is compiled at a time, the most wanted first: ours, which is then timed alone, then the peer, and both are
-timed in turn. torch.compile's default mode is the peer everywhere, max-autotune comes last. What has not compiled when
-the time is up is left out, and the table says so. A time is that of many steps given to the device one after the
-other, from a finished device to a finished one.
+What warm.py has compiled before comes out of the caches; the rest is compiled here, one thing at a time, the most
+wanted first: ours, which is then timed alone, then the peer, and both are timed in turn. torch.compile's default mode
+is the peer everywhere, max-autotune comes last. What has not compiled when the time is up is left out, and the table
+says so. A time is that of many steps given to the device one after the other, from a finished device to a finished one.
 """
 
+import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -26,14 +28,15 @@ from diffjax.machine import parallel
 
 CHUNK, PEAK = 10, {"H100": 989e12, "H200": 989e12}
 SPARE = 15  # seconds that are kept when a peer is waited for
-LEAST = 75  # seconds without which nothing more is compiled
+LEAST = 20  # seconds without which no row is begun
+DEFAULT, SEARCHED = "default", "max-autotune"  # modes of torch.compile
 
 
-def our_training(config, batch: int, chunk: int) -> Callable[[int], None]:
+def our_training(config, batch: int, chunk: int, count: int) -> Callable[[], None]:
   """A function that takes `count` steps, and ends when the device has done them."""
   take, state, placed = ours.training(config, ours.images(batch, 32), chunk)
 
-  def run(count):
+  def run():
     nonlocal state
     for _ in range(count // chunk):
       state, metrics = take(state, {}, placed())
@@ -50,14 +53,53 @@ def our_sampling(config, batch: int) -> Callable[[], None]:
   return lambda: drawn.draw(params, keys.seed(1), {"index": np.arange(batch, dtype=np.int32)})
 
 
-def timed(run, *arguments) -> float:
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of the table.
+
+  Attributes:
+    make: () -> what does the work once and waits for the device.
+    images: that it makes or is trained on.
+    flop: its operations.
+    asked: the same of a peer (peer_turns.py); None where there is none.
+  """
+
+  make: Callable[[], Callable[[], None]]
+  images: int
+  flop: int
+  asked: Mapping | None = None
+
+
+def rows(tiny: bool) -> dict[str, Row]:
+  """The table's rows by name, the most wanted first."""
+  small, large, drawn, chunk, most = (4, 8, 4, 2, 4) if tiny else (128, 512, 256, CHUNK, 40)
+
+  def train(make, batch, peer=True):
+    config, count = make(batch, tiny), max(chunk, most * small // batch // chunk * chunk)
+    asked = {"do": "train", "batch": batch, "count": count} if peer else None
+    flop = count * flops.training_step(config, 32)
+    return Row(functools.partial(our_training, config, batch, chunk, count), count * batch, flop, asked)
+
+  sampled = sizes.unet(small, tiny)
+  sampled.sample.sampler, sampled.sample.grid, sampled.sample.steps = "ddim", "leading", 50
+  walk = {"do": "sample", "batch": drawn, "count": 50}
+  flop = 50 * flops.sampling_step(sampled, 32, drawn)
+  return {
+    f"unet, batch {small}": train(sizes.unet, small),
+    f"ddim-50, batch {drawn}": Row(functools.partial(our_sampling, sampled, drawn), drawn, flop, walk),
+    f"unet, batch {large}": train(sizes.unet, large),
+    f"dit-s/2, batch {small}": train(sizes.dit, small, peer=False),
+  }
+
+
+def timed(run) -> float:
   """Seconds."""
   began = time.perf_counter()
-  run(*arguments)
+  run()
   return time.perf_counter() - began
 
 
-def in_turn(run, peers: list[Peer], asked: dict, rounds: int, limit: float) -> dict[str, list[float]]:
+def in_turn(run, peers: list[Peer], asked: Mapping, rounds: int, limit: float) -> dict[str, list[float]]:
   """Seconds of ours and of each peer, a number a round; a peer without an answer is left out from then on."""
   found = {"ours": []} | {peer.name: [] for peer in peers}
   for _ in range(rounds):
@@ -74,7 +116,7 @@ def in_turn(run, peers: list[Peer], asked: dict, rounds: int, limit: float) -> d
 
 
 def row(times: dict, images: int, flop: float, ceiling: float, peak: float | None) -> dict:
-  """A row of the table: images/s, the share of the ceiling and of the peak, and ratios of ours to the peers."""
+  """A row's figures: images/s, the share of the ceiling and of the peak, and ratios of ours to the peers."""
   own = statistics.median(times["ours"])
   found = {"images_per_s": images / own, "flop_per_image": flop / images, "seconds": times}
   found |= {"mfu_of_measured": flop / own / ceiling, "mfu_of_989": peak and flop / own / peak}
@@ -110,30 +152,26 @@ class Table:
   peak: float | None
   rounds: int
 
-  def measure(
-    self, name: str, run: Callable[[], None], peers: list[Peer], asked: dict, images: int, flop: int
-  ) -> list[Peer]:
+  def measure(self, name: str, line: Row, run: Callable[[], None], peers: list[Peer]) -> list[Peer]:
     """Times ours alone and then with the peers in turn; peers that fail are ended.
 
     Args:
       name: of the row.
-      run: ours.
+      line: the row.
+      run: what `line.make` made.
       peers: are asked to compile, one after the other.
-      asked: the same of a peer (peer_turns.py).
-      images: that a run makes or is trained on.
-      flop: of a run.
 
     Returns:
       The peers that answered.
     """
     compiling = {"ours": timed(run)}
     alone = {"ours": [timed(run) for _ in range(self.rounds)]}
-    found = row(alone, images, flop, self.best, self.peak) | {"first_seconds": compiling}
+    found = row(alone, line.images, line.flop, self.best, self.peak) | {"first_seconds": compiling}
     self.results.add(**{f"{name}, alone": found})
     ready, without = [], {}
     for peer in peers:
       began = time.perf_counter()
-      peer.ask(**asked)
+      peer.ask(**line.asked)
       answer = peer.answer(self.results.left - SPARE)
       compiling[peer.name] = time.perf_counter() - began
       if "error" in answer:
@@ -143,10 +181,16 @@ class Table:
         ready.append(peer)
     if peers:
       limit = self.results.left - SPARE
-      times = in_turn(run, list(ready), asked, self.rounds, limit) if ready else alone
-      found = row(times, images, flop, self.best, self.peak)
+      times = in_turn(run, list(ready), line.asked, self.rounds, limit) if ready else alone
+      found = row(times, line.images, line.flop, self.best, self.peak)
       self.results.add(**{name: found | {"first_seconds": compiling, "without": without}})
     return ready
+
+
+def compile_only(name: str, tiny: bool) -> None:
+  """Does our part of a row once, which leaves the compiled program in the cache."""
+  part.cached()
+  rows(tiny)[name].make()()
 
 
 def main() -> None:
@@ -174,36 +218,21 @@ def main() -> None:
       each.end()
 
 
-def _measure(args, table: Table, peer: Callable[[str], list[Peer]]) -> None:
-  small, large, drawn, chunk = (4, 8, 4, 2) if args.tiny else (128, 512, 256, CHUNK)
-  steps = 4 if args.tiny else 40
-
-  def enough():
-    return args.tiny or table.results.left > LEAST
-
-  def train(name, config, batch, peers, step=None):
-    count = max(chunk, steps * small // batch // chunk * chunk)
-    step = step or our_training(config, batch, chunk)
-    asked = {"do": "train", "batch": batch, "count": count}
-    flop = count * flops.training_step(config, 32)
-    return step, table.measure(name, lambda: step(count), peers, asked, count * batch, flop)
-
-  first = f"unet, batch {small}"
-  step, known = train(first, sizes.unet(small, args.tiny), small, peer("" if args.tiny else "default"))
-  if enough():
-    config = sizes.unet(small, args.tiny)
-    config.sample.sampler, config.sample.grid, config.sample.steps = "ddim", "leading", 50
-    run, flop = our_sampling(config, drawn), 50 * flops.sampling_step(config, 32, drawn)
-    asked = {"do": "sample", "batch": drawn, "count": 50}
-    known = table.measure(f"ddim-50, batch {drawn}", run, known, asked, drawn, flop)
-  if enough():
-    _, known = train(f"unet, batch {large}", sizes.unet(large, args.tiny), large, known)
+def _measure(args: argparse.Namespace, table: Table, peer: Callable[[str], list[Peer]]) -> None:
+  lines, known, first = rows(args.tiny), peer("" if args.tiny else DEFAULT), None
+  for name, line in lines.items():
+    if args.tiny or table.results.left > LEAST:
+      run = line.make()
+      first = first or (name, line, run)
+      if line.asked is None:
+        table.measure(name, line, run, [])
+      else:
+        known = table.measure(name, line, run, known)
   for each in known:
     each.end()
-  if enough() and not args.tiny:
-    train(f"{first}, max-autotune", sizes.unet(small, False), small, peer("max-autotune"), step)
-  if enough():
-    train(f"dit-s/2, batch {small}", sizes.dit(small, args.tiny), small, [])
+  if not args.tiny and table.results.left > LEAST:
+    name, line, run = first
+    table.measure(f"{name}, {SEARCHED}", line, run, peer(SEARCHED))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ START = time.monotonic()  # before jax is imported
 CONFIG = "configs/cifar10_minutes.py"
 PART = 5000  # samples in a file: 15 MB
 REHEARSED = 1000  # random images
+STAGES = ("train", "draw", "score")  # of a rehearsal
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -38,9 +39,15 @@ def arguments(argv=None) -> argparse.Namespace:
   parser.add_argument("--referred", type=int, default=0, help="training images in the reference; 0 for all")
   parser.add_argument("--calls", type=int, default=0, help="of the step at most; 0 for any number")
   parser.add_argument(
-    "--rehearse", action="store_true", help="random images and weights, few calls: compiles all there is"
+    "--rehearse",
+    nargs="?",
+    const=",".join(STAGES),
+    help="random images and weights, few calls: compiles these stages, by default all (%(const)s)",
   )
   args, rest = parser.parse_known_args(argv)
+  args.stages = (args.rehearse or ",".join(STAGES)).split(",")
+  if unknown := set(args.stages) - set(STAGES):
+    parser.error(f"--rehearse: there is no stage {min(unknown)}; there are {', '.join(STAGES)}")
   args.overrides = dict(one.removeprefix("--config.").split("=", 1) for one in rest)
   return args
 
@@ -113,7 +120,7 @@ def main(argv=None) -> int:
   from diffjax import experiment, keys
   from diffjax.config import resolved
   from diffjax.jobs import commandline
-  from diffjax.machine import atomic, parallel, pictures
+  from diffjax.machine import atomic, parallel
   from experiments.cifar10_minutes import clock, drawing, loop
 
   config = configured(args.overrides)
@@ -126,23 +133,60 @@ def main(argv=None) -> int:
   device = jax.devices()[0].device_kind
   results.add(device=device, jax=jax.__version__, images=len(source), config=resolved(config))
 
+  if "train" in args.stages:
+    params = _train(args, results, made, devices, source)
+  else:
+    params = loop.untrained(made, devices)
+  if args.stages == ["train"]:
+    return 0
+  key, w = keys.seed(config.sample.seed), config.sample.classifier_free.w
+  draw, samples = drawing.drawing(made, devices), np.zeros((0, 32, 32, 3), np.uint8)
+  if "draw" in args.stages:
+    samples = _drawn(args, results, lambda index: draw(params, key, w, index))
+  if not args.rehearse:
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    with atomic.writing(args.workdir / "ema.npz") as file:
+      np.savez(file, **devices.fetch(leaves))
+
+  def again(weight, index):
+    if weight == w and index.max() < len(samples):
+      return samples[index]
+    if "draw" not in args.stages:
+      return source.read(index % len(source), ("image",))["image"]
+    return draw(params, key, weight, index)
+
+  if "score" in args.stages and (args.rehearse or args.inception):
+    _score(args, results, source, devices, again)
+  return 0
+
+
+def _train(args, results: Results, made, devices, source):
+  """The moving average after training as long as the time reaches."""
+  from experiments.cifar10_minutes import loop
+
   until = START + 60 * args.minutes - args.reserve
   trained = loop.train(made, devices, source, until, args.calls, results.say)
-  later, size = trained.steps - config.train.steps_per_call, config.train.batch_size
-  rate = later * size / trained.seconds if later else None
+  settings = made.config.train
+  later = trained.steps - settings.steps_per_call
   results.add(
     steps=trained.steps,
     start_seconds=trained.start,
     training_seconds=trained.seconds,
-    images_seen=trained.steps * size,
-    images_per_second=rate,
+    images_seen=trained.steps * settings.batch_size,
+    images_per_second=later * settings.batch_size / trained.seconds if later else None,
     losses=trained.losses,
   )
-  params, key = trained.params, keys.seed(config.sample.seed)
-  draw, w = drawing.drawing(made, devices), config.sample.classifier_free.w
+  return trained.params
+
+
+def _drawn(args, results: Results, draw):
+  """Samples, which are kept, and a picture of the first."""
+  import numpy as np
+
+  from diffjax.machine import atomic, pictures
 
   began = time.monotonic()
-  samples = draw(params, key, w, np.arange(args.count))
+  samples = draw(np.arange(args.count))
   results.add(
     sampling_seconds=time.monotonic() - began, samples=args.count, done_seconds=time.monotonic() - START
   )
@@ -150,19 +194,7 @@ def main(argv=None) -> int:
     with atomic.writing(args.workdir / f"samples_{number}.npz") as file:
       np.savez(file, images=samples[start : start + PART])
   pictures.save_png(args.workdir / "grid.png", pictures.grid(samples[:100]))
-  if not args.rehearse:
-    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    with atomic.writing(args.workdir / "ema.npz") as file:
-      np.savez(file, **devices.fetch(leaves))
-  if args.rehearse or args.inception:
-
-    def again(weight, index):
-      if weight == w and index.max() < len(samples):
-        return samples[index]
-      return draw(params, key, weight, index)
-
-    _score(args, results, source, devices, again)
-  return 0
+  return samples
 
 
 def _score(args, results: Results, source, devices, draw) -> None:

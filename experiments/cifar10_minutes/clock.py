@@ -18,7 +18,7 @@ from diffjax.experiment import Experiment
 from diffjax.machine import optimization
 from diffjax.machine.state import TrainState
 
-WARMUP, DECAY = 0.02, 0.9  # shares of the time
+WARMUP, DECAY = 0.04, 0.9  # shares of the time
 
 
 def rate(share: float, peak: float, warmup: float = WARMUP, decay: float = DECAY) -> float:

@@ -46,6 +46,12 @@ def _new_state(experiment: Experiment):
   return state.create(params, experiment.optimizer, experiment.averages, key, task.start())
 
 
+def untrained(experiment: Experiment, devices: Parallel) -> Params:
+  """The moving average before the first step, placed as `train` leaves it."""
+  _, average = experiment.weights(devices.init(lambda: _new_state(experiment)))
+  return average
+
+
 def _kept(row: list, metrics: dict[str, Array]) -> tuple:
   loss, norm = (np.asarray(metrics[name]) for name in ("loss", "grad_norm"))
   if not (np.isfinite(loss).all() and np.isfinite(norm).all()):
