@@ -1,9 +1,9 @@
 """Images per second of training and sampling, ours and diffusers' in PyTorch, in turn on one card.
 
-What warm.py has compiled before comes out of the caches; the rest is compiled here, one thing at a time, the most
-wanted first: ours, which is then timed alone, then the peer, and both are timed in turn. torch.compile's default mode
-is the peer everywhere, max-autotune comes last. What has not compiled when the time is up is left out, and the table
-says so. A time is that of many steps given to the device one after the other, from a finished device to a finished one.
+One row is compiled at a time, the most wanted first: ours and the peer beside each other, and then both are timed in
+turn; more at once only wait for the card, which both try their kernels on. torch.compile's default mode is the peer
+everywhere, max-autotune comes last. What has not compiled when the time is up is left out, and the table says so. A
+time is that of many steps given to the device one after the other, from a finished device to a finished one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from diffjax.machine import parallel
 
 CHUNK, PEAK = 10, {"H100": 989e12, "H200": 989e12}
 SPARE = 15  # seconds that are kept when a peer is waited for
-LEAST = 20  # seconds without which no row is begun
+LEAST = 75  # seconds without which no row is begun
 DEFAULT, SEARCHED = "default", "max-autotune"  # modes of torch.compile
 
 
@@ -153,25 +153,26 @@ class Table:
   rounds: int
 
   def measure(self, name: str, line: Row, run: Callable[[], None], peers: list[Peer]) -> list[Peer]:
-    """Times ours alone and then with the peers in turn; peers that fail are ended.
+    """Compiles ours beside the peers, then times all in turn; peers that fail are ended.
+
+    "NAME, first" has ours timed while the peers may still compile.
 
     Args:
       name: of the row.
       line: the row.
       run: what `line.make` made.
-      peers: are asked to compile, one after the other.
+      peers: are asked to compile before ours is.
 
     Returns:
       The peers that answered.
     """
-    compiling = {"ours": timed(run)}
-    alone = {"ours": [timed(run) for _ in range(self.rounds)]}
-    found = row(alone, line.images, line.flop, self.best, self.peak) | {"first_seconds": compiling}
-    self.results.add(**{f"{name}, alone": found})
-    ready, without = [], {}
+    began = time.perf_counter()
     for peer in peers:
-      began = time.perf_counter()
       peer.ask(**line.asked)
+    compiling, ready, without = {"ours": timed(run)}, [], {}
+    alone = {"ours": [timed(run) for _ in range(self.rounds)]}  # kept, whatever becomes of the peers
+    self.results.add(**{f"{name}, first": row(alone, line.images, line.flop, self.best, self.peak)})
+    for peer in peers:
       answer = peer.answer(self.results.left - SPARE)
       compiling[peer.name] = time.perf_counter() - began
       if "error" in answer:
@@ -179,18 +180,10 @@ class Table:
         peer.end()
       else:
         ready.append(peer)
-    if peers:
-      limit = self.results.left - SPARE
-      times = in_turn(run, list(ready), line.asked, self.rounds, limit) if ready else alone
-      found = row(times, line.images, line.flop, self.best, self.peak)
-      self.results.add(**{name: found | {"first_seconds": compiling, "without": without}})
+    times = in_turn(run, list(ready), line.asked, self.rounds, self.results.left - SPARE) if peers else alone
+    found = row(times, line.images, line.flop, self.best, self.peak)
+    self.results.add(**{name: found | {"first_seconds": compiling, "without": without}})
     return ready
-
-
-def compile_only(name: str, tiny: bool) -> None:
-  """Does our part of a row once, which leaves the compiled program in the cache."""
-  part.cached()
-  rows(tiny)[name].make()()
 
 
 def main() -> None:

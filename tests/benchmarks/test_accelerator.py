@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.accelerator import __main__ as accelerator
-from benchmarks.accelerator import lossless, pack, part, speed, unpack, warm
+from benchmarks.accelerator import lossless, pack, part, speed, unpack
 
 RNG = np.random.default_rng(0)
 
@@ -138,7 +138,7 @@ def test_peers_are_timed_in_turn_and_one_that_fails_is_left_out():
 def test_ours_is_kept_before_a_peer_compiles_and_a_peer_that_does_not_is_named(tmp_path):
   def late(limit):
     kept = json.loads((tmp_path / "speed.json").read_text())
-    assert kept["step, alone"]["images_per_s"] > 0  # nothing is lost if this were the end
+    assert kept["step, first"]["images_per_s"] > 0  # nothing is lost if this were the end
     return {"error": "no answer in time"}
 
   good, bad = fake_peer("good", [{"seconds": 3.0}] * 3), fake_peer("bad", [])
@@ -149,27 +149,3 @@ def test_ours_is_kept_before_a_peer_compiles_and_a_peer_that_does_not_is_named(t
   found = table.results.found["step"]
   assert found["without"] == {"bad": "no answer in time"} and bad.ended and not good.ended
   assert found["images_per_s good"] == 100 and found["first_seconds"].keys() == {"ours", "good", "bad"}
-
-
-def test_everything_is_compiled_at_once_and_what_is_not_done_in_time_is_named(tmp_path, monkeypatch):
-  def program(status, until):
-    began, ended = time.monotonic(), []
-    return types.SimpleNamespace(
-      ended=lambda: status if time.monotonic() - began > until else None,
-      end=lambda: ended.append(True),
-      was=ended,
-    )
-
-  made = {"a": program(0, 0.0), "b": program("out of memory", 0.3), "c": program(0, 1e9)}
-  monkeypatch.setattr(warm, "programs", lambda out, tiny: {name: lambda p=p: p for name, p in made.items()})
-  monkeypatch.setattr(sys, "argv", ["warm", f"--out={tmp_path}", f"--seconds={speed.SPARE / 3 + 1}"])
-  warm.main()
-  found = json.loads((tmp_path / "warm.json").read_text())
-  assert found["seconds"].keys() == {"a", "b"} and found["cut_short"] == ["c"]
-  assert found["wrong: b"] == "out of memory" and all(p.was for p in made.values())
-
-
-def test_the_tables_rows_are_compiled_by_name(tmp_path):
-  names = warm.programs(tmp_path, True)
-  assert list(speed.rows(True)) == [name for name in names if not name.startswith("recipe") and ", default" not in name]
-  assert {"recipe, train", "recipe, draw", "recipe, score"} <= names.keys()
