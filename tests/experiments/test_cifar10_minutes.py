@@ -1,6 +1,7 @@
 """Ten minutes of CIFAR-10: the clock's learning rate, guidance as an argument, and the command at a tiny size."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from diffjax import experiment, guidance, keys
 from diffjax.data.source import Field
 from diffjax.guidance import Scene
 from diffjax.machine import optimization, parallel
+from diffjax.metrics.frechet import distance_to
+from diffjax.metrics.moments import Moments
 from experiments.cifar10_minutes import __main__ as command
-from experiments.cifar10_minutes import clock, drawing
+from experiments.cifar10_minutes import clock, drawing, judge
 
 SMALL = {
   "model.unet.channels": "4",
@@ -110,3 +113,38 @@ def test_the_command_trains_until_its_time_is_up_and_keeps_samples(tmp_path, cap
   with np.load(tmp_path / "run" / "ema.npz") as file:
     assert len(file.files) > 10
   assert "is not there: no FID" in capsys.readouterr().out
+
+
+def test_a_rehearsal_of_one_stage_does_no_other(tmp_path, capsys):
+  flags = [f"--config.{path}={value}" for path, value in SMALL.items()]
+  assert command.main([*flags, "--rehearse=train", f"--workdir={tmp_path}", "--minutes=60", "--calls=1"]) == 0
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert results["steps"] == 4 and "samples" not in results and not list(tmp_path.glob("*.npz"))
+  with pytest.raises(SystemExit):
+    command.main([*flags, "--rehearse=sampling", f"--workdir={tmp_path}"])
+  assert "there is no stage sampling" in capsys.readouterr().err
+
+
+def test_kept_samples_are_judged_against_all_images(tmp_path, monkeypatch, capsys):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (3, 40, 8, 8, 3), np.uint8)
+  directions = rng.normal(size=(2048, 192)) / 100
+  features = lambda x: x.reshape(len(x), -1) @ directions.T
+  monkeypatch.setattr(
+    judge, "extractor", lambda *args, **settings: lambda x: SimpleNamespace(pool3=features(x))
+  )
+  monkeypatch.setattr(
+    judge.inception_weights, "load", lambda path: SimpleNamespace(variables={}, digest="d", published=False)
+  )
+  np.savez(tmp_path / "data.npz", images=images[2])
+  (tmp_path / "weights.npz").touch()
+  places = [str(tmp_path), f"--data={tmp_path / 'data.npz'}", f"--inception={tmp_path / 'weights.npz'}"]
+  with pytest.raises(SystemExit, match="samples_0"):
+    judge.main(places)
+  for number in range(2):
+    np.savez(tmp_path / f"samples_{number}.npz", images=images[number])
+  judge.main(places)
+  found = json.loads((tmp_path / "fid.json").read_text())
+  moments = [Moments.empty(2048).add(features(x)) for x in (images[:2].reshape(80, 8, 8, 3), images[2])]
+  np.testing.assert_allclose(found["fid_80"], distance_to(moments[1])(moments[0]), rtol=1e-6)
+  assert found["reference_images"] == 40 and not found["published"]
