@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffjax import keys
-from diffjax.ranges import Share, checked
+from diffjax.ranges import Count, Share, checked
 from diffjax.types import Batch, ConfigError, PerExample
 
 LABELS = 9
@@ -211,6 +211,29 @@ def flip() -> Augmentation:
   return Augmentation(0, apply)
 
 
+def shift(pixels: Count = 1) -> Augmentation:
+  """Images moved by up to so many whole pixels along each side, each number as likely, borders repeated.
+
+  The network is not told: classifiers and contrastive training want it, and a diffusion would draw images moved too.
+  The frames of a video [T, H, W, C] are moved together.
+  """
+
+  def apply(x0, draws):
+    if x0.ndim < 4:
+      raise ConfigError(f"'shift' is for images [H, W, C] and videos; the data are {list(x0.shape[1:])}.")
+    u = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(draws.keys("shift"))
+    steps = jnp.floor(u * (2 * pixels + 1)).astype(int) - pixels
+    for axis, step in zip((-3, -2), steps.T, strict=True):
+      size = x0.shape[axis]
+      places = jnp.clip(jnp.arange(size) + step[:, None], 0, size - 1)
+      wide = [len(x0), *[1] * (x0.ndim - 1)]
+      wide[axis] = size
+      x0 = jnp.take_along_axis(x0, places.reshape(wide), axis)
+    return x0, None
+
+  return Augmentation(0, apply)
+
+
 def none() -> Augmentation:
   """The images as they are."""
   return Augmentation(0, lambda x0, draws: (x0, None), changes=False)
@@ -227,5 +250,5 @@ def nonleaking(probability: Share = 0.12) -> Augmentation:
 
 
 AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = checked(
-  {"none": none, "flip": flip, "nonleaking": nonleaking}
+  {"none": none, "flip": flip, "shift": shift, "nonleaking": nonleaking}
 )

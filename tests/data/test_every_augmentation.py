@@ -20,6 +20,7 @@ MADE["nonleaking-often"] = AUGMENTATIONS["nonleaking"](0.9)
 TAKES = {
   "none": 3,
   "flip": 2,
+  "shift": 2,
   "nonleaking": 1,
   "nonleaking-often": 1,
 }  # of images, videos and vectors the first
@@ -103,3 +104,17 @@ def test_half_of_the_images_are_mirrored():
   small = np.broadcast_to(np.float32([1, 2]).reshape(1, 1, 2, 1), (count, 1, 2, 1))
   out, _ = AUGMENTATIONS["flip"]().apply(small, keys.Draws(keys.seed(0), jnp.arange(count), count))
   assert abs(np.mean(np.asarray(out)[:, 0, 0, 0] == 2) - 0.5) < 4 * 0.5 / np.sqrt(count)
+
+
+def test_images_and_videos_are_moved_by_every_number_of_pixels_and_borders_repeated():
+  ways = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+  for data in (IMAGES, VIDEOS):
+    out, _ = applied("shift", data)
+    sides = [(0, 0)] * (data.ndim - 4) + [(1, 1), (1, 1), (0, 0)]
+    found = set()
+    for old, new in zip(data, out, strict=True):
+      wide, (h, w) = np.pad(old, sides, "edge"), old.shape[-3:-1]
+      same = [n for n, (y, x) in enumerate(ways) if (wide[..., 1 + y :, 1 + x :, :][..., :h, :w, :] == new).all()]
+      assert len(same) == 1
+      found |= {*same}
+    assert len(found) >= 7  # of nine, in 24 draws
