@@ -23,12 +23,14 @@ def get_config():
   c.model.transformer.blocks = 2
   c.model.transformer.heads = 4
   c.model.transformer.dropout = 0.1
+  c.model.transformer.rows = 0.3
   c.model.vit.patch = 4
   c.model.vit.channels = 128
   c.model.vit.blocks = 4
   c.model.vit.heads = 4
   c.model.vit.pool = "mean"
   c.model.vit.dropout = 0.1
+  c.model.vit.rows = 0.3
   c.train.steps = 1500
   c.train.batch_size = 128
   c.train.optimizer = "adamw"

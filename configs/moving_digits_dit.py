@@ -1,4 +1,4 @@
-"""Clips of moving digits by a space-time transformer: tubelets of 2x2 pixels and 2 frames, space and time by turns.
+"""Clips of moving digits by a space-time transformer: 27 tubelets of 4x4 pixels and 2 frames, each attends to all.
 
     python main.py --config=configs/moving_digits_dit.py --workdir=runs/moving_digits_dit
 
@@ -14,9 +14,12 @@ def get_config():
   c.data.moving_digits.stills = 0.0  # a tubelet holds two frames, which cannot be kept apart
   c.condition.names = ("label",)
   c.model.name = "dit"
-  c.model.dit.patch = 2
+  c.model.dit.patch = 4
   c.model.dit.tubelet = 2
-  c.model.dit.channels = 96
+  c.model.dit.factorised = False
+  c.model.dit.channels = 128
   c.model.dit.blocks = 6
   c.model.dit.heads = 4
+  c.train.steps = 2500
+  c.train.batch_size = 64
   return c

@@ -14,6 +14,7 @@ def get_config():
   c.data.scenes.size = 32
   c.space.name = "reduced"
   c.space.reduced.factor = 2
+  c.model.dit.patch = 4
   c.model.unet.attention = (8, 4)
   c.eval.metrics = ()
   return c

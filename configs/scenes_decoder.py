@@ -23,6 +23,7 @@ def get_config():
   c.condition.vector.scale = 8.0
   c.condition.vector.tokens = 4
   c.condition.vector.dropout = 0.1
+  c.model.name = "unet"
   c.model.unet.attention = (16, 8)
   c.sample.classifier_free.w = 1.0
   return c

@@ -14,15 +14,17 @@ from configs import scenes_pixel
 
 
 def get_config():
-  """The pixels' model on latents."""
+  """The pixels' model on latents, by patches of 2x2; --config.model.name=unet is Stable Diffusion's own network."""
   c = scenes_pixel.get_config()
   c.data.scenes.size = 32
   c.data.scenes.count = 20_000
   c.space.name = "latent"
   c.space.latent.run = "runs/scenes_vae"
   c.schedule.name = "scaled_linear"
+  c.model.dit.patch = 2
   c.model.unet.channels = 48
   c.model.unet.multipliers = (1, 2)
   c.model.unet.attention = (8, 4)
+  c.train.steps = 4000
   c.sample.guides = ("classifier_free",)
   return c

@@ -12,23 +12,32 @@ from diffjax import config
 
 
 def get_config():
-  """A U-Net that attends to the words at 12x12 and 6x6 pixels, cosine, v, guidance."""
+  """A transformer over patches of 6x6 pixels that attends to the words, cosine, v, guidance.
+
+  With --config.model.name=unet it is a U-Net that attends at 12x12 and 6x6 pixels, Imagen's form.
+  """
   c = config.base()
   c.data.source = "scenes"
   c.schedule.name = "cosine"
   c.objective.predict = "v"
   c.condition.names = ("text",)
   c.condition.text.dropout = 0.1
+  c.model.name = "dit"
+  c.model.dit.patch = 6
+  c.model.dit.channels = 128
+  c.model.dit.blocks = 6
+  c.model.dit.heads = 4
   c.model.unet.channels = 24
   c.model.unet.multipliers = (1, 2, 4)
   c.model.unet.blocks = 1
   c.model.unet.attention = (12, 6)
   c.model.unet.heads = 4
   c.model.unet.dropout = 0.0
-  c.train.steps = 4000
+  c.train.steps = 3000
   c.train.batch_size = 64
-  c.train.learning_rate = 2e-3
+  c.train.learning_rate = 1e-3
   c.train.warmup = 100
+  c.train.decay = "cosine"
   c.train.averages = ("constant",)
   c.train.constant.rates = (0.995,)
   c.log.every = 100

@@ -20,6 +20,7 @@ def get_config():
   c.condition.names = ("low",)
   c.condition.low.factor = 2
   c.condition.low.noise = 0.3
+  c.model.name = "unet"
   c.model.unet.multipliers = (1, 2)
   c.model.unet.attention = ()
   c.train.steps = 2000

@@ -18,6 +18,8 @@ from diffjax.ranges import FREE, Count, Rate, Run
 from diffjax.spaces import field_of
 from diffjax.types import ConfigError, Trained
 
+ROWS = 0.5  # standard deviation of a new encoder's rows; with CLIP's 0.02 all words look alike for hundreds of steps
+
 
 def text(
   fields: Mapping[str, Field],
@@ -74,6 +76,7 @@ def text(
       heads,
       causal=False,
       pool="mean",
+      rows=ROWS,
     )
     return Condition(
       value=lambda data, draws: data[field],

@@ -55,6 +55,7 @@ class VisionTransformer(nn.Module):
     dtype: one of DTYPES, of dense layers and the tensors between them. Parameters, norms, softmax and the outputs
       are float32.
     remat: whether the inside of a block is computed again in the backward pass rather than kept.
+    rows: standard deviation of a new class token and of the rows of a new table of places; see TextTransformer's.
   """
 
   patch: Count = 32
@@ -71,6 +72,7 @@ class VisionTransformer(nn.Module):
   dropout: Rate = 0.0
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   remat: bool = False
+  rows: Positive = 0.02
 
   @nn.compact
   def __call__(self, images: Float[Array, "b h w c"], keys: Keys | None = None) -> ImageFeatures:
@@ -84,7 +86,7 @@ class VisionTransformer(nn.Module):
       ConfigError: if the patch does not divide the images' sides, or an attribute is out of its range.
     """
     check(self, *images.shape[1:3])
-    normal = nn.initializers.normal(0.02)
+    normal = nn.initializers.normal(self.rows)
     dense = nn.Dense(self.channels, self.patch_bias, self.dtype, kernel_init=initialiser(), name="patches")
     h = dense(patches(images, self.patch))
     if self.pool == "class":
