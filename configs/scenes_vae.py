@@ -21,7 +21,7 @@ def get_config():
   c.model.kl.latent_channels = 4
   c.objective.terms = ("l2", "kl")
   c.objective.kl.weight = 1e-3
-  c.train.steps = 1500
+  c.train.steps = 600
   c.train.batch_size = 64
   c.train.learning_rate = 2e-3
   c.train.warmup = 50
@@ -29,6 +29,6 @@ def get_config():
   c.train.averages = ("constant",)
   c.train.constant.rates = (0.99,)
   c.log.every = 50
-  c.checkpoint.every = 500
+  c.checkpoint.every = 300
   c.eval.metrics = ()
   return c
