@@ -114,7 +114,9 @@ def test_images_and_videos_are_moved_by_every_number_of_pixels_and_borders_repea
     found = set()
     for old, new in zip(data, out, strict=True):
       wide, (h, w) = np.pad(old, sides, "edge"), old.shape[-3:-1]
-      same = [n for n, (y, x) in enumerate(ways) if (wide[..., 1 + y :, 1 + x :, :][..., :h, :w, :] == new).all()]
+      same = [
+        n for n, (y, x) in enumerate(ways) if (wide[..., 1 + y :, 1 + x :, :][..., :h, :w, :] == new).all()
+      ]
       assert len(same) == 1
       found |= {*same}
     assert len(found) >= 7  # of nine, in 24 draws
