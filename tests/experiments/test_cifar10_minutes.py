@@ -128,8 +128,9 @@ def test_a_rehearsal_of_one_stage_does_no_other(tmp_path, capsys):
 def test_kept_samples_are_judged_against_all_images(tmp_path, monkeypatch, capsys):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (3, 40, 8, 8, 3), np.uint8)
-  directions = rng.normal(size=(2048, 192)) / 100
+  directions = rng.normal(size=(16, 192)) / 100
   features = lambda x: x.reshape(len(x), -1) @ directions.T
+  monkeypatch.setattr(judge, "POOL3", 16)
   monkeypatch.setattr(
     judge, "extractor", lambda *args, **settings: lambda x: SimpleNamespace(pool3=features(x))
   )
@@ -145,6 +146,6 @@ def test_kept_samples_are_judged_against_all_images(tmp_path, monkeypatch, capsy
     np.savez(tmp_path / f"samples_{number}.npz", images=images[number])
   judge.main(places)
   found = json.loads((tmp_path / "fid.json").read_text())
-  moments = [Moments.empty(2048).add(features(x)) for x in (images[:2].reshape(80, 8, 8, 3), images[2])]
+  moments = [Moments.empty(16).add(features(x)) for x in (images[:2].reshape(80, 8, 8, 3), images[2])]
   np.testing.assert_allclose(found["fid_80"], distance_to(moments[1])(moments[0]), rtol=1e-6)
   assert found["reference_images"] == 40 and not found["published"]
