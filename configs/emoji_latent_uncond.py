@@ -3,7 +3,7 @@
     python main.py --config=configs/emoji_vae.py --workdir=runs/emoji_vae
     python main.py --config=configs/emoji_latent_uncond.py --workdir=runs/emoji_latent_uncond
 
-Expected: experiments/autoencoders/README.md.
+configs/emoji_pixels.py is its twin on pixels. Expected: experiments/autoencoders/README.md.
 """
 
 from configs import digits
@@ -19,12 +19,9 @@ def get_config():
   c.condition.names = ()
   c.model.unet.channels = 64
   c.model.unet.attention = (4, 8)
-  c.train.steps = 3000
-  c.log.sample_every = 1000
-  c.checkpoint.every = 1000
+  c.train.steps = 1000
+  c.log.sample_every = 0
   c.sample.steps = 20
   c.sample.guides = ()
   c.eval.metrics = ("inception",)
-  c.train.averages = ("constant",)
-  c.train.constant.rates = (0.999,)
   return c

@@ -20,9 +20,10 @@ def get_config():
   c.data.arrays.path = c.data.arrays.test_path = "~/.cache/diffjax/mnist.npz"
   c.data.arrays.image = "{split}_image"
   c.data.arrays.label = "{split}_label"
+  c.condition.names = ()
+  c.model.decoder = "bernoulli"
   c.model.vae.hidden = (500, 500)
   c.model.vae.latent = 20
-  c.model.bernoulli.trials = 1
   c.train.steps = 6000
   c.log.sample_every = 2000
   c.checkpoint.every = 2000

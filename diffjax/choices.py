@@ -113,7 +113,7 @@ def _has_text(config: ConfigDict) -> bool:
 
 
 _TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
-_OF_AUTOENCODERS = ("parent", "name", "out_channels", "dtype", "shape", "variational")
+_OF_AUTOENCODERS = ("parent", "name", "out_channels", "conditions", "dtype", "shape", "variational")
 _OF_IMAGES = ("parent", "name", "shape", "outputs", "conditions", "dtype")
 _OF_TASKS = (
   Choice("data", "source", SOURCES, given=("tokenizer",)),

@@ -25,10 +25,12 @@ class Meter:
     self._first = self._latest = None  # (step, time, paused so far)
 
   def update(self, step: int) -> None:
-    """Says that `step` is done."""
+    """Says that `step` is done; one before the last begins anew."""
     if step > self._start:
-      self._latest = (step, self._clock(), self._paused)
-      self._first = self._first or self._latest
+      now = (step, self._clock(), self._paused)
+      if self._first is None or step < self._latest[0]:
+        self._first = now
+      self._latest = now
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:

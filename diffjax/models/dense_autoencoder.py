@@ -3,17 +3,20 @@
   encoder  x as one vector, `hidden` layers with their activation, one layer to mean and log-variance [Z]
   decoder  z, `hidden` layers in reverse, one layer to what the decoder says of every number of x
 
-Kingma & Welling have one hidden layer of 500 and tanh; swish learns faster.
+Conditions join the first layer of both (Sohn et al. 2015). Kingma & Welling have one hidden layer of 500 and tanh;
+swish learns faster.
 """
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.models.autoencoder import Moments, draw, moments_of
+from diffjax.models.conditioning import Embeds, Vectors
 from diffjax.models.layers import DTYPES
 from diffjax.ranges import Count, one_of
 
@@ -27,17 +30,21 @@ class Dense(nn.Module):
     widths: of all layers.
     activation: one of ACTIVATIONS.
     dtype: of the computation but for the last layer.
+    conditions: what it is told.
   """
 
   widths: tuple[int, ...]
   activation: str
   dtype: str
+  conditions: Embeds = ()
 
   @nn.compact
-  def __call__(self, h: Float[Array, "b n"]) -> Float[Array, "b m"]:
+  def __call__(self, h: Float[Array, "b n"], cond: Mapping[str, Any] | None) -> Float[Array, "b m"]:
     *hidden, last = self.widths
+    shift = Vectors(self.widths[0], self.conditions, name="embedding")(cond or {}, len(h))
     for i, width in enumerate(hidden):
-      h = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(h))
+      h = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(h)
+      h, shift = ACTIVATIONS[self.activation](h + shift), 0
     return nn.Dense(last, name="out")(h.astype(jnp.float32))
 
 
@@ -52,6 +59,7 @@ class DenseAutoencoder(nn.Module):
     out_channels: of what is decoded, a multiple of C.
     dtype: one of DTYPES. Parameters, last layers and outputs are float32.
     variational: whether the encoder answers with a variance.
+    conditions: what it is told, set by the task.
   """
 
   LAST = ("decoder", "out", "kernel")  # the place of the last layer's weights
@@ -63,23 +71,28 @@ class DenseAutoencoder(nn.Module):
   out_channels: Count = 1
   dtype: Annotated[str, one_of(DTYPES)] = "float32"
   variational: bool = True
+  conditions: Embeds = ()
 
   def setup(self):
-    self.encoder = Dense((*self.hidden, (1 + self.variational) * self.latent), self.activation, self.dtype)
     numbers = math.prod(self.shape[:-1]) * self.out_channels
-    self.decoder = Dense((*self.hidden[::-1], numbers), self.activation, self.dtype)
+    layers = lambda *widths: Dense(widths, self.activation, self.dtype, self.conditions)
+    self.encoder = layers(*self.hidden, (1 + self.variational) * self.latent)
+    self.decoder = layers(*self.hidden[::-1], numbers)
 
-  def encode(self, x: Float[Array, "b h w c"]) -> Moments:
+  def encode(self, x: Float[Array, "b h w c"], cond: Mapping[str, Any] | None = None) -> Moments:
     """The Gaussian [B, Z] of the latent of images [B, H, W, C], in [-1, 1]."""
-    return moments_of(self.encoder(x.reshape(len(x), -1)), self.variational)
+    return moments_of(self.encoder(x.reshape(len(x), -1), cond), self.variational)
 
-  def decode(self, z: Float[Array, "b z"]) -> Float[Array, "b h w c"]:
+  def decode(self, z: Float[Array, "b z"], cond: Mapping[str, Any] | None = None) -> Float[Array, "b h w c"]:
     """What is said of the images of latents [B, Z]: [B, H, W, out_channels]."""
-    return self.decoder(z).reshape(len(z), *self.shape[:-1], self.out_channels)
+    return self.decoder(z, cond).reshape(len(z), *self.shape[:-1], self.out_channels)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], eps: Float[Array, "b z"] | None = None
+    self,
+    x: Float[Array, "b h w c"],
+    eps: Float[Array, "b z"] | None = None,
+    cond: Mapping[str, Any] | None = None,
   ) -> tuple[Float[Array, "b h w c"], Moments]:
     """Images [B, H, W, C] there and back, and their moments; from the mean without eps."""
-    moments = self.encode(x)
-    return self.decode(moments.mean if eps is None else draw(moments, eps)), moments
+    moments = self.encode(x, cond)
+    return self.decode(moments.mean if eps is None else draw(moments, eps), cond), moments

@@ -13,12 +13,15 @@ latent channel over the data, which no gradient passes,
 Samples are decoded from a Gaussian, the prior or that of the statistics, which shows how far the latents are from it.
 On its way a sample walks there from another, a, by z(s) = cos(s) a + sin(s) b, s from 0 to pi/2, which is distributed
 like a and b wherever it stands.
+
+A network may be told conditions, by which encoder, decoder and likelihood are conditional (Sohn et al. 2015). What
+others would encode by such a one has none to tell it, so that it serves no other run.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -26,6 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffjax import keys
+from diffjax.conditions import Condition
 from diffjax.data.augment import Augmentation
 from diffjax.data.source import Field
 from diffjax.gaussian import sum_dims
@@ -36,6 +40,7 @@ from diffjax.tasks.adversarial import DISCRIMINATOR, adaptive_weight
 from diffjax.tasks.bottleneck import Bottleneck, Passed
 from diffjax.tasks.bounds import Bounded
 from diffjax.tasks.decoders import Decoder
+from diffjax.tasks.images import Images, images
 from diffjax.tasks.reconstruction import Reconstruction, Term
 from diffjax.tasks.task import Drawing, Loss, Task, given
 from diffjax.types import Batch, Keys, Params, PerExample, Unsuitable
@@ -56,6 +61,7 @@ class Autoencoder:
     decoder: what the network's numbers say.
     terms: of the loss.
     discriminator: of the images, where a term needs one.
+    cond: what the network is told of the examples at hand.
   """
 
   space: Space
@@ -64,10 +70,20 @@ class Autoencoder:
   decoder: Decoder
   terms: tuple[Term, ...]
   discriminator: nn.Module | None = None
+  cond: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def told(self, cond: Mapping[str, Any]) -> "Autoencoder":
+    """The same of examples with these conditions."""
+    return dataclasses.replace(self, cond=cond)
+
+  def apply(self, params: Params, x: Array, method: str) -> Any:
+    """What the network answers."""
+    cond = (self.cond,) if self.cond else ()
+    return self.network.apply({"params": params["model"]}, x, *cond, method=method)
 
   def encode(self, params: Params, x0: Batch) -> Moments:
     """The moments of images."""
-    return self.network.apply({"params": params["model"]}, x0, method="encode")
+    return self.apply(params, x0, "encode")
 
   def through(self, params: Params, moments: Moments, eps: Array | None) -> Passed:
     """What passes the bottleneck."""
@@ -75,7 +91,7 @@ class Autoencoder:
 
   def said(self, params: Params, z: Array) -> Array:
     """What the network says of the images of latents."""
-    return self.network.apply({"params": params["model"]}, z, method="decode")
+    return self.apply(params, z, "decode")
 
   def decode(self, params: Params, z: Array) -> Batch:
     """The images of any latents."""
@@ -131,6 +147,7 @@ class Autoencoder:
 
 def autoencoder(
   space: Callable[..., Space],
+  conditions: Mapping[str, Callable[..., Condition]],
   augmentation: Callable[..., Augmentation],
   autoencoder: Callable[..., nn.Module],
   bottleneck: Callable[..., Bottleneck],
@@ -146,6 +163,7 @@ def autoencoder(
 
   Args:
     space: of the images.
+    conditions: what the network is told.
     augmentation: one that tells nothing.
     autoencoder: the network.
     bottleneck: what stands between encoder and decoder.
@@ -161,16 +179,12 @@ def autoencoder(
   Raises:
     ConfigError: parts that do not go together.
   """
-  space, change, bottleneck, decoder = space(fields=fields), augmentation(), bottleneck(), decoder()
-  if change.labels:
-    raise Unsuitable("augmentation", "which tells a network what was done; choose 'flip' or 'none'")
-  if len(space.shape) != 3 or not space.bounded:
-    raise Unsuitable(
-      "space", f"which is of shape {space.shape}; an autoencoder is of images, choose 'pixels'"
-    )
-  network = given(autoencoder, shape=space.shape, variational=bottleneck.variational)(
-    out_channels=space.shape[-1] * decoder.outputs, dtype=dtype
-  )
+  of, bottleneck, decoder = images(space, conditions, fields, augmentation), bottleneck(), decoder()
+  space = of.space
+  about = {"shape": space.shape, "variational": bottleneck.variational, "conditions": of.embeds}
+  network = given(autoencoder, **about)(out_channels=space.shape[-1] * decoder.outputs, dtype=dtype)
+  if of.embeds and getattr(network, "conditions", ()) != of.embeds:
+    raise Unsuitable("conditions", "which this network cannot be told; choose ()")
   terms = tuple(term for make in terms.values() for term in make())
   judge = discriminator(dtype=dtype) if any(term.needs == DISCRIMINATOR for term in terms) else None
   made = Autoencoder(space, network, bottleneck, decoder, terms, judge)
@@ -182,8 +196,9 @@ def autoencoder(
     return mean, jnp.sqrt(jnp.maximum(square - mean**2, 1e-6))
 
   def init(key):
-    params = network.init(key, jnp.zeros((1, *space.shape)))["params"]
-    channels = _latent_shape(made, {"model": params})[-1]
+    x0, cond = of.blank()
+    params = network.init(key, x0, **({"cond": cond} if cond else {}))["params"]
+    channels = _latent_shape(made, {"model": params}, cond)[-1]
     codebook = bottleneck.init(keys.purpose(key[None], "codebook")[0], channels)
     return {
       "model": params,
@@ -193,11 +208,12 @@ def autoencoder(
     }
 
   def loss(params, frozen, data, draws, memory):
-    x0, _ = change.apply(space.encode(data, draws), draws)
-    moments = made.encode(params, x0)
-    passed = made.through(params, moments, made.noise(moments, draws.keys("latent")))
-    seen_of = functools.partial(made.reconstruction, params, frozen, x0, passed)
-    out, factor = made.answer(params, passed.z, seen_of)
+    x0, cond = of.read(data, draws)
+    here = made.told(cond)
+    moments = here.encode(params, x0)
+    passed = here.through(params, moments, here.noise(moments, draws.keys("latent")))
+    seen_of = functools.partial(here.reconstruction, params, frozen, x0, passed)
+    out, factor = here.answer(params, passed.z, seen_of)
     seen, shared = seen_of(out), dict(bottleneck.logs(memory))
     values, total = {term.name: term.of(seen) for term in terms}, _follow(params["statistics"], passed.z)
     for term in terms:
@@ -208,12 +224,13 @@ def autoencoder(
     return Loss(total, passed.seen, values | {n: jnp.broadcast_to(x, total.shape) for n, x in shared.items()})
 
   def held_out(params, frozen, data, case):
-    x0 = space.encode(data, None)
-    passed = made.through(params, made.encode(params, x0), None)
-    seen = made.reconstruction(params, frozen, x0, passed, made.said(params, passed.z))
+    x0, cond = of.read(data)
+    here = made.told(cond)
+    passed = here.through(params, here.encode(params, x0), None)
+    seen = here.reconstruction(params, frozen, x0, passed, here.said(params, passed.z))
     values = {term.name: term.of(seen) for term in terms if term.needs != DISCRIMINATOR}
     if {"kl", "nll"} <= seen.costs.keys():
-      values["elbo"] = made.bounded(params, x0).bound(keys.of_examples(keys.seed(0), data["index"]))
+      values["elbo"] = here.bounded(params, x0).bound(keys.of_examples(keys.seed(0), data["index"]))
     return values
 
   def latents_of(params, images):
@@ -221,20 +238,20 @@ def autoencoder(
     return {"mean": moments.mean, "std": jnp.exp(moments.logvar / 2)}
 
   def start():
-    return bottleneck.start(_latent_shape(made, jax.eval_shape(init, keys.seed(0)))[-1])
+    return bottleneck.start(_latent_shape(made, jax.eval_shape(init, keys.seed(0)), of.blank()[1])[-1])
 
   def record(params, memory, seen):
     codebook, memory = bottleneck.record(params.get("codebook", {}), memory, seen)
     return {**params, **({"codebook": codebook} if codebook else {})}, memory
 
-  return Task(
+  able = {"encode": latents_of, "decode": made.decode, "statistics": statistics}
+  return of.task(
     init=init,
     loss=loss,
     held_out=held_out,
-    fields=space.fields,
-    draw=_drawing(made, statistics if prior == "statistics" else lambda params: (0.0, 1.0)),
-    likelihoods={name: _likelihood(made, measure) for name, measure in bounds.items()},
-    can={"encode": latents_of, "decode": made.decode, "statistics": statistics},
+    draw=_drawing(made, of, statistics if prior == "statistics" else lambda params: (0.0, 1.0)),
+    likelihoods={name: _likelihood(made, of, measure) for name, measure in bounds.items()},
+    can={} if of.embeds else able,
     start=start,
     record=record,
     couples=any(term.adaptive for term in terms) or bool(judge and judge.couples),
@@ -260,8 +277,9 @@ def _check(made: Autoencoder, bounded: bool) -> None:
       raise Unsuitable("terms", f"which names {term.name!r}, and this config.model.{where} has none")
 
 
-def _latent_shape(made: Autoencoder, params: Params) -> tuple[int, ...]:
-  return jax.eval_shape(made.encode, params, jnp.zeros((1, *made.space.shape))).mean.shape[1:]
+def _latent_shape(made: Autoencoder, params: Params, cond: Mapping[str, Any]) -> tuple[int, ...]:
+  """Of one example, whatever the examples of the conditions are."""
+  return jax.eval_shape(made.told(cond).encode, params, jnp.zeros((1, *made.space.shape))).mean.shape[1:]
 
 
 def _initial(network: nn.Module, key, shape: tuple[int, ...]) -> Params:
@@ -282,12 +300,12 @@ def _follow(statistics: Params, z: Array) -> PerExample:
   return follow - jax.lax.stop_gradient(follow)
 
 
-def _likelihood(made: Autoencoder, measure: Callable) -> Callable:
+def _likelihood(made: Autoencoder, of: Images, measure: Callable) -> Callable:
   """Bits per dimension and nats of held-out images by one of BOUNDS, and the decodings that they took, all [B]."""
 
   def bits(params, frozen, data, sample_keys):
-    x0 = made.space.encode(data, None)
-    nats, nfe = measure(made.bounded(params, x0), sample_keys)
+    x0, cond = of.read(data)
+    nats, nfe = measure(made.told(cond).bounded(params, x0), sample_keys)
     return {
       "bits": nats / (x0[0].size * jnp.log(2.0)),
       "nats": nats,
@@ -297,17 +315,19 @@ def _likelihood(made: Autoencoder, measure: Callable) -> Callable:
   return bits
 
 
-def _drawing(made: Autoencoder, moments: Callable) -> Drawing:
+def _drawing(made: Autoencoder, of: Images, moments: Callable) -> Drawing:
   """Latents from the Gaussian of these moments, decoded."""
 
   def begin(params, frozen, plan, data, sample_keys):
     return jnp.zeros(len(data["index"]))
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
-    shape, angle = _latent_shape(made, params), jnp.pi / 2 * stop / STOPS
+    shape, angle = _latent_shape(made, params, of.blank()[1]), jnp.pi / 2 * stop / STOPS
     there, here = (keys.normal(keys.purpose(sample_keys, name), shape) for name in ("walk", "prior"))
     mean, deviation = moments(params)
-    images = made.decode(params, mean + deviation * (jnp.cos(angle) * there + jnp.sin(angle) * here))
-    return carry, images, images
+    x0 = made.told(of.cond(data)).decode(
+      params, mean + deviation * (jnp.cos(angle) * there + jnp.sin(angle) * here)
+    )
+    return carry, x0, x0
 
   return Drawing(plan=(), stops=STOPS, begin=begin, advance=advance, show=made.space.decode, evaluations=1)

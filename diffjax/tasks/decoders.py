@@ -5,6 +5,7 @@
                       -log p(x0) = -sum(log C(n, n u) + n u log p + n (1 - u) log(1 - p))             (1)
     gaussian          the mean, with a variance s^2 that is given
     gaussian_learned  the mean, and the logarithm of the variance of every number
+    logistics         a mixture of logistics over the grey levels, as pixels.py has it, whose mean is that over levels
 
 (Kingma & Welling 2014, appendix C.) With n trials (1) speaks of n + 1 grey levels, to the nearest of which a pixel is
 moved. With one, as in the paper, grey values are not moved but taken as shares: its nats are those of a likelihood
@@ -28,7 +29,9 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array
 
 from diffjax.gaussian import sum_dims
+from diffjax.levels import ranks, values
 from diffjax.ranges import Count, Positive, checked
+from diffjax.tasks.pixels import Levels, logistic_mixture
 from diffjax.types import Batch, PerExample
 
 WIDTH = 2 / 255
@@ -83,6 +86,19 @@ def gaussian_learned() -> Decoder:
   return Decoder(2, lambda out: halves(out)[0], lambda x0, out: gaussian_nll(x0, *halves(out)))
 
 
+def logistics(levels: Levels = 256, components: Count = 5) -> Decoder:
+  """Logistics for every number of an image, each on its own."""
+  pixels = logistic_mixture(levels, components)
+  numbers = lambda out: out.reshape(*out.shape[:-1], -1, pixels.outputs)
+
+  def mean(out):
+    rank = jnp.arange(levels)
+    chances = jnp.exp(-pixels.nll(numbers(out)[..., None, :], rank))
+    return jnp.sum(chances * values(rank, levels), axis=-1)
+
+  return Decoder(pixels.outputs, mean, lambda x0, out: sum_dims(pixels.nll(numbers(out), ranks(x0, levels))))
+
+
 def gaussian_nll(x0: Batch, mean: Batch, logvar: Array | float) -> PerExample:
   """Equation (2)."""
   square = jnp.square(x0 - mean) + WIDTH**2 / 12
@@ -92,5 +108,11 @@ def gaussian_nll(x0: Batch, mean: Batch, logvar: Array | float) -> PerExample:
 
 
 DECODERS: dict[str, Callable[..., Decoder]] = checked(
-  {"mean": mean, "bernoulli": bernoulli, "gaussian": gaussian, "gaussian_learned": gaussian_learned}
+  {
+    "mean": mean,
+    "bernoulli": bernoulli,
+    "gaussian": gaussian,
+    "gaussian_learned": gaussian_learned,
+    "logistics": logistics,
+  }
 )

@@ -1,8 +1,9 @@
 """python -m experiments.autoencoders: four autoencoders, and a diffusion model on the latents of each.
 
-Two weights of the KL and two numbers of channels; of each PSNR, rFID and iFID and the Fréchet distance of the samples
-of a diffusion model of its latents (configs/digits_latent.py), all in the features of the metric "classifier", with the
-rank correlation of the last with the others. What is trained stays in runs/autoencoders/ and is not trained twice.
+Two weights of the KL and two numbers of channels; of each PSNR, LPIPS of the digits made eight times as large (with
+--perceptual, which wants its weights), rFID and iFID, and the Fréchet distance of the samples of a diffusion model of
+its latents (configs/digits_latent.py), the last three in the features of the metric "classifier", with the rank
+correlation of the last with the others. What is trained stays in runs/autoencoders/ and is not trained twice.
 """
 
 import argparse
@@ -20,13 +21,15 @@ from diffjax import experiment
 from diffjax.jobs import training
 from diffjax.jobs.sampling import Loaded
 from diffjax.machine import parallel, pictures
-from diffjax.metrics import METRICS, PROBES
+from diffjax.metrics import METRICS, PROBES, lpips
+from diffjax.metrics.probe import images, mapped
+from diffjax.metrics.reconstruction import NONE, lpips_between, to_pixels
 from diffjax.types import Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 WEIGHTS, CHANNELS = (1e-3, 1.0), (2, 8)
-FIGURES = ("psnr", "rfid", "ifid")
-SAMPLES, COLUMNS = 1442, 8
+FIGURES = ("psnr", "lpips", "rfid", "ifid")
+SAMPLES, COLUMNS, ENLARGED = 1442, 8, 8
 
 
 def trained(config, folder: Path) -> Loaded:
@@ -50,8 +53,16 @@ def diffusion(place: Path, steps: int):
   return config
 
 
+def perceptual(model: Trained, test, devices, network: str) -> float:
+  """LPIPS of the held-out images and what comes back, both enlarged, since its network is of photographs."""
+  x = images(test)
+  again = to_pixels(mapped(model, "decode", mapped(model, "encode", x, devices)["mean"], devices))
+  large = (pixels.repeat(ENLARGED, 1).repeat(ENLARGED, 2) for pixels in (x, again))
+  return float(lpips_between(network, *large).mean())
+
+
 def measured(
-  weight: float, channels: int, steps: int, splits, devices
+  weight: float, channels: int, steps: int, network: str, splits, devices
 ) -> tuple[dict[str, float], np.ndarray]:
   """The row of one autoencoder, and some samples of its diffusion model."""
   place = RUNS / f"kl{weight:g}_z{channels}"
@@ -60,6 +71,8 @@ def measured(
   row = {"KL weight": weight, "channels": channels}
   row |= PROBES["reconstruction"](model, *splits, devices).values
   row |= PROBES["ifid"](model, *splits, devices, features="classifier").values
+  if network != NONE:
+    row["lpips"] = perceptual(model, splits[1], devices, network)
   second = trained(diffusion(place, steps), RUNS / f"latent_kl{weight:g}_z{channels}")
   found, metric = [], METRICS["classifier"](*splits, devices)
   for seed in range(3):
@@ -87,10 +100,11 @@ def interval(count: int, level: float = 0.95) -> float:
 
 def page(rows: Sequence[Mapping[str, float]]) -> str:
   """The table and what the ranks say."""
-  names = ("KL weight", "channels", *FIGURES, "kl", "active", "Fréchet", "lowest", "highest")
+  figures = [name for name in FIGURES if name in rows[0]]
+  names = ("KL weight", "channels", *figures, "kl", "active", "Fréchet", "lowest", "highest")
   lines = [names, ["---"] * len(names), *([f"{row[name]:.4g}" for name in names] for row in rows)]
   text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-  ranks = {name: rank_correlation([r[name] for r in rows], [r["Fréchet"] for r in rows]) for name in FIGURES}
+  ranks = {name: rank_correlation([r[name] for r in rows], [r["Fréchet"] for r in rows]) for name in figures}
   said = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items())
   chance = interval(len(rows))
   least = f"{chance:.2f}" if np.isfinite(chance) else "more than can be"
@@ -102,9 +116,10 @@ def page(rows: Sequence[Mapping[str, float]]) -> str:
 
 def draw(rows: Sequence[Mapping[str, float]]) -> None:
   """scatter.png: each figure against the distance of the samples."""
-  figure = Figure(figsize=(4 * len(FIGURES), 3.4), layout="constrained")
+  figures = [name for name in FIGURES if name in rows[0]]
+  figure = Figure(figsize=(3.2 * len(figures), 3.2), layout="constrained")
   FigureCanvasAgg(figure)
-  for axes, name in zip(figure.subplots(1, len(FIGURES)), FIGURES, strict=True):
+  for axes, name in zip(figure.subplots(1, len(figures)), figures, strict=True):
     for row in rows:
       spread = [[row["Fréchet"] - row["lowest"]], [row["highest"] - row["Fréchet"]]]
       label = f"KL {row['KL weight']:g}, {row['channels']} channels"
@@ -119,10 +134,13 @@ def main() -> None:
   """Trains, measures, and writes the table and the pictures."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--steps", type=int, default=1000, help="of each of the eight trainings")
-  steps, devices = parser.parse_args().steps, parallel.create()
+  parser.add_argument("--perceptual", choices=(NONE, *lpips.NETWORKS), default=NONE, help="LPIPS's network")
+  args, devices = parser.parse_args(), parallel.create()
   splits = [experiment.source(digits_kl.get_config(), split) for split in ("train", "test")]
   pairs = itertools.product(WEIGHTS, CHANNELS)
-  rows, samples = zip(*(measured(*pair, steps, splits, devices) for pair in pairs), strict=True)
+  rows, samples = zip(
+    *(measured(*pair, args.steps, args.perceptual, splits, devices) for pair in pairs), strict=True
+  )
   (HERE / "table.md").write_text(page(rows))
   draw(rows)
   pictures.save_png(HERE / "samples.png", pictures.grid(np.concatenate(samples), columns=2 * COLUMNS))

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import digits_vae
+from configs import digits_kl
 from diffjax.jobs import runs, training, workdir
 from diffjax.machine import checkpoint, processes
 from diffjax.models import AUTOENCODERS, MODELS
@@ -144,7 +144,7 @@ def run(*arguments, **options):
 
 def autoencoder(folder):
   """Makes a run of no steps whose latents others use."""
-  config = digits_vae.get_config()
+  config = digits_kl.get_config()
   config.model.autoencoder = "halves"
   made = runs.start(config, folder, "train")
   with made.checkpoints() as checkpoints:

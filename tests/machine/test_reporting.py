@@ -389,6 +389,16 @@ def test_a_meter_has_nothing_to_say_before_its_second_interval():
   assert meter.rate() == 0.5 and meter.remaining(10) == 35.0  # 2 steps in 4 s of 10 s
 
 
+def test_a_meter_begins_anew_where_steps_do():
+  clock = Clock()
+  meter = Meter(clock=clock)
+  for step, seconds in ((4, 1), (8, 1), (2, 50), (6, 2)):  # a second count of the same
+    clock.now += seconds
+    meter.update(step)
+    assert step != 2 or meter.rate() is None
+  assert meter.rate() == 2.0 and meter.remaining(10) == 2.0
+
+
 @pytest.mark.parametrize(
   "seconds, text",
   [(0, "0:00:00"), (59.6, "0:01:00"), (3599.4, "0:59:59"), (3661, "1:01:01"), (360_000, "100:00:00")],

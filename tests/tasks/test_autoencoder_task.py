@@ -46,6 +46,12 @@ def params_of(task):
   return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), jnp.float32), shapes)
 
 
+def told(part, label):
+  """Layers that were told this class: its row of the table stands in the first one's bias."""
+  row = part["embedding"]["classes"]["embedding"][label]
+  return part | {"dense_0": part["dense_0"] | {"bias": part["dense_0"]["bias"] + row}}
+
+
 def numpy_network(params, images):
   """Mean, log-variance, and what is decoded from a latent, by hand."""
   model = jax.tree.map(lambda x: np.asarray(x, np.float64), params["model"])
@@ -70,6 +76,31 @@ def test_the_loss_is_the_weighted_sum_and_its_logs_the_formulas():
   np.testing.assert_allclose(found.logs["nll"], nll, rtol=1e-4)
   np.testing.assert_allclose(found.logs["kl"], kl, rtol=1e-4)
   np.testing.assert_allclose(found.each, nll + 0.7 * kl, rtol=1e-4)
+
+
+def test_a_condition_joins_the_first_layers_and_samples_and_likelihoods_are_under_it():
+  task = dense(**{"condition.names": ("label",), "condition.label.dropout": 0.0, "eval.bound": ("elbo",)})
+  params, draws = params_of(task), keys.Draws(keys.seed(4), jnp.arange(B), B)
+  labels = np.asarray([2, 0, 1])
+  data = DATA | {"label": jnp.asarray(labels)}
+  assert set(task.fields) == {"image", "label"} and not task.can
+  found = task.loss(params, {}, data, draws, task.start())
+  own, drawing = keys.of_examples(keys.seed(2), jnp.arange(B)), task.draw
+  drawn = drawing.advance(params, {}, drawing.plan, data, own, None, 0, drawing.stops)[2]
+  drawn_from = np.asarray(keys.normal(keys.purpose(own, "prior"), (2,)))
+  for b, label in enumerate(labels):
+    model = params["model"] | {part: told(params["model"][part], label) for part in ("encoder", "decoder")}
+    mean, logvar, decoded = numpy_network({"model": model}, IMAGES)
+    z = mean + np.exp(logvar / 2) * np.asarray(keys.normal(draws.keys("latent"), (2,)))
+    u, logits = IMAGES.reshape(B, -1) / 255, decoded(z)
+    nll, kl = np.logaddexp(0, logits) - u * logits, mean**2 + np.exp(logvar) - 1 - logvar
+    np.testing.assert_allclose(found.logs["nll"][b], nll.sum(1)[b], rtol=1e-4)
+    np.testing.assert_allclose(found.logs["kl"][b], 0.5 * kl.sum(1)[b], rtol=1e-4)
+    want = 2 / (1 + np.exp(-decoded(drawn_from)[b])) - 1
+    np.testing.assert_allclose(drawn[b].ravel(), want, atol=1e-4)
+  bits = lambda data: task.likelihoods["elbo"](params, {}, data, own)["bits"]
+  gap = bits(data) - bits(data | {"label": data["label"].at[1].set(1)})
+  np.testing.assert_array_equal(gap != 0, [False, True, False])
 
 
 def test_held_out_images_are_measured_at_the_mean_and_by_one_draw_of_the_bound():
@@ -143,6 +174,10 @@ def test_statistics_follow_the_latents_and_are_the_prior_where_that_is_chosen():
     (
       {"data.augment": "nonleaking"},
       "config.data.augment is 'nonleaking', which tells a network what was done",
+    ),
+    (
+      {"model.autoencoder": "kl", "model.kl.multipliers": (1,), "condition.names": ("label",)},
+      r"config.condition.names is \('label',\), which this network cannot be told; choose \(\)",
     ),
     ({"model.autoencoder": "kl"}, "config.model: multipliers=.* halves the image 3 times"),
     ({"objective.terms": ("l2", "adversarial")}, "config.model: layers=3 needs images of 24 pixels a side"),

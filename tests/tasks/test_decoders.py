@@ -18,7 +18,7 @@ def out_of(decoder):
 
 
 def test_all_decoders_are_here_and_the_mean_is_an_image():
-  assert set(DECODERS) == {"mean", "bernoulli", "gaussian", "gaussian_learned"}
+  assert set(DECODERS) == {"mean", "bernoulli", "gaussian", "gaussian_learned", "logistics"}
   for name, make in DECODERS.items():
     decoder = make()
     out = out_of(decoder)
@@ -69,3 +69,24 @@ def test_a_learned_variance_ends_at_the_error_s_and_never_below_the_bin_s():
     assert abs(np.exp(best) / (error**2 + WIDTH**2 / 12) - 1) < 0.01
   gradient = jax.grad(lambda out: decoder.nll(jnp.asarray(X0), out).sum())(jnp.zeros((4, 2, 3, 2)))
   assert np.isfinite(gradient).all()
+
+
+def test_logistics_are_a_distribution_of_grey_levels_and_its_mean():
+  levels, rng = 5, np.random.default_rng(2)
+  decoder = DECODERS["logistics"](levels=levels, components=2)
+  out = rng.normal(size=(3, 1, 1, 2 * decoder.outputs))  # two channels
+  x0 = 2 * np.arange(levels) / (levels - 1) - 1
+  mean = np.zeros((3, 2))
+  chances = np.zeros((levels, levels, 3))
+  for j, k in np.ndindex(levels, levels):
+    pair = np.broadcast_to([x0[j], x0[k]], (3, 1, 1, 2)).astype(np.float32)
+    chances[j, k] = np.exp(-decoder.nll(pair, jnp.asarray(out, jnp.float32)))
+  np.testing.assert_allclose(chances.sum((0, 1)), 1, rtol=1e-5)
+  sigmoid = lambda x: 1 / (1 + np.exp(-x))
+  for b, channel in np.ndindex(3, 2):
+    logits, centre, logscale = out[b, 0, 0].reshape(2, 3, 2)[channel]
+    edges = np.concatenate([[-np.inf], (x0[1:] + x0[:-1]) / 2, [np.inf]])[:, None]
+    below = sigmoid((edges - centre) / np.exp(logscale)) @ (np.exp(logits) / np.exp(logits).sum())
+    mean[b, channel] = np.diff(below) @ x0
+    np.testing.assert_allclose(chances[..., b].sum(1 - channel), np.diff(below), atol=1e-6)
+  np.testing.assert_allclose(decoder.mean(jnp.asarray(out, jnp.float32))[:, 0, 0], mean, atol=1e-5)

@@ -21,7 +21,7 @@ from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
 from diffjax.models import AUTOENCODERS, DISCRIMINATORS, ENCODERS, MODELS
 from diffjax.models.autoencoder import moments_of
-from diffjax.models.conditioning import Conditioning, Widths
+from diffjax.models.conditioning import Conditioning, Vectors, Widths
 from diffjax.tasks import TASKS
 from diffjax.types import ConfigError
 
@@ -67,19 +67,23 @@ class SmallAutoencoder(nn.Module):
   out_channels: int = 1
   dtype: str = "float32"
   variational: bool = True
+  conditions: tuple = ()
 
   def setup(self):
+    self.embedding = Vectors(3, self.conditions)
     self.encoder = nn.Dense(3 * (1 + self.variational))
     self.decoder = nn.Dense(16 * self.out_channels)
 
-  def encode(self, x):
-    return moments_of(jnp.tanh(self.encoder(x.reshape(len(x), 2, 2, -1))), self.variational)
+  def encode(self, x, cond):
+    shift = self.embedding(cond, len(x))[:, None, None].repeat(1 + self.variational, -1)
+    return moments_of(jnp.tanh(self.encoder(x.reshape(len(x), 2, 2, -1)) + shift), self.variational)
 
-  def decode(self, z):
-    return self.decoder(jnp.tanh(z).reshape(len(z), -1)).reshape(len(z), 4, 4, -1)
+  def decode(self, z, cond):
+    z = jnp.tanh(z + self.embedding(cond, len(z))[:, None, None])
+    return self.decoder(z.reshape(len(z), -1)).reshape(len(z), 4, 4, -1)
 
-  def __call__(self, x):
-    return self.decode(self.encode(x).mean)
+  def __call__(self, x, cond):
+    return self.decode(self.encode(x, cond).mean, cond)
 
 
 class Judge(nn.Module):

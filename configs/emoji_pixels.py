@@ -1,0 +1,22 @@
+"""Diffusion on the pixels of emoji, for as long as configs/emoji_latent_uncond.py takes.
+
+    python main.py --config=configs/emoji_pixels.py --workdir=runs/emoji_pixels
+
+Expected, beside the latents': experiments/autoencoders/README.md.
+"""
+
+from configs import emoji_latent_uncond
+
+
+def get_config():
+  """The same U-Net, half as wide and with a level more, on 32x32 pixels."""
+  c = emoji_latent_uncond.get_config()
+  c.space.name = "pixels"
+  c.data.augment = "flip"
+  c.model.unet.channels = 32
+  c.model.unet.multipliers = (1, 2, 4)
+  c.model.unet.attention = (8,)
+  c.train.steps = 200
+  c.train.batch_size = 32
+  c.sample.guides = ("clip",)
+  return c
