@@ -16,6 +16,7 @@ from collections.abc import Callable
 from diffjax.metrics import (
   agreement,
   clip_score,
+  fvd,
   ifid,
   moving_digits,
   perceptual,
@@ -35,6 +36,7 @@ METRICS: dict[str, Callable[..., Metric]] = checked(
     "inception": perceptual.metric,
     "scenes": scenes.metric,
     "moving_digits": moving_digits.metric,
+    "fvd": fvd.metric,
     "zero_shot": zero_shot.metric,
     "retrieval": retrieval.metric,
     "caption_retrieval": retrieval.of_samples,

@@ -9,7 +9,8 @@ A model that draws new images of the data's distribution has 1 and 0.05, as held
 ratio near 0 and a share near 1, and one that blurs or errs a ratio above 1. A Fréchet distance does not see the
 difference: training images have the best there is.
 
-Not more than 50,000 training images are looked at, nor more than a GiB of them, and 2,048 held-out ones.
+Not more than 50,000 training images are looked at, nor more than a GiB of them, and 2,048 held-out ones. Videos are
+vectors of all their frames.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class Memorization:
     held_out: d of the held-out images.
   """
 
-  known: UInt8[np.ndarray, "n h w c"]
+  known: UInt8[np.ndarray, "n *t h w c"]
   held_out: Float[np.ndarray, "m"]
 
   @property
@@ -64,11 +65,11 @@ class Memorization:
     return {"memory_ratio": float(np.median(found["nearest"]) / middle), "memory_share": float(share)}
 
 
-def memorization(train: Source, test: Source) -> Memorization:
-  """The figure for a set of images."""
-  count = looked_at(train, train.fields["image"].shape)
+def memorization(train: Source, test: Source, field: str = "image") -> Memorization:
+  """The figure for a set of images, or of videos."""
+  count = looked_at(train, train.fields[field].shape)
   known, held_out = (
-    source.read(np.arange(min(len(source), most)), ("image",))["image"]
+    source.read(np.arange(min(len(source), most)), (field,))[field]
     for source, most in ((train, count), (test, HELD_OUT))
   )
   return Memorization(known, nearest(held_out, known))
@@ -79,16 +80,16 @@ def looked_at(train: Source, shape: tuple[int, ...]) -> int:
   return min(len(train), MOST, max(BYTES // int(np.prod(shape)), 1))
 
 
-def nearest(images: UInt8[np.ndarray, "n h w c"], known: UInt8[np.ndarray, "m h w c"]) -> np.ndarray:
+def nearest(images: UInt8[np.ndarray, "n *t h w c"], known: UInt8[np.ndarray, "m *t h w c"]) -> np.ndarray:
   """The distance [n] of each image to the nearest known one, root mean square of pixels in 0..255.
 
   Which is nearest is found in matrix products, and its distance from the differences, whose digits the products lose.
   """
   differences = images.astype(np.float32) - known[places(images, known)]
-  return np.sqrt(np.mean(differences**2, axis=(1, 2, 3)))
+  return np.sqrt(np.mean(differences**2, axis=tuple(range(1, images.ndim))))
 
 
-def places(images: UInt8[np.ndarray, "n h w c"], known: UInt8[np.ndarray, "m h w c"]) -> np.ndarray:
+def places(images: UInt8[np.ndarray, "n *t h w c"], known: UInt8[np.ndarray, "m *t h w c"]) -> np.ndarray:
   """Where the nearest known one of each image is, [n], found block by block."""
   found = [np.zeros(0, int)]
   for start in range(0, len(images), BLOCK):

@@ -10,7 +10,7 @@ from diffjax.data import SOURCES
 from diffjax.data.captioned import captioned
 from diffjax.data.digits import NAMES
 from diffjax.data.text import TOKENIZERS
-from diffjax.metrics import METRICS, perceptual
+from diffjax.metrics import METRICS, fvd, perceptual
 from diffjax.metrics.inception import CLASSES, Features
 from diffjax.types import ConfigError, Trained
 
@@ -26,6 +26,7 @@ FEWEST = {
   "inception_score": (10, 0),  # its parts
   "scenes": (1, 0),
   "moving_digits": (1, 0),
+  "fvd": (2, 8),
   "zero_shot": (1, 0),
   "clip_score": (1, 0),
   "restoration": (1, 0),
@@ -41,6 +42,11 @@ def project(images):
   out = images.reshape(len(images), -1) @ directions
   pool3, spatial, logits = np.split(out.astype(np.float32), [8, 12], axis=1)
   return Features(pool3, spatial, 20 * logits)
+
+
+def middle(video):
+  """Eight features of each clip: those of the image in its middle."""
+  return project(video[:, 8, :, 4:12].reshape(len(video), -1)[:, :64]).pool3
 
 
 TEMPLATES = ("a {}", "the digit {}")
@@ -80,6 +86,7 @@ OPTIONS = {
   "inception": {"values": perceptual.VALUES, "bootstrap_draws": 2},
   "scenes": {"reference": 200},
   "moving_digits": {"known": 1000, "reference": 200},
+  "fvd": {"known": 200},
   "restoration": {"degradation": "bicubic"},
   **OF_RUNS,
 }
@@ -94,13 +101,16 @@ def made(tmp_path_factory):
   splits = [captioned(SOURCES["digits"](split=split), TEMPLATES, words) for split in ("train", "test")]
   scenes = [SOURCES["scenes"](split=split, tokenizer=words) for split in ("train", "test")]
   clips = [SOURCES["moving_digits"](split=split) for split in ("train", "test")]
-  own = {"scenes": scenes, "moving_digits": clips}
+  long = [SOURCES["moving_digits"](split=split, frames=16, count=400) for split in ("train", "test")]
+  own = {"scenes": scenes, "moving_digits": clips, "fvd": long}
   run = as_run(splits[0].tokenizer)
   loaded = SimpleNamespace(variables={"params": {"fc": None}}, digest="0123456789abcdef", published=False)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("DIFFJAX_CACHE", str(tmp_path_factory.mktemp("statistics")))
     patch.setattr(perceptual.inception_weights, "load", lambda path: loaded)
     patch.setattr(perceptual, "extractor", lambda variables, resize, batch_size, parallel: project)
+    patch.setattr(fvd.i3d_weights, "load", lambda path: {})
+    patch.setattr(fvd, "extractor", lambda variables, parallel, resize, batch_size: middle)
     patch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
     found = {}
     for name, make in METRICS.items():
@@ -179,7 +189,7 @@ def test_samples_of_the_data_are_better_than_noise(name, made):
   noise = np.random.default_rng(0).integers(0, 256, samples[shown].shape, np.uint8)
   found, worse = judged(metric, samples), judged(metric, {**samples, shown: noise})
   for value in found:
-    if any(part in value for part in ("frechet", "fid", "kid")) and "error" not in value:
+    if any(part in value for part in ("frechet", "fid", "fvd", "kid")) and "error" not in value:
       assert found[value] < worse[value], value
     better = ("agreement", "precision", "recall", "density", "coverage", "accuracy", "true", "score")
     if value in (*better, "text_of_image_r1"):
