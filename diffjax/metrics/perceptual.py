@@ -150,7 +150,7 @@ def _reference(kind, train, extract, resize, loaded, path) -> reference.Referenc
     return found
   settings = _settings(train, resize, loaded, kind)
   place = reference.place(settings)
-  if (found := reference.load_or_none(place)) is not None:
+  if (found := reference.load_or_none(place, kind)) is not None:
     return found
   moments = None
   for batch in in_order(train, 1024, ("image",)):

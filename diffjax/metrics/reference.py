@@ -96,10 +96,10 @@ def save(path: str | Path, reference: Reference) -> None:
     np.savez(file, mu=reference.mean, sigma=reference.covariance, settings=np.array(text))
 
 
-def load_or_none(path: str | Path) -> Reference | None:
-  """The reference in a cache file, or None where there is none that is whole."""
+def load_or_none(path: str | Path, features: str = "pool3") -> Reference | None:
+  """The reference of such features in a cache file, or None where there is none that is whole."""
   try:
-    found = load(path)
+    found = load(path, features)
   except ConfigError:
     return None
   cache.touch(Path(path))

@@ -32,6 +32,14 @@ def test_round_trip(tmp_path):
   assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_statistics_of_other_features_are_found_again(tmp_path):
+  settings = dataclasses.replace(SETTINGS, features="spatial")
+  path = reference.place(settings, tmp_path)
+  reference.save(path, reference.of_moments(_moments(), settings))
+  assert reference.load_or_none(path, "spatial").settings.features == "spatial"
+  assert reference.load_or_none(path) is None
+
+
 def test_a_cut_cache_file_counts_as_none(tmp_path):
   path = reference.place(SETTINGS, tmp_path)
   reference.save(path, reference.of_moments(_moments(), SETTINGS))
