@@ -13,7 +13,7 @@ is <workdir>/config.json.
 
 import sys
 
-from diffjax.machine import signals
+from diffjax.machine import huge_pages, signals
 
 
 def train(*arguments) -> None:
@@ -63,6 +63,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   if status := main():
     from diffjax.machine import processes
 
