@@ -18,7 +18,6 @@ setup(
     "absl-py>=2.3",
     "clu>=0.0.12",
     "diffrax>=0.7.2",
-    "grain>=0.2.18",
     "array-record>=0.8.6",
     "tensorflow-datasets>=4.9.10",
     "importlib_resources>=6.5",

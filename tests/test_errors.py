@@ -409,7 +409,7 @@ def test_an_empty_folder_and_a_corrupt_image_are_named(wrong, refused, tmp_path)
     said = wrong(*FOLDER, path)
     assert f"{folder}/" in said and "cannot be read as an image" in said
   lazy = (*FOLDER, path, "--config.data.image_folder.memory=0", f"--workdir={tmp_path / 'lazy'}")
-  assert "cannot be read as an image" in refused(*TINY, *lazy)  # by grain's threads, in the first step
+  assert "cannot be read as an image" in refused(*TINY, *lazy)  # by threads, in the first step
 
 
 def test_labels_that_the_data_lack_are_told(wrong, tmp_path):

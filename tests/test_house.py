@@ -184,7 +184,7 @@ def test_a_config_uses_only_the_config_and_other_configs(path):
 
 
 def test_a_run_on_digits_imports_nothing_slow_that_it_does_not_need():
-  slow = ("diffrax", "scipy", "sklearn", "matplotlib", "grain", "tensorflow_datasets", "wandb")
+  slow = ("diffrax", "scipy", "sklearn", "matplotlib", "tensorflow_datasets", "wandb")
   program = f"""
 import sys
 from configs import digits

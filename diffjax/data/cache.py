@@ -5,6 +5,7 @@ it was and of how it was made. It is written beside its place and renamed when w
 place of other versions of the same, and of anything that nobody has read for UNREAD days.
 """
 
+import collections
 import contextlib
 import hashlib
 import os
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data import images, npz
+from diffjax.data import decoding, images, npz
 from diffjax.data.source import Field, fingerprint
 from diffjax.machine import atomic
 from diffjax.types import ConfigError, words
@@ -24,6 +25,7 @@ from diffjax.types import ConfigError, words
 DEFAULT = "~/.cache/diffjax"
 KINDS = ("decoded", "encoded", "contents", "statistics")
 UNREAD = 60  # days
+SAID = 5000  # examples between two lines about them
 
 
 def folder(path: str | None = None) -> Path:
@@ -152,20 +154,24 @@ def decoded(
   if all(found[name] is not None and found[name].shape[1:] == fields[name].shape for name in fields):
     return found
   found = {field: np.empty((count, *of.shape), of.dtype) for field, of in fields.items()}
-  notes, errors = {}, []
-  for i in range(count):
+  notes, errors = collections.Counter(), []
+
+  def put(i):
     try:
       example, noted = decode(i)
     except ConfigError as error:
-      errors.append(error)
-      continue
+      return (), error
     for field, values in example.items():
       found[field][i] = values
-    for note in noted:
-      notes[note] = notes.get(note, 0) + 1
-    if (i + 1) % 5000 == 0 or i + 1 == count:
-      said = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
-      print(f"decoding {name}: {i + 1} of {count}{said}", file=sys.stderr, flush=True)
+    return noted, None
+
+  for start in range(0, count, SAID):
+    stop = min(start + SAID, count)
+    for noted, error in decoding.each(put, range(start, stop)):
+      notes.update(noted)
+      errors += [error] if error else []
+    said = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
+    print(f"decoding {name}: {stop} of {count}{said}", file=sys.stderr, flush=True)
   if errors:
     raise images.broken(errors)
   with keeping(kept.folder):

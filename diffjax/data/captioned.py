@@ -44,11 +44,6 @@ class CaptionedSource:
     text = Field(self.tokens.shape[2:], "int32", self.tokenizer.vocabulary, tokenizer=self.tokenizer)
     return {**self.source.fields, "text": text}
 
-  @property
-  def in_memory(self) -> bool:
-    """Whether reading is a gather."""
-    return self.source.in_memory
-
   def __len__(self) -> int:
     """Number of examples: those of the source, once by every template."""
     return len(self.source) * len(self.tokens)

@@ -81,11 +81,6 @@ class EncodedSource:
   fields: Mapping[str, Field]
   fingerprint: str
 
-  @property
-  def in_memory(self) -> bool:
-    """Whether reading is a gather."""
-    return self.source.in_memory
-
   def __len__(self) -> int:
     """Number of examples."""
     return len(self.source)

@@ -82,7 +82,6 @@ class MovingDigits:
   speeds: tuple[float, float]
   stills: float
   fingerprint: str
-  in_memory: bool = True
 
   @property
   def fields(self) -> dict[str, Field]:

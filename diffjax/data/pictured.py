@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from diffjax.data import cache
+from diffjax.data import cache, decoding
 from diffjax.data.images import Picture, rule, square
 from diffjax.data.source import ArraySource, Field, Source
 
@@ -17,7 +17,7 @@ class PicturedSource:
   Attributes:
     picture: the number of an example -> its picture; one that cannot be read is named.
     arrays: [N, ...] of the other fields.
-    fields, fingerprint, in_memory: see Source.
+    fields, fingerprint: see Source.
     count: N.
   """
 
@@ -26,7 +26,6 @@ class PicturedSource:
   fields: Mapping[str, Field]
   fingerprint: str
   count: int
-  in_memory: bool = False
 
   def __len__(self) -> int:
     """Number of examples."""
@@ -35,7 +34,8 @@ class PicturedSource:
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Decodes the images of these indices, where they are asked for."""
     size = self.fields["image"].shape[0]
-    decoded = lambda: np.stack([square(self.picture(i).image, size) for i in indices])
+    pixels = lambda i: square(self.picture(i).image, size)
+    decoded = lambda: np.stack([*decoding.each(pixels, indices)])
     return {
       name: decoded() if name == "image" else self.arrays[name][indices] for name in names or self.fields
     }

@@ -1,7 +1,7 @@
 """Batches of a run, read ahead of the device.
 
-Images stay uint8 until the device; flips and scaling happen inside the training step. What fits in memory is
-gathered by a background thread; grain reads what does not, whole batches at a time. The order is order.py's.
+Images stay uint8 until the device; flips and scaling happen inside the training step. A background thread gathers
+what is in memory, and has all cores decode what is not (decoding.py). The order is order.py's.
 """
 
 import contextlib
@@ -13,8 +13,6 @@ import numpy as np
 
 from diffjax.data import order
 from diffjax.data.source import Source
-
-WORKERS = 4  # threads that decode, for sets that do not fit in memory
 
 
 def chunk_reader(
@@ -63,8 +61,7 @@ def batches(
   """
   rows = np.arange(batch_size) if rows is None else rows
   read = chunk_reader(source, names, seed, batch_size, rows, chunk)
-  ahead = _in_thread if source.in_memory else _by_grain
-  with ahead(read, start_step, chunk, prefetch) as iterator:
+  with _in_thread(read, start_step, chunk, prefetch) as iterator:
     yield iterator
 
 
@@ -98,21 +95,6 @@ def _in_thread(read, start_step, chunk, prefetch):
     with contextlib.suppress(queue.Empty):
       ready.get_nowait()  # makes room for the one item that the thread may still have to put
     thread.join()
-
-
-@contextlib.contextmanager
-def _by_grain(read, start_step, chunk, prefetch):
-  import grain
-
-  dataset = grain.MapDataset.range(start_step, start_step + chunk * 2**40, chunk).map(read)
-  options = grain.ReadOptions(num_threads=WORKERS, prefetch_buffer_size=max(prefetch, WORKERS))
-  iterator = iter(dataset.to_iter_dataset(options))
-  try:
-    yield iterator
-  finally:
-    close = getattr(iterator, "close", None)
-    if close is not None:
-      close()
 
 
 def in_order(source: Source, batch_size: int, names: Sequence[str] = ()) -> Iterator[dict[str, np.ndarray]]:

@@ -296,7 +296,6 @@ class ScenesSource:
   count: int
   tokenizer: Tokenizer
   fingerprint: str
-  in_memory: bool = True
 
   @property
   def fields(self) -> dict[str, Field]:

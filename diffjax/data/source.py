@@ -58,12 +58,10 @@ class Source(Protocol):
   Attributes:
     fields: what an example holds, by name.
     fingerprint: a short hash that changes with the content.
-    in_memory: whether reading is a gather.
   """
 
   fields: Mapping[str, Field]
   fingerprint: str
-  in_memory: bool
 
   def __len__(self) -> int:
     """Number of examples."""
@@ -87,7 +85,6 @@ class ArraySource:
   arrays: Mapping[str, np.ndarray]
   fingerprint: str
   classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  in_memory: bool = True
   names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   tokenizers: Mapping[str, Tokenizer] = dataclasses.field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from diffjax.data import cache
+from diffjax.data import cache, decoding
 from diffjax.data.images import WHITE, Background, Picture, opened, pixels_of, rule, square
 from diffjax.data.source import ArraySource, Field, Source, fingerprint
 from diffjax.ranges import FREE, LOCAL, at_least
@@ -30,14 +30,13 @@ class TfdsSource:
   Attributes:
     records: of TFDS by number, the images in them still as they are stored.
     read_by: by field, a record -> its value.
-    fields, fingerprint, in_memory: see Source.
+    fields, fingerprint: see Source.
   """
 
   records: Sequence[Mapping[str, Any]]
   read_by: Mapping[str, Callable[[Mapping[str, Any]], Any]]
   fields: Mapping[str, Field]
   fingerprint: str
-  in_memory: bool = False
 
   def __len__(self) -> int:
     """Number of images."""
@@ -45,11 +44,14 @@ class TfdsSource:
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Reads the records of these indices, and decodes their images where they are asked for."""
-    records, names = [self.records[int(i)] for i in indices], names or tuple(self.fields)
-    return {
-      name: np.asarray([self.read_by[name](record) for record in records], self.fields[name].dtype)
-      for name in names
-    }
+    names = names or tuple(self.fields)
+
+    def example(i):
+      record = self.records[int(i)]
+      return {name: self.read_by[name](record) for name in names}
+
+    rows = list(decoding.each(example, indices))
+    return {name: np.asarray([row[name] for row in rows], self.fields[name].dtype) for name in names}
 
 
 def tfds(

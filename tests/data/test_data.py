@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from diffjax.data import SOURCES
 from diffjax.data.folder import images_of
 from diffjax.data.order import indices
+from diffjax.data.pictured import PicturedSource
 from diffjax.data.pipeline import batches, in_order
 from diffjax.data.source import ArraySource, Field
 from diffjax.types import ConfigError
@@ -83,8 +84,6 @@ def test_resume_chunks_and_processes_cut_one_stream():
 
 def test_threads_end_and_errors_arrive():
   class Broken:
-    in_memory = True
-
     def __len__(self):
       return 10
 
@@ -122,7 +121,7 @@ def test_image_folder_with_classes(tmp_path):
   np.testing.assert_array_equal(source.arrays["label"], [0, 0, 0, 1, 1, 1])
   np.testing.assert_array_equal(source.arrays["image"][5], np.broadcast_to([40, 50, 60], (4, 4, 3)))
   lazy = SOURCES["image_folder"](split="train", memory=0, **kwargs)
-  assert not lazy.in_memory
+  assert isinstance(lazy, PicturedSource)
   for one, other in zip(take(source, 3, start_step=1), take(lazy, 3, start_step=1), strict=True):
     np.testing.assert_array_equal(one["image"], other["image"])
     np.testing.assert_array_equal(one["index"], other["index"])
