@@ -26,7 +26,7 @@ from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import EARLY, request
 from diffjax.jobs.train_step import make_chunk, make_step
-from diffjax.machine import charts, consistency, disk, parallel, pictures, reporting, signals
+from diffjax.machine import charts, consistency, disk, memory, parallel, pictures, reporting, signals
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.consistency import Copies
 from diffjax.machine.parallel import Parallel
@@ -282,6 +282,7 @@ def _loop(
       if heard is None:  # until here nothing was lost by ending at once
         heard = listening.enter_context(stopping(devices))
         jax.block_until_ready(metrics)
+        memory.give_back()
         reporter.line(f"compiled and step {step} done in {time.monotonic() - began:.1f} s")
       interval.parts.append(metrics)
       report()

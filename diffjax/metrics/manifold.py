@@ -16,6 +16,7 @@ float32 from centred features at the highest matrix precision.
 """
 
 import functools
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from diffjax.metrics.moments import as_features
 from diffjax.types import ConfigError
 
 BLOCK = 1024
+NEAREST = {"precision_recall": 3, "density_coverage": 5}  # which neighbour, in the papers and unless said
 
 
 class PrecisionRecall(NamedTuple):
@@ -44,54 +46,74 @@ class DensityCoverage(NamedTuple):
   coverage: float
 
 
-def precision_recall(
-  real: ArrayLike, generated: ArrayLike, k: int = 3, block: int = BLOCK
-) -> PrecisionRecall:
-  """Improved precision and recall of features [N, D] and [M, D].
+def neighbours(
+  real: ArrayLike, generated: ArrayLike, k: Mapping[str, int] = NEAREST, block: int = BLOCK
+) -> dict[str, float]:
+  """What is named of improved precision and recall, density and coverage, from distances that are computed once.
 
   Args:
-    real: features of the data.
-    generated: features of the samples.
-    k: which nearest neighbour the balls reach to.
+    real: features of the data [N, D].
+    generated: features of the samples [M, D].
+    k: by name, one or both of NEAREST's, which nearest neighbour the balls reach to.
     block: rows of distances that are held at a time.
 
   Raises:
     ConfigError: the features are not finite or differ in dimension, or a set has at most k of them.
   """
-  real, generated = _pair(real, generated, k)
-  precision = _held(real, radii2(real, k, block), generated, block)[0] > 0
-  recall = _held(generated, radii2(generated, k, block), real, block)[0] > 0
-  return PrecisionRecall(float(precision.mean()), float(recall.mean()))
+  real, generated = _pair(real, generated, k.values())
+  radii = radii2(real, tuple(k.values()), block)
+  recalls = "precision_recall" in k
+  own = radii2(generated, (k["precision_recall"],), block)[0] if recalls else np.full(len(generated), -1.0)
+  balls, occupied, held = _held(real, radii, generated, own.astype(np.float32), block)
+  found = {}
+  for i, name in enumerate(k):
+    if name == "precision_recall":
+      found |= PrecisionRecall(float((balls[i] > 0).mean()), float(held.mean()))._asdict()
+    else:
+      found |= DensityCoverage(float(balls[i].mean() / k[name]), float(occupied[i].mean()))._asdict()
+  return found
+
+
+def precision_recall(
+  real: ArrayLike, generated: ArrayLike, k: int = NEAREST["precision_recall"], block: int = BLOCK
+) -> PrecisionRecall:
+  """Improved precision and recall alone; see `neighbours` for the arguments and errors."""
+  return PrecisionRecall(**neighbours(real, generated, {"precision_recall": k}, block))
 
 
 def density_coverage(
-  real: ArrayLike, generated: ArrayLike, k: int = 5, block: int = BLOCK
+  real: ArrayLike, generated: ArrayLike, k: int = NEAREST["density_coverage"], block: int = BLOCK
 ) -> DensityCoverage:
-  """Density and coverage; see `precision_recall` for the arguments and errors."""
-  real, generated = _pair(real, generated, k)
-  balls, occupied = _held(real, radii2(real, k, block), generated, block)
-  return DensityCoverage(float(balls.mean() / k), float(occupied.mean()))
+  """Density and coverage alone; see `neighbours` for the arguments and errors."""
+  return DensityCoverage(**neighbours(real, generated, {"density_coverage": k}, block))
 
 
-def radii2(features: Float[np.ndarray, "n d"], k: int, block: int = BLOCK) -> Float[np.ndarray, "n"]:
-  """Squared distance of each feature to its k-th nearest other one."""
+def radii2(
+  features: Float[np.ndarray, "n d"], ks: tuple[int, ...], block: int = BLOCK
+) -> Float[np.ndarray, "k n"]:
+  """Squared distances of each feature to its k-th nearest other one, a row for every k."""
   whole = jnp.asarray(features)
   rows, size = _blocks(features, block)
-  parts = [_nearest(whole, jnp.asarray(row), i * size, k) for i, row in enumerate(rows)]
-  return np.concatenate(parts)[: len(features)]
+  parts = [_nearest(whole, jnp.asarray(row), i * size, ks) for i, row in enumerate(rows)]
+  return np.concatenate(parts, axis=1)[:, : len(features)]
 
 
-def _held(centres, radii, points, block):
-  """How many balls hold each point [M], and which balls hold any [N]."""
+def _held(centres, radii, points, own, block):
+  """How many balls hold each point, [K, M], and which hold any, [K, N], for every row of radii [K, N].
+
+  And which centres lie in a ball around a point, [N], whose radii are `own`, [M].
+  """
   balls, whole, radii = [], jnp.asarray(centres), jnp.asarray(radii)
-  occupied = np.zeros(len(centres), bool)
+  occupied, held = np.zeros(radii.shape, bool), np.zeros(len(centres), bool)
   rows, size = _blocks(points, block)
-  for i, row in enumerate(rows):
+  owned, _ = _blocks(own[:, None], block)
+  for i, (row, reach) in enumerate(zip(rows, owned[..., 0], strict=True)):
     mask = np.arange(i * size, (i + 1) * size) < len(points)  # the last block is padded
-    count, some = _inside(whole, radii, jnp.asarray(row), mask)
+    count, some, around = _inside(whole, radii, jnp.asarray(row), jnp.asarray(reach), mask)
     balls.append(count)
     occupied |= np.asarray(some)
-  return np.concatenate(balls)[: len(points)], occupied
+    held |= np.asarray(around)
+  return np.concatenate(balls, axis=1)[:, : len(points)], occupied, held
 
 
 def _blocks(features, block):
@@ -107,23 +129,32 @@ def _distances2(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, 
   return jnp.maximum(jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1) - 2 * dot, 0)
 
 
-@functools.partial(jax.jit, static_argnames="k")
-def _nearest(whole: Float[Array, "n d"], rows: Float[Array, "b d"], start: int, k: int) -> Float[Array, "b"]:
-  """The k-th smallest squared distance of rows start, start + 1, ... to all others."""
+@functools.partial(jax.jit, static_argnames="ks")
+def _nearest(
+  whole: Float[Array, "n d"], rows: Float[Array, "b d"], start: int, ks: tuple[int, ...]
+) -> Float[Array, "k b"]:
+  """The k-th smallest squared distances of rows start, start + 1, ... to all others."""
   distances = _distances2(rows, whole)
   itself = jnp.arange(len(rows))[:, None] + start == jnp.arange(len(whole))
-  return -jax.lax.top_k(-jnp.where(itself, jnp.inf, distances), k)[0][:, -1]
+  smallest = -jax.lax.top_k(-jnp.where(itself, jnp.inf, distances), max(ks))[0]
+  return jnp.stack([smallest[:, k - 1] for k in ks])
 
 
 @jax.jit
 def _inside(
-  centres: Float[Array, "n d"], radii: Float[Array, "n"], points: Float[Array, "b d"], mask: Bool[Array, "b"]
-) -> tuple[Int[Array, "b"], Bool[Array, "n"]]:
-  inside = (_distances2(points, centres) <= radii) & mask[:, None]
-  return jnp.sum(inside, axis=1), jnp.any(inside, axis=0)
+  centres: Float[Array, "n d"],
+  radii: Float[Array, "k n"],
+  points: Float[Array, "b d"],
+  own: Float[Array, "b"],
+  mask: Bool[Array, "b"],
+) -> tuple[Int[Array, "k b"], Bool[Array, "k n"], Bool[Array, "n"]]:
+  distances = _distances2(points, centres)
+  inside = (distances <= radii[:, None]) & mask[:, None]
+  around = (distances <= own[:, None]) & mask[:, None]
+  return jnp.sum(inside, axis=2), jnp.any(inside, axis=1), jnp.any(around, axis=0)
 
 
-def _pair(real: ArrayLike, generated: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _pair(real: ArrayLike, generated: ArrayLike, ks: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
   """Both sets as float32, moved to the mean of the real ones."""
   real, generated = as_features(real), as_features(generated)
   if real.shape[1] != generated.shape[1]:
@@ -131,10 +162,11 @@ def _pair(real: ArrayLike, generated: ArrayLike, k: int) -> tuple[np.ndarray, np
       f"the real set has {real.shape[1]} features and the generated {generated.shape[1]}; both must come "
       "from the same feature network."
     )
-  if not 1 <= k < min(len(real), len(generated)):
-    raise ConfigError(
-      f"k is {k} with {len(real)} real and {len(generated)} generated features; it must be at least 1 and "
-      "less than both."
-    )
+  for k in ks:
+    if not 1 <= k < min(len(real), len(generated)):
+      raise ConfigError(
+        f"k is {k} with {len(real)} real and {len(generated)} generated features; it must be at least 1 and "
+        "less than both."
+      )
   centre = real.mean(axis=0)
   return (real - centre).astype(np.float32), (generated - centre).astype(np.float32)

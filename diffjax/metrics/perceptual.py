@@ -26,7 +26,7 @@ from diffjax.metrics.frechet_error import bootstrap, fid_infinity
 from diffjax.metrics.inception import POOL3, SPATIAL, extractor
 from diffjax.metrics.inception_score import inception_score
 from diffjax.metrics.kid import kid
-from diffjax.metrics.manifold import density_coverage, precision_recall
+from diffjax.metrics.manifold import NEAREST, neighbours
 from diffjax.metrics.memorization import memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
@@ -36,7 +36,7 @@ from diffjax.types import ConfigError
 VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
 HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 DIMENSIONS = {"pool3": POOL3, "spatial": SPATIAL}
-PAIRED = ("kid", "precision_recall", "density_coverage")  # these compare features, not moments
+PAIRED = ("kid", *NEAREST)  # these compare features, not moments
 
 
 def metric(
@@ -191,8 +191,6 @@ def _paired(values: tuple[str, ...], samples: np.ndarray, real: np.ndarray) -> d
   if "kid" in values:
     found = kid(samples, real, subset_size=min(1000, len(samples) // 2, len(real) // 2))
     out |= {"kid": found.value, "kid_standard_error": found.standard_error}
-  if "precision_recall" in values:
-    out |= precision_recall(real, samples)._asdict()
-  if "density_coverage" in values:
-    out |= density_coverage(real, samples)._asdict()
+  if named := {name: k for name, k in NEAREST.items() if name in values}:
+    out |= neighbours(real, samples, named)
   return out

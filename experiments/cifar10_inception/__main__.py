@@ -19,7 +19,7 @@ from diffjax.machine import atomic
 from diffjax.metrics import inception_weights
 from diffjax.metrics.frechet import fid_name
 from diffjax.metrics.kid import kid
-from diffjax.metrics.manifold import density_coverage, precision_recall
+from diffjax.metrics.manifold import neighbours
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
 from experiments.cifar10_inception.networks import DISTANCES, NETWORKS
@@ -85,8 +85,7 @@ def values(network: str, test: np.ndarray, train: np.ndarray) -> dict[str, float
     fid_name(len(test)): DISTANCES[network](_gaussian(test), _gaussian(train)),
     "kid": distances.value,
     "kid_standard_error": distances.standard_error,
-    **precision_recall(train, test)._asdict(),
-    **density_coverage(train, test)._asdict(),
+    **neighbours(train, test),
   }
 
 

@@ -1,4 +1,7 @@
-"""What memory is free."""
+"""What memory is free, and what is given back."""
+
+import ctypes
+from pathlib import Path
 
 import jax
 import pytest
@@ -20,3 +23,19 @@ def test_free_memory_is_what_the_container_leaves(monkeypatch, tmp_path):
   monkeypatch.setattr(memory.os, "sysconf_names", {})
   with pytest.raises(ConfigError, match="name a size"):
     memory.free(device, count)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+def test_what_was_freed_is_given_back():
+  library, size, count = ctypes.CDLL(None), 2**16, 1000  # too small for pages of their own
+  library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+  resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * memory.os.sysconf("SC_PAGE_SIZE")
+  pieces = [library.malloc(size) for _ in range(count)]
+  for piece in pieces:
+    ctypes.memset(piece, 1, size)
+  for piece in pieces[:-1]:  # the last one holds the end of the heap
+    library.free(piece)
+  before = resident()
+  memory.give_back()
+  assert before - resident() > size * count / 2
+  library.free(pieces[-1])

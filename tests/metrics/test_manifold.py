@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffjax.metrics.manifold import density_coverage, precision_recall, radii2
+from diffjax.metrics.manifold import density_coverage, neighbours, precision_recall, radii2
 from diffjax.types import ConfigError
 
 
@@ -35,6 +35,12 @@ def test_brute_force(k, block):
   truth = _brute(real, generated, k)
   got = (*precision_recall(real, generated, k, block), *density_coverage(real, generated, k, block))
   np.testing.assert_allclose(got, truth, atol=1e-12)
+  together = neighbours(real, generated, {"density_coverage": k + 2, "precision_recall": k}, block)
+  wider = _brute(real, generated, k + 2)
+  assert together == pytest.approx(
+    dict(zip(("precision", "recall", "density", "coverage"), (*truth[:2], *wider[2:]), strict=True)),
+    abs=1e-12,
+  )
   assert 0 < truth[0] < 1 and 0 < truth[1] < 1 and 0 < truth[3] < 1
 
 
@@ -69,7 +75,7 @@ def test_disjoint_sets():
 def test_a_line_of_points():
   """At unit distance, a ball of k = 2 reaches exactly to both neighbours; its surface belongs to it."""
   real = np.stack([np.arange(10.0), np.zeros(10)], axis=1)
-  np.testing.assert_allclose(radii2(real.astype(np.float32), 2), [4, *[1] * 8, 4], atol=1e-5)
+  np.testing.assert_allclose(radii2(real.astype(np.float32), (2, 1)), [[4, *[1] * 8, 4], [1] * 10], atol=1e-5)
   between = np.array([[3.5, 0.0], [3.5, 0.8], [3.5, 0.9], [5.0, 1.01], [-1.9, 0.0], [-2.1, 0.0]])
   precision, _ = precision_recall(real, between, k=2)
   assert precision == 3 / 6  # 3.5^2 + 0.9^2 > 1 and the last two of each kind are out
