@@ -57,6 +57,7 @@ JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score, "sho
 def main() -> int:
   """Runs the command line; returns the exit status."""
   with signals.ending():  # before the imports that take seconds
+    print("diffjax: starting", file=sys.stderr, flush=True)
     from diffjax.jobs import commandline
 
     return commandline.run(JOBS, sys.argv, __doc__)

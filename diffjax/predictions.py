@@ -187,18 +187,18 @@ def check(schedule: Schedule, prediction: Prediction) -> None:
     schedule.alpha_sigma(t)[0] * prediction.row(schedule, t)[1]
     - (schedule.alpha_sigma(t)[1] * prediction.row(schedule, t)[0])
   )
-  if _at_the_end(det) == 0:
+  at_the_end = jax.jit(
+    lambda t: (det(t), prediction.time_input(schedule, t))
+  )  # one function compiles sooner than two
+  signal, time = map(float, at_the_end(jnp.ones(())))
+  if signal == 0:
     raise Unsuitable(
       "predict",
       "which does not determine the data at t = 1, where the schedule has no signal left (alpha = 0); choose 'v', "
       "'x0', 'flow' or 'edm'",
     )
-  if not np.isfinite(_at_the_end(lambda t: prediction.time_input(schedule, t))):
+  if not np.isfinite(time):
     row = "" if schedule.steps is None else " or 'index'"
     raise Unsuitable(
       "time_input", f"which is infinite at t = 1, where the schedule has no signal left; choose 't'{row}"
     )
-
-
-def _at_the_end(function: Callable[[Times], Times]) -> float:
-  return float(jax.jit(function)(jnp.ones(())))

@@ -4,17 +4,23 @@ What one test has compiled the others find, in other workers and in the processe
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # in workers it is
   os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-compiled-")
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # most are small, and many
   atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can deadlock in a collective
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Most of what tests compile runs once or twice, and takes longer to optimise than to run.
+FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
+
+# By default the millions of small objects that tracing makes are looked through again and again.
+gc.set_threshold(50_000, 20, 20)
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -39,7 +45,10 @@ CHECKED = (
   "likelihood",
 )
 # The longest files, in the order in which two workers take them: those that start processes one after the other.
-FIRST = ("test_processes.py", "test_configs.py", "test_main.py", "test_train_step.py")
+FIRST = (
+  *("test_processes.py", "test_configs.py", "test_main.py", "test_every_task.py", "test_errors.py"),
+  *("test_objectives.py", "test_likelihood.py", "test_trained.py", "test_gathering.py", "test_train_step.py"),
+)
 
 install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")
 

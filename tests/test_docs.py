@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from diffjax import config
 from diffjax.choices import CHOICES
 from diffjax.jobs import config_file
+from experiments.tools import sweeps
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -124,6 +126,19 @@ def test_the_config_of_the_readme_is_the_one_that_is_trained():
   assert (ROOT / "configs" / "digits.py").read_text().rstrip().endswith(code.rstrip())
 
 
+def test_the_sweep_of_the_readme_is_one():
+  (code,) = re.findall(
+    r"^    SWEEP = product\(\n(?:     .*\n)+    \)\n", (ROOT / "README.md").read_text(), flags=re.M
+  )
+  found = {"product": sweeps.product}
+  exec(textwrap.dedent(code), found)
+  sweep = found["SWEEP"]
+  assert [run.name for run in sweep.runs][::5] == ["eps-linear", "v-cosine"] and len(sweep.runs) == 6
+  for run in sweep.runs:
+    changes = [f"--config.{path}={value}" for path, value in (sweep.shared | run.overrides).items()]
+    config.check(configured([f"--config={sweep.base}", *changes]))
+
+
 def test_the_code_of_the_concepts_runs():
   (code,) = code_of(ROOT / "docs" / "concepts.md")
   found = {}
@@ -158,7 +173,6 @@ from tests.test_docs import commands, configured
 
 here, page = Path.cwd(), Path(sys.argv[1]).read_text()
 assert Path(diffjax.__file__).is_relative_to(here)
-fast = lambda f: jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
 plain = lambda tree: jax.tree.map(lambda x: np.asarray(x).tolist(), tree)
 found = {}
 
@@ -218,7 +232,7 @@ c = small(configured(["--config=configs/digits.py"]))
 c.task.name, c.task.dae.sigma, c.eval.metrics, c.eval.seeds, c.eval.count = "dae", 0.7, ("nearest",), 1, 4
 task = experiment.create(c, fields).task
 draws = keys.Draws(keys.seed(0), jnp.arange(3), 3)
-loss = fast(lambda key: task.loss(task.init(key), {}, {"image": images}, draws, ()).each)(keys.seed(0))
+loss = jax.jit(lambda key: task.loss(task.init(key), {}, {"image": images}, draws, ()).each)(keys.seed(0))
 training.train(c, here / "run")
 sampling.sample(c, here / "run")
 evaluation.evaluate(c, here / "run")
@@ -281,7 +295,7 @@ def tried(tmp_path_factory):
   for diff in diffs:
     applies(diff)
   flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
-  environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0".strip()}
+  environment = os.environ | {"XLA_FLAGS": flags.strip()}
   environment.pop("NPROC", None)
   command = [sys.executable, "-c", TRIAL, str(EXTENDING)]
   answer = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)

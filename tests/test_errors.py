@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 
+import command
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from absl import flags
 from PIL import Image
 
 from diffjax import config as configs
@@ -70,17 +70,8 @@ def tiny_model():
 
 def main(*arguments, jobs=JOBS):
   """What `python main.py ARGUMENTS` does, as often as one likes in a process."""
-  argv = ["main.py", *arguments]
-  flags.FLAGS.unparse_flags()
-  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-    delattr(flags.FLAGS, name)
-  for name in ("config", "workdir", "mode", "out", "show"):
-    flags.FLAGS[name].unparse()
-  before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
-  try:
+  with command.line(*arguments) as argv:
     return commandline.run(jobs, argv, "doc")
-  finally:
-    sys.argv = before
 
 
 @pytest.fixture
@@ -442,6 +433,16 @@ def trained(tmp_path_factory):
   return folder
 
 
+def test_a_finished_run_says_so_and_changes_no_checkpoint(trained, monkeypatch, capsys):
+  monkeypatch.setattr(Parallel, "train", lambda *_: pytest.fail("a step was compiled"))
+  saved = trained / "checkpoints"
+  files = lambda: {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in saved.rglob("*") if p.is_file()}
+  before = files()
+  assert main(*TINY, f"--workdir={trained}") == 0
+  assert f"{trained} is finished: step 2 of 2." in capsys.readouterr().err
+  assert before and files() == before
+
+
 @pytest.mark.parametrize("mode", ["sample", "eval"])
 def test_a_workdir_whose_only_save_was_cut_short_says_so(mode, refused, trained, tmp_path):
   shutil.copy(trained / "config.json", tmp_path)
@@ -659,6 +660,11 @@ def test_a_run_that_goes_on_within_a_chunk_is_refused_rather_than_lost(refused, 
   assert "config.train.steps_per_call is 4, but the run goes on from step 3" in said
   assert main(*longer, "--config.train.steps_per_call=1") == 0
   assert "8" in {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+
+def test_a_workdir_that_the_file_system_refuses_is_named_by_its_flag(refused):
+  said = refused(*TINY, "--workdir=/proc/x")
+  assert said == "--workdir=/proc/x cannot be made: /proc/x: No such file or directory; name another folder."
 
 
 def test_a_workdir_without_a_checkpoint_takes_another_config(tmp_path):

@@ -5,14 +5,13 @@ traced, without a compile. An accepted override is in the resolved config with i
 """
 
 import re
-import sys
 import traceback
 from pathlib import Path
 
+import command
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from test_configs import FIELDS, NAMES, Small, find, taken
 
 from diffjax import config as configs
@@ -99,18 +98,9 @@ def configs_module(name):
 
 
 def parsed(argv):
-  """The config of a command line, in a process that reads many."""
-  argv = ["main.py", *argv]
-  flags.FLAGS.unparse_flags()
-  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-    delattr(flags.FLAGS, name)
-  for name in ("config", "workdir", "mode", "out", "show"):
-    flags.FLAGS[name].unparse()
-  before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
-  try:
-    return commandline.parse(argv)[1][0]
-  finally:
-    sys.argv = before
+  """The config of a command line."""
+  with command.line(*argv) as given:
+    return commandline.parse(given)[1][0]
 
 
 def found(place, wants):

@@ -73,7 +73,7 @@ def main(tmp_path_factory):
   cache = tmp_path_factory.mktemp("compiled")
   flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")).strip()
   environment = os.environ | {
-    "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0".strip(),  # compiles in less time
+    "XLA_FLAGS": flags,
     "JAX_COMPILATION_CACHE_DIR": str(cache),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_LOG_COMPILES": "1",
@@ -103,9 +103,6 @@ def done(main, tmp_path_factory):
   succeeded(said["train"])
 
   def first():
-    before = files(straight / "checkpoints")
-    said["again"] = main(*train, program=None)
-    said["unchanged"] = before == files(straight / "checkpoints")
     said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11", program=None)
     said["eval"] = main(f"--workdir={straight}", *judge("classifier", "brightness"))
 
@@ -126,12 +123,6 @@ def done(main, tmp_path_factory):
     for job in [pool.submit(first), pool.submit(second)]:
       job.result()
   return straight, broken, said
-
-
-def files(folder):
-  """Every file under a folder with its content and the time of its last change."""
-  found = [path for path in folder.rglob("*") if path.is_file()]
-  return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
 
 
 def succeeded(answer):
@@ -185,12 +176,6 @@ def test_training_draws_samples_and_a_denoising_strip(done):
     Image.open(folder / picture).load()
 
 
-def test_a_finished_run_says_so_and_changes_no_checkpoint(done):
-  folder, _, said = done
-  assert f"{folder} is finished: step {STEPS} of {STEPS}." in succeeded(said["again"])
-  assert said["unchanged"]
-
-
 def test_sampling_needs_only_the_workdir(done):
   folder, _, said = done
   assert f"11 samples of step {STEPS}, ema_0.5 weights" in succeeded(said["sample"])
@@ -211,7 +196,6 @@ def test_a_step_and_a_walk_compile_once(done):
   assert times("train", "whole") == times("finished", "whole") == 1  # the step
   assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
   assert times("train", "measure") == 1  # held out: every band and all weights
-  assert times("again", "whole") == 0
 
 
 def test_evaluation_writes_values_floors_and_settings(done):

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ import numpy as np
 from diffjax.data import decoding, images, npz
 from diffjax.data.source import Field, fingerprint
 from diffjax.machine import atomic
-from diffjax.types import ConfigError, words
+from diffjax.machine.byproducts import ByProducts
+from diffjax.types import ConfigError
 
 DEFAULT = "~/.cache/diffjax"
 KINDS = ("decoded", "encoded", "contents", "statistics")
@@ -74,17 +75,9 @@ def tidy(kept: Place) -> None:
         path.unlink()
 
 
-@contextlib.contextmanager
-def keeping(path: Path) -> Iterator[None]:
-  """A block that writes to a folder of the cache; where it cannot, a line says so, and all goes on without."""
-  try:
-    yield
-  except OSError as error:
-    print(
-      f"{path} cannot keep what was computed ({words(error)}): it is computed again next time.",
-      file=sys.stderr,
-      flush=True,
-    )
+def keeping(path: Path) -> contextlib.AbstractContextManager[None]:
+  """A block that writes what was computed to a folder of the cache, or may not: see ByProducts."""
+  return ByProducts().may_fail(f"keeping what was computed in {path}")
 
 
 def save(path: Path, array: np.ndarray) -> None:

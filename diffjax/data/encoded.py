@@ -7,6 +7,7 @@ several arrays by name. What it made lies in the cache, by the fingerprints of t
 there by memory mapping.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -112,33 +113,40 @@ def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir:
     places = {part: kept.file(f".{part}.npy") for part in parts}
     missing = any(cache.load(place, len(source), mapped=True) is None for place in places.values())
     if "True" in parallel.texts(str(missing)):  # in any process: all encode together
-      _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
+      arrays |= _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
       cache.tidy(kept)
-    arrays |= {part: cache.load(place, len(source), mapped=True) for part, place in places.items()}
+    else:
+      arrays |= {part: cache.load(place, len(source), mapped=True) for part, place in places.items()}
   runs = [encoding.run.fingerprint for encoding in encodings.values()]
   return EncodedSource(source, arrays, {**source.fields, **fields}, fingerprint(source.fingerprint, runs))
 
 
-def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel) -> None:
-  """Encodes all examples into files that take their places when whole."""
+def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel) -> dict[str, np.ndarray]:
+  """All examples encoded, in files that take their places when whole; in memory where there can be none."""
   compiled, count = parallel.batched(lambda params, batch: encoding(params, batch)), len(source)
   size = parallel.padded(min(BATCH, count))
   partial = {part: place.with_name(f".{place.name}.{os.getpid()}") for part, place in places.items()}
   try:
-    files = {}
-    for part, place in partial.items():
-      place.parent.mkdir(parents=True, exist_ok=True)
-      shape = (count, *fields[part].shape)
-      files[part] = np.lib.format.open_memmap(place, "w+", np.dtype(fields[part].dtype), shape)
+    arrays = {}
+    with cache.keeping(next(iter(places.values())).parent):
+      for part, place in partial.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shape = (count, *fields[part].shape)
+        arrays[part] = np.lib.format.open_memmap(place, "w+", np.dtype(fields[part].dtype), shape)
+    on_disk = len(arrays) == len(partial)
+    if not on_disk:
+      arrays = {part: np.empty((count, *fields[part].shape), fields[part].dtype) for part in partial}
     for start in range(0, count, size):
       rows = np.minimum(np.arange(start, start + size), count - 1)
       values = source.read(rows, (encoding.field,))[encoding.field]
       for ending, array in parallel.fetch(compiled(encoding.run.params, values)).items():
-        files[_named(name, ending)][start : start + size] = array[: count - start]
+        arrays[_named(name, ending)][start : start + size] = array[: count - start]
       print(f"encoding {name}: {min(start + size, count)} of {count}", file=sys.stderr, flush=True)
-    for part, file in files.items():
-      file.flush()
+    for part, array in arrays.items() if on_disk else ():
+      array.flush()
       partial[part].replace(places[part])
+    return arrays
   finally:
     for place in partial.values():
-      place.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        place.unlink(missing_ok=True)

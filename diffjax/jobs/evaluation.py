@@ -76,6 +76,7 @@ def evaluate(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
   tracker = {"wandb_project": config.log.wandb, "config": run.about}
   with reporting.create(folder, run.writes, log_every=2**62, **tracker) as reporter:
+    run.warn(reporter)
     for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
       if metrics is None or run.experiment.task.draw is None:
         own = Trained(

@@ -16,8 +16,10 @@ from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
 from diffjax.jobs import trained, workdir
 from diffjax.machine import averages, consistency, disk, parallel, state
+from diffjax.machine.byproducts import to_stderr
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
+from diffjax.machine.reporting import Reporter
 from diffjax.machine.state import TrainState
 from diffjax.types import ConfigError, Params
 
@@ -34,6 +36,7 @@ class Run:
     experiment: the objects of the config.
     fields: of the data.
     examples: number of training examples.
+    changed: what is to be told of data that are others than before.
   """
 
   config: FrozenConfigDict
@@ -43,6 +46,7 @@ class Run:
   experiment: Experiment
   fields: Mapping[str, Field]
   examples: int
+  changed: tuple[str, ...] = ()
 
   @functools.cached_property
   def source(self) -> Source:
@@ -53,7 +57,8 @@ class Run:
     """
     source = experiment.source(self.config, "train")
     if workdir.has_run(self.folder) and workdir.has_checkpoints(self.folder):
-      workdir.require_data(self.folder, source, self.config.data.changed)
+      for text in workdir.require_data(self.folder, source, self.config.data.changed):
+        to_stderr(f"warning: {text}")
     return source
 
   @functools.cached_property
@@ -76,7 +81,7 @@ class Run:
 
   def warnings(self) -> list[str]:
     """What may not be meant."""
-    train, said = self.config.train, list(self.experiment.task.warnings)
+    train, said = self.config.train, [*self.changed, *self.experiment.task.warnings]
     if train.warmup > train.steps:
       said.append(
         f"config.train.warmup is {train.warmup} and config.train.steps {train.steps}: the learning rate stays below "
@@ -88,6 +93,11 @@ class Run:
         "batch more than once."
       )
     return said
+
+  def warn(self, reporter: Reporter) -> None:
+    """Says what may not be meant."""
+    for text in self.warnings():
+      reporter.line(f"warning: {text}")
 
   def checkpoints(self) -> Checkpoints:
     """The workdir's checkpoints."""
@@ -189,13 +199,14 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   command = {"--workdir": str(folder.absolute()), "--mode": mode}
   consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
   consistency.require_same(devices, {f"config.{path}": value for path, value in leaves(about["config"])})
+  changed = []
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
-    workdir.require_data(folder, source, config.data.changed)
+    changed = workdir.require_data(folder, source, config.data.changed)
   find = functools.partial(trained.trained, devices=devices, seed=config.sample.seed)
   made = experiment.create(config, fields, find)
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_uses(folder, made.needs)
-  run = Run(config, about, folder, devices, made, fields, examples)
+  run = Run(config, about, folder, devices, made, fields, examples, tuple(changed))
   if source:
     run.__dict__["source"] = source  # where cached_property keeps it
   return run

@@ -193,6 +193,7 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
   name = results.name_of_samples(run.experiment, found.step, found.weights, found.params, asked)
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
+    run.warn(reporter)
     found.warn_early(reporter)
     if run.parallel.agree(cache.load_fields(place / f"{name}.npz", settings.count) is not None):
       return reporter.line(f"these samples are there already: {place / name}*")

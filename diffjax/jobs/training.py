@@ -222,8 +222,7 @@ def _train(run: Run) -> None:
     state = run.new_state() if start is None else run.restore(checkpoints, start)
     reporter.resumed(start or 0)
     reporter.line(_headline(run, state, start))
-    for warning in run.warnings():
-      reporter.line(f"warning: {warning}")
+    run.warn(reporter)
     checkpoints.require_room(state, min(map(int, run.parallel.texts(str(disk.free(folder))))))
     _loop(run, state, start or 0, chunk, reporter, checkpoints, Interval.of(last, start or 0))
 

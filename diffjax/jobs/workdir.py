@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from diffjax.config import free, from_resolved, leaves, resolved
 from diffjax.data.source import Field, Source
 from diffjax.data.text import Tokenizer
-from diffjax.machine import atomic
+from diffjax.machine import atomic, disk
 from diffjax.types import ConfigError, words
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
@@ -193,7 +193,7 @@ def locked(workdir: Path, writes: bool = True) -> Iterator[None]:
   if not writes:
     yield
     return
-  workdir.mkdir(parents=True, exist_ok=True)
+  disk.make_folder(workdir, f"--workdir={workdir}")
   with (workdir / "lock").open("a") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,19 +218,22 @@ def has_checkpoints(workdir: Path) -> bool:
   return folder.is_dir() and any(folder.iterdir())
 
 
-def require_data(workdir: Path, source: Source, changed: bool) -> None:
+def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
   """Raises ConfigError if the run of a workdir was trained on other data.
+
+  Returns:
+    What is to be told of data that changed and may have.
 
   Args:
     workdir: the workdir.
     source: the training data here.
-    changed: whether they may have changed, which a line then says; not so that a class means another.
+    changed: whether they may have changed; not so that a class means another.
   """
   with _reading(workdir) as saved:
     there = {name: _field(each) for name, each in saved["fields"].items()}
     fingerprint, examples = saved["data"], _typed(saved["examples"], int)
   if fingerprint == source.fingerprint:
-    return
+    return []
   here, differ = source.fields, []
   for name in sorted({*there, *here}):
     old, new = ((_kind(fields[name]) if name in fields else "missing") for fields in (there, here))
@@ -248,7 +251,7 @@ def require_data(workdir: Path, source: Source, changed: bool) -> None:
     raise ConfigError(
       f"{head} {what}. Name another workdir, restore the files, or go on with these by --config.data.changed=True."
     )
-  print(f"{head} {what}. It goes on with these, as config.data.changed says.", file=sys.stderr, flush=True)
+  return [f"{head} {what}. It goes on with these, as config.data.changed says."]
 
 
 def _kind(field: Field) -> str:

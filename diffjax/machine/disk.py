@@ -55,6 +55,14 @@ def _existing(place: Path) -> Path:
   return next(p for p in (place, *place.parents) if p.exists())
 
 
+def make_folder(place: Path, what: str) -> None:
+  """Makes a folder; raises ConfigError, which begins with `what`, where the file system refuses."""
+  try:
+    place.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(f"{what} cannot be made: {reason(error)}; name another folder.") from None
+
+
 def require_folder(place: Path, what: str, writes: bool = True) -> None:
   """Raises ConfigError, which begins with `what`, where a folder cannot be, or cannot be written to."""
   there = _existing(place)

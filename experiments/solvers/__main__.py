@@ -53,7 +53,7 @@ def data(count: int) -> np.ndarray:
 
 
 def frechet(x: np.ndarray) -> float:
-  """Frechet distance (not squared) of the samples' moments to the mixture's."""
+  """Fréchet distance (not squared) of the samples' moments to the mixture's."""
   mean, cov = data_moments()
   gap, own = x.mean(0) - mean, np.cov(x.T)
   squared = gap @ gap + np.trace(own + cov - 2 * np.real(scipy.linalg.sqrtm(own @ cov)))

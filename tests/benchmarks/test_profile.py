@@ -50,7 +50,7 @@ def test_every_layer_of_the_network_is_named_in_what_xla_makes_of_a_step():
   config = ours.cifar10(8, channels=8, size=16)
   config.model.unet.multipliers, config.model.unet.blocks = (1, 1), 1
   take, state, placed = ours.training(config, ours.images(8, 16))
-  compiled = take.lower(state, {}, placed()).compile(compiler_options={"xla_backend_optimization_level": 0})
+  compiled = take.lower(state, {}, placed()).compile()
   places = [profile.place(path) for path in profile.asked_by(compiled.as_text()).values()]
   kinds = {(kind, way) for kind, _, way in places}
   for kind in profile.KINDS:

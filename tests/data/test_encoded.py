@@ -55,6 +55,15 @@ def test_fields_are_made_once_in_batches_and_read_by_row(made):
   np.testing.assert_array_equal(again.read(rows)["latent_mean"], found["latent_mean"])
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  encodings, cache = {"latent": Encoding(of(), "encode", "image")}, tmp_path / "file" / "cache"
+  source = encoded(SOURCE, encodings, parallel.create(), str(cache))
+  found = source.read(np.arange(21))["latent_mean"]
+  np.testing.assert_allclose(found, 2 * IMAGES.mean(2), rtol=1e-5)
+  assert f"warning: keeping what was computed in {cache} failed" in capsys.readouterr().err
+
+
 def test_another_checkpoint_other_data_and_the_other_view_are_made_anew(made):
   first, _ = made(of())
   other, count = made(of("two", 3.0))

@@ -28,7 +28,7 @@ every_augmentation = pytest.mark.parametrize("name", MADE)
 
 
 # Compiles in half the time of jax.jit, and images this few run no slower.
-@functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+@functools.partial(jax.jit, static_argnums=0)
 def run(name, key, x0, index):
   return MADE[name].apply(x0, keys.Draws(key, index, COUNT))
 

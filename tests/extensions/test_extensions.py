@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def run(*command):
   """A command on one CPU device from the repository's root."""
   flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
-  environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0".strip()}
+  environment = os.environ | {"XLA_FLAGS": flags.strip()}
   environment.pop("NPROC", None)
   return subprocess.run(
     [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600

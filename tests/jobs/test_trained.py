@@ -1,7 +1,10 @@
 """Runs that use runs: places, weights alone, what a run is remembered by, fine-tuning, and a run in Python."""
 
 import json
+import re
 import shutil
+import textwrap
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -25,6 +28,7 @@ from diffjax.models.autoencoder import Moments
 from diffjax.models.conditioning import Conditioning, Widths
 from diffjax.types import ConfigError
 
+README = Path(__file__).parents[2] / "README.md"
 STEPS = 2
 
 
@@ -366,6 +370,18 @@ def test_a_loaded_run_samples_as_the_command_does(done, tmp_path):
   assert_same(run.params, state_of(done).ema["ema_0.5"])
   np.testing.assert_array_equal(run.sample(2)["image"], expected["image"][:2])
   assert np.any(run.sample(5, seed=1)["image"] != expected["image"])
+
+
+def test_the_python_of_the_readme_runs(done):
+  (code,) = re.findall(r"(?:^    run\b.*\n)+", README.read_text(), flags=re.M)
+  first, then = textwrap.dedent(code).replace("runs/digits@500:raw", f"{done}@1:raw").splitlines()
+  found = {"diffjax": diffjax}
+  exec(first, found)
+  run, images = found["run"], eval(then, found)
+  assert (run.step, run.weights) == (1, "raw")
+  assert images.shape == (10, 8, 8, 1) and images.dtype == np.uint8
+  assert len({image.tobytes() for image in images}) == 10
+  assert callable(run.denoiser) and run.params.keys() == {"model"} and run.config.train.steps == STEPS
 
 
 def test_a_loaded_run_is_asked_for_fields(done):

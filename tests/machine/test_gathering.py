@@ -31,10 +31,9 @@ def mesh(shape):
 
 @pytest.fixture(scope="module", autouse=True)
 def as_on_accelerators():
-  """Convolutions that the partitioner sees as such, in programs that are soon compiled."""
+  """Convolutions that the partitioner sees as such."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(conv, "fastest_on_cpu", lambda *shapes: "lax")
-    patch.setattr(Parallel, "compiling", lambda self, runs: {"xla_backend_optimization_level": 0})
     yield
 
 

@@ -50,7 +50,7 @@ def test_shapes_and_conditions_of_each_example(kind, name):
   shapes = jax.eval_shape(net.init, jax.random.key(0), x, cond)["params"]
   params = jax.tree.map(lambda p: jnp.asarray(0.4 * random.normal(size=p.shape), p.dtype), shapes)
 
-  @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+  @jax.jit
   def run(x, cond):
     found = net.apply({"params": params}, x, cond)
     return found[0] if kind == "flow" else found

@@ -14,7 +14,6 @@ from diffjax.models.space_time import REACH, TimeAttention, layered, unlayered
 from diffjax.models.unet import UNet
 from diffjax.types import ConfigError
 
-fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 TOLD = (
   ("class", functools.partial(Table, 3, name="classes")),
   ("given", lambda widths: Planes(name="given")),
@@ -49,7 +48,7 @@ def made(name):
     if part.endswith("_time"):
       values["bias"][:] = 0
   apply = lambda p, g: net.apply({"params": p}, g["x"], g["time"], g["cond"], g["keys"])
-  return fast_jit(apply), params
+  return jax.jit(apply), params
 
 
 def frame(data, t):

@@ -1,7 +1,5 @@
 """The U-Net in the forms of DDPM and of Stable Diffusion against diffusers', on random weights; published sizes."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,8 +14,6 @@ from diffjax.models import MODELS
 from diffjax.models.conditioning import Embedded, Widths
 from diffjax.models.layers import Conv, Dense, sinusoids
 
-# Compiles in half the time of jax.jit, and networks this small run no slower.
-fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CONTEXT = (("text", lambda widths: published.Tokens(name="text")),)
 
 
@@ -38,7 +34,7 @@ class Sizes(nn.Module):
 def outputs(net, names, io, cond, *several):
   """The network's outputs with each of these tensors, by one compile."""
   args = (io["x"], np.float32(io["time"]), cond)
-  shapes, apply = published.shapes(net, *args), fast_jit(net.apply)
+  shapes, apply = published.shapes(net, *args), jax.jit(net.apply)
   return [apply({"params": to_params(tensors, shapes, names)}, *args) for tensors in several]
 
 

@@ -93,7 +93,7 @@ def played():
     found = made.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, step), made.start())
     return found.each.mean(), {name: value.mean() for name, value in found.logs.items()}
 
-  compiled = jax.jit(jax.grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
+  compiled = jax.jit(jax.grad(loss, has_aux=True))
 
   def run(step=3, **scales):
     moved = {
@@ -137,7 +137,7 @@ def test_each_player_s_gradient_is_its_own():
     weights = {"l2": 1.0, "adversarial": 0.5, "discriminator": 1.0, "r1": 10.0}
     return sum(weights[name] * found.logs[name].mean() for name in names)
 
-  gradient = jax.jit(jax.grad(logs), static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
+  gradient = jax.jit(jax.grad(logs), static_argnums=1)
   model, judge = gradient(params, ("l2", "adversarial")), gradient(params, ("discriminator", "r1"))
   zero = lambda tree: all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(tree))
   assert zero(model["discriminator"]) and zero(judge["model"])

@@ -31,7 +31,6 @@ CASES = {name: {} for name in TASKS} | {
   "autoencoder-gan": {"objective.terms": ("l2", "adversarial"), "model.discriminator": "small"},
   "autoencoder-vq": {"model.bottleneck": "vq", "objective.terms": ("l2", "codebook", "commitment")},
 }
-WITHOUT_GRADIENT = ("mixture", "texture")  # `record` alone moves their parameters
 every_task = pytest.mark.parametrize("name", CASES)
 WORDS = TOKENIZERS["words"](("a zero", "a one", "a two above a one"))
 FIELDS = {
@@ -149,24 +148,43 @@ def moved_params(task):
   return jax.tree.map(lambda x: jnp.asarray(0.3 * random.normal(size=x.shape), x.dtype), shapes)
 
 
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+@functools.cache
+def loss_of(name):
+  task = made(name).task
 
-
-def losses(task, params, data, index):
+  @jax.jit
   def loss(params, data, index):
     return task.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, jnp.asarray(3)), task.start())
 
-  return quick(loss)(params, data, jnp.asarray(index))
+  return loss
 
 
 def part(data, rows):
-  return {name: jnp.asarray(values)[rows] for name, values in data.items()}
+  return {name: values[rows] for name, values in data.items()}
+
+
+def another(data, rows):
+  """The same batch with other examples in these rows."""
+  found = {field: values.copy() for field, values in data.items()}
+  for field in set(FIELDS) & set(found):
+    found[field][rows] = (found[field][rows].astype(int) + 1) % (FIELDS[field].classes or 256)
+  return found
+
+
+# Two examples at other places, and six that are others.
+ROWS, OTHERS = np.asarray([5, 2, 0, 1, 3, 4, 6, 7]), np.arange(2, B)
 
 
 def new_state(made):
   return state.create(
     made.task.init(keys.seed(7)), made.optimizer, made.averages, keys.seed(3), made.task.start()
   )
+
+
+@functools.cache
+def begun(name):
+  """A run's first state, on no device."""
+  return jax.device_get(devices().init(lambda: new_state(made(name))))
 
 
 def devices(mode="jit", count=1):
@@ -183,7 +201,9 @@ def compiled(name, mode="jit", count=1):
 def take(name, data, now=None, mode="jit", count=1):
   """A state after the steps of these batches, and the metrics of each."""
   (parallel, run), metrics = compiled(name, mode, count), []
-  now = parallel.init(lambda: new_state(made(name))) if now is None else now
+  if now is None:  # a copy, for the step's state is donated
+    own = lambda x: x if isinstance(x, np.ndarray) else jnp.copy(x)
+    now = parallel.replicate(jax.tree.map(own, begun(name)))
   for k in range(len(data["index"])):
     now, found = run(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], data), B))
     metrics.append(jax.device_get(found))
@@ -211,7 +231,7 @@ def test_a_task_takes_its_parts_and_fields_by_name(name):
 def test_a_loss_is_one_finite_number_an_example(name):
   task = made(name).task
   (data,) = [part(batches(1, task.fields), 0)]
-  found = losses(task, moved_params(task), data, np.arange(B))
+  found = loss_of(name)(moved_params(task), data, np.arange(B))
   assert found.each.shape == (B,) and found.each.dtype == jnp.float32
   assert np.isfinite(found.each).all() and len(np.unique(found.each)) == B
   assert all(x.shape == (B,) for x in found.logs.values())
@@ -222,19 +242,14 @@ def test_a_loss_is_one_finite_number_an_example(name):
 def test_an_examples_loss_does_not_depend_on_the_others(name):
   task = made(name).task
   params, data = moved_params(task), part(batches(1, task.fields), 0)
-  whole = losses(task, params, data, np.arange(B))
-  rows = np.asarray([5, 2])  # alone and in another order
-  few = losses(task, params, part(data, rows), rows)
+  whole = loss_of(name)(params, data, np.arange(B))
+  few = loss_of(name)(params, another(part(data, ROWS), OTHERS), ROWS)
   if task.couples:
-    assert not np.allclose(few.each, whole.each[rows], rtol=1e-5)  # it says so, and so it is
+    assert not np.allclose(few.each[:2], whole.each[ROWS[:2]], rtol=1e-5)  # it says so, and so it is
     return
-  np.testing.assert_allclose(few.each, whole.each[rows], rtol=1e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[rows], rtol=1e-5), few.logs, whole.logs)
-  other = data | {
-    field: data[field].at[0].set((data[field][0] + 1) % (FIELDS[field].classes or 256))
-    for field in task.fields
-  }
-  changed = losses(task, params, other, np.arange(B))
+  np.testing.assert_allclose(few.each[:2], whole.each[ROWS[:2]], rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:2], b[ROWS[:2]], rtol=1e-5), few.logs, whole.logs)
+  changed = loss_of(name)(params, another(data, np.arange(1)), np.arange(B))
   np.testing.assert_allclose(changed.each[1:], whole.each[1:], rtol=1e-6)
   assert abs(changed.each[0] - whole.each[0]) > 1e-6
 
@@ -245,15 +260,16 @@ def test_held_out_numbers_are_the_same_at_every_call_and_of_each_example(name):
   params, data = moved_params(task), part(batches(1, task.fields), 0)
   cases = task.cases(B)
   assert cases
+  held_out = jax.jit(lambda params, data, setting: task.held_out(params, {}, data, setting))
   for case, setting in jax.tree.map(jnp.asarray, dict(cases)).items():
-    held_out = quick(lambda data, setting: task.held_out(params, {}, data, setting))
-    found, again = (held_out(data, setting) for _ in range(2))
+    found, again = (held_out(params, data, setting) for _ in range(2))
     assert found and all(x.shape == (B,) and np.isfinite(x).all() for x in found.values()), case
     jax.tree.map(np.testing.assert_array_equal, found, again)
     if task.couples:
       continue
-    few = held_out(part(data, slice(2, 5)), jax.tree.map(lambda x: x[2:5], setting))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2:5], rtol=1e-5, atol=1e-6), few, found)
+    few = held_out(params, another(part(data, ROWS), OTHERS), jax.tree.map(lambda x: x[ROWS], setting))
+    same = lambda a, b: np.testing.assert_allclose(a[:2], b[ROWS[:2]], rtol=1e-5, atol=1e-6)
+    jax.tree.map(same, few, found)
 
 
 @pytest.fixture(scope="module")
@@ -271,24 +287,32 @@ def straight():
 def test_a_step_moves_every_player_and_every_average_and_logs_what_the_task_names(name, straight):
   here = made(name)
   after, metrics = straight(name)
-  before = devices().init(lambda: new_state(here))  # as the run began, to the bit
+  before = begun(name)
   assert after.step == 2
   for tree, start in ((after.params, before.params), *((after.ema[n], before.params) for n in here.averages)):
     for player in start:
       pairs = zip(jax.tree.leaves(tree[player]), jax.tree.leaves(start[player]), strict=True)
       assert any(not np.array_equal(a, b) for a, b in pairs), player
-  logs = losses(here.task, before.params, part(batches(1, here.task.fields), 0), np.arange(B)).logs
+  logs = loss_of(name)(before.params, part(batches(1, here.task.fields), 0), np.arange(B)).logs
   for found in metrics:
     assert set(found) == {"loss", "grad_norm", "update_norm", "learning_rate", *logs}
     assert all(value.shape == (1,) and np.isfinite(value).all() for value in found.values())
 
 
-@every_task
-@pytest.mark.parametrize("mode, count", [("jit", 8), ("pmap", 8)])
-def test_devices_change_nothing(name, mode, count, straight):
+# With pmap a loss and its gradient, a record of codes and one of moments; the others are in make test-slow.
+PMAP = ("diffusion", "autoencoder-vq", "mixture")
+SPREAD = [pytest.param(name, "jit", id=f"{name}-jit") for name in CASES]
+SPREAD += [
+  pytest.param(name, "pmap", id=f"{name}-pmap", marks=() if name in PMAP else pytest.mark.slow)
+  for name in CASES
+]
+
+
+@pytest.mark.parametrize("name, mode", SPREAD)
+def test_devices_change_nothing(name, mode, straight):
   if made(name).task.couples and mode == "pmap":
     return  # refused: the next test
-  after, metrics = take(name, batches(2, made(name).task.fields), mode=mode, count=count)
+  after, metrics = take(name, batches(2, made(name).task.fields), mode=mode, count=8)
   expected, told = straight(name)
   for one, other in zip(metrics, told, strict=True):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other)
@@ -340,36 +364,33 @@ def test_what_makes_samples_makes_those_of_its_keys(name):
   asked = {field: jnp.asarray(values) for field, values in asked.items()}
   params, drawing = moved_params(task), task.draw
 
-  @quick
+  @jax.jit
   def samples(rows):
     data, own = part(asked, rows), keys.of_examples(keys.seed(2), asked["index"][rows])
     carry = drawing.begin(params, {}, drawing.plan, data, own)
     _, _, found = drawing.advance(params, {}, drawing.plan, data, own, carry, 0, drawing.stops)
     return drawing.show({}, found)
 
-  whole, few = samples(np.arange(3)), samples(np.asarray([2]))
+  whole, few = samples(np.arange(3)), samples(np.asarray([2, 2, 2]))
   assert set(whole) <= set(FIELDS)
   for field, values in whole.items():
     assert values.shape == (3, *FIELDS[field].shape) and str(values.dtype) == FIELDS[field].dtype
-    np.testing.assert_allclose(
-      np.asarray(few[field])[0].astype(int), np.asarray(values)[2].astype(int), atol=1
-    )
+    for own in np.asarray(few[field]).astype(int):
+      np.testing.assert_allclose(own, np.asarray(values)[2].astype(int), atol=1)
 
 
-@every_task
+@pytest.mark.parametrize("name", ["diffusion", "gan"])  # of one player and of two
 def test_factors_on_the_learning_rate_hold_for_their_player(name):
-  if name in WITHOUT_GRADIENT:
-    return
   here = made(name)
   *_, player = sorted(
     jax.eval_shape(here.task.init, keys.seed(0)), key="model".__eq__
   )  # which gradients move
   slow = dataclasses.replace(here, task=dataclasses.replace(here.task, rates={player: 0.25}))
-  data = part(batches(1, here.task.fields), 0)
-  step = lambda made: quick(lambda now: make_step(made)(now, {}, data, lambda tree: tree)[0].params[player])(
-    new_state(here)
-  )
-  start = new_state(here).params[player]
+  data = jax.tree.map(jnp.asarray, part(batches(1, here.task.fields), 0))
+  step = lambda made: jax.jit(
+    lambda now: make_step(made)(now, {}, data, lambda tree: tree)[0].params[player]
+  )(begun(name))
+  start = begun(name).params[player]
   move = lambda after: jax.tree.map(lambda a, b: a - b, after, start)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, 0.25 * b, rtol=1e-3, atol=1e-7),
