@@ -36,6 +36,11 @@ def values_of(report: dict) -> dict[str, dict]:
   }
 
 
+def title(name: str) -> str:
+  """The name of a score as people write it; keys are ASCII."""
+  return name.replace("frechet", "Fréchet")
+
+
 def save(place: Path, report: dict, drawn: Mapping[str, np.ndarray] = {}, name: str = "") -> None:  # noqa: B006
   """Writes a report and its pictures.
 
@@ -103,5 +108,5 @@ def curve(place: Path, reports: list[dict]) -> None:
     low, high = ([end(each["of_seeds"]) for each in of] for end in (min, max))
     line, floor = charts.Line(steps, [each["value"] for each in of], low, high), of[-1]["floor"]
     levels = {} if floor is None else {"real data": floor}
-    panel = charts.Panel({name: line}, "step", f"{name} ({of[-1]['better']} is better)", levels)
+    panel = charts.Panel({name: line}, "step", f"{title(name)} ({of[-1]['better']} is better)", levels)
     charts.draw(place / f"curve_{name.replace(' ', '_')}.png", panel)

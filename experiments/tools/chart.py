@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffjax.jobs.report import title
 from diffjax.machine import atomic
 from experiments.tools.sweeps import Sweep
 
@@ -46,7 +47,7 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
     if f"{metric} of real data" in said:
       axes.axhline(said[f"{metric} of real data"], color="gray", linestyle="--", label="real data")
     better = said.get(f"{metric} is better")
-    axes.set_ylabel(f"{metric} ({better} is better)" if better else metric)
+    axes.set_ylabel(f"{title(metric)} ({better} is better)" if better else title(metric))
     if axes.get_legend_handles_labels()[0]:
       axes.legend(title=axes.get_label(), fontsize="small", title_fontsize="small")
   if unfinished := sum(not row.finished for row in rows):

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from diffjax import config as configs
-from diffjax.jobs import evaluation, training
+from diffjax.jobs import evaluation, report, training
 from diffjax.jobs.drawing import Sampling
 from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
@@ -145,3 +145,7 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
   (tmp_path / "made" / "three").rename(tmp_path / "made" / "thirty")
   evaluation.score(tiny(), tmp_path / "other", tmp_path / "made")
   assert heard[1] == {} and "is thirty; the data's classes are 0 to 9 (zero," in capsys.readouterr().err
+
+
+def test_a_score_is_called_as_people_write_it():
+  assert report.title("classifier frechet_40 rank_deficient") == "classifier Fréchet_40 rank_deficient"

@@ -167,7 +167,8 @@ def another(data, rows):
   """The same batch with other examples in these rows."""
   found = {field: values.copy() for field, values in data.items()}
   for field in set(FIELDS) & set(found):
-    found[field][rows] = (found[field][rows].astype(int) + 1) % (FIELDS[field].classes or 256)
+    shift, most = (1, FIELDS[field].classes) if FIELDS[field].classes else (100, 256)
+    found[field][rows] = (found[field][rows].astype(int) + shift) % most
   return found
 
 
