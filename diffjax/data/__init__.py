@@ -14,6 +14,7 @@ from diffjax.data.moving_digits import moving_digits
 from diffjax.data.scenes import scenes
 from diffjax.data.source import Source
 from diffjax.data.tfds import tfds
+from diffjax.data.video_folder import video_folder
 from diffjax.ranges import checked
 
 SOURCES: dict[str, Callable[..., Source]] = checked(
@@ -24,6 +25,7 @@ SOURCES: dict[str, Callable[..., Source]] = checked(
     "arrays": arrays,
     "scenes": scenes,
     "moving_digits": moving_digits,
+    "video_folder": video_folder,
     "emoji": emoji,
     "captions": captions,
   }

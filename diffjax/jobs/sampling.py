@@ -24,7 +24,7 @@ from diffjax.jobs import results, runs, trained, workdir
 from diffjax.jobs.album import sheet
 from diffjax.jobs.drawing import Samples, Sampling, image_of
 from diffjax.jobs.runs import Run
-from diffjax.machine import disk, pictures, reporting
+from diffjax.machine import disk, films, pictures, reporting
 from diffjax.ranges import at_least, check, closed
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, Params
@@ -173,7 +173,7 @@ def load(place: str | os.PathLike) -> Loaded:
 
 
 def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
-  """main.py's --mode=sample: the samples' fields, a grid, a denoising strip, and of videos a GIF.
+  """main.py's --mode=sample: the samples' fields, a grid, a denoising strip, a GIF and MP4 of videos.
 
   Args:
     config: the config.
@@ -209,6 +209,8 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
       pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
       if images.ndim == 5:
         pictures.save_gif(place / f"{name}.gif", images[:SHOWN])
+        if films.package():
+          films.save(place / f"{name}.mp4", pictures.playing(images[:SHOWN]))
     told = {field: values for field, values in asked.items() if field not in (*samples, "index")}
     for field, values in asked.items():
       if (picture := image_of({field: values})) is not None:

@@ -168,13 +168,17 @@ def save_png(path: str | os.PathLike, image: UInt8[np.ndarray, "h w c"]) -> None
     picture.save(file, format="PNG")
 
 
+def playing(videos: UInt8[np.ndarray, "n t h w c"]) -> list[UInt8[np.ndarray, "height width c"]]:
+  """The frames of videos that play side by side, each a grid."""
+  videos = _pixels(videos, 5, "[N, T, H, W, C]")
+  return [grid(videos[:, t]) for t in range(videos.shape[1])]
+
+
 def save_gif(
   path: str | os.PathLike, videos: UInt8[np.ndarray, "n t h w c"], frames_per_second: float = 8.0
 ) -> None:
   """Writes videos that play side by side for ever; a reader sees the whole file or none."""
-  videos = _pixels(videos, 5, "[N, T, H, W, C]")
-  sheets = [grid(videos[:, t]) for t in range(videos.shape[1])]
-  frames = [Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet) for sheet in sheets]
+  frames = [Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet) for sheet in playing(videos)]
   with atomic.writing(path) as file:
     frames[0].save(
       file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / frames_per_second), loop=0

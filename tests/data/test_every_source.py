@@ -55,6 +55,15 @@ def moving_digits(root, level, labelled):
   return {"count": 20, "test_count": 10, "seed": level, "stills": 0.2}
 
 
+def video_folder(root, level, labelled):
+  for i, image in enumerate(images(level)):
+    place = root / f"{i}"
+    place.mkdir(parents=True)
+    for t in range(4):
+      Image.fromarray(np.roll(image, t, axis=1)).save(place / f"{t}.bmp")
+  return {"path": str(root), "size": 4, "frames": 2, "stride": 2, "test_fraction": 0.3}
+
+
 def emoji(root, level, labelled):
   root.mkdir(parents=True, exist_ok=True)
   random = np.random.default_rng(level)
@@ -105,13 +114,14 @@ WRITTEN = {
   "arrays": arrays,
   "scenes": scenes,
   "moving_digits": moving_digits,
+  "video_folder": video_folder,
   "emoji": emoji,
   "captions": captions,
 }
 LABELLED = {"digits", "moving_digits", "tfds", "image_folder", "arrays"}
 MADE = {"digits", "moving_digits"}  # always with labels
 CAPTIONED = {"arrays", "scenes", "emoji", "captions"}
-CACHED = ("tfds", "image_folder", "captions")
+CACHED = ("tfds", "image_folder", "captions", "video_folder")
 KINDS = [*SOURCES, *(f"{name}-lazy" for name in CACHED)]  # lazy: read image by image
 picture_of = lambda source: "video" if "video" in source.fields else "image"
 every_source = pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +172,8 @@ def test_examples_are_as_their_fields_say(kind, made):
       assert source.fields["text"].classes == tokenizer.vocabulary > read["text"].max() > 0
       assert tokenizer == made(kind, "test").fields["text"].tokenizer  # made of the training captions alone
       assert all(tokenizer.text(tokens) for tokens in read["text"])
-    assert isinstance(source, PicturedSource | TfdsSource) == ("lazy" in kind)
+    if kind.split("-")[0] != "video_folder":  # which is one kind of either
+      assert isinstance(source, PicturedSource | TfdsSource) == ("lazy" in kind)
 
 
 @every_source
@@ -211,7 +222,7 @@ def test_a_set_without_labels_has_no_such_field(kind, made):
   if kind not in MADE:
     source = made(kind, labelled=False)
     text = {"text"} if kind.split("-")[0] in CAPTIONED else set()
-    assert source.fields.keys() == source.read(np.arange(2)).keys() == {"image"} | text
+    assert source.fields.keys() == source.read(np.arange(2)).keys() == {picture_of(source)} | text
 
 
 @pytest.mark.parametrize("name", CACHED)
