@@ -26,6 +26,7 @@ def get_config():
   c.model.vit.blocks = 3
   c.model.vit.heads = 4
   c.model.vit.pool = "mean"
+  c.model.vit.dropout = 0.2
   c.model.vit.rows = 0.3
   c.train.steps = 2000
   c.train.batch_size = 128
