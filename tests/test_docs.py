@@ -273,8 +273,8 @@ print(json.dumps(found))
 def tried(tmp_path_factory):
   """What a process found in a copy of the library to which all diffs were applied, and the copy."""
   copy = tmp_path_factory.mktemp("extended")
-  kept_out = shutil.ignore_patterns("__pycache__")
-  for name in ("diffjax", "configs"):
+  kept_out = shutil.ignore_patterns("__pycache__", "*.png", "*.gif", "*.npz")
+  for name in ("diffjax", "configs", "experiments"):
     shutil.copytree(ROOT / name, copy / name, ignore=kept_out)
   (copy / "tests").mkdir()
   shutil.copy(__file__, copy / "tests")

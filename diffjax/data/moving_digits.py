@@ -4,7 +4,7 @@ Clip i is a function of (split, seed, i). It draws scans from the split's digits
 [slowest, fastest] pixels a frame in any direction, and a place p_0 of its upper left corner uniform on the canvas.
 In frame t that corner is at
 
-    p_t = fold(p_0 + t v),   fold the triangular wave of period 2 (size - 8) on [0, size - 8]           (1)
+    p_t = fold(p_0 + t v),   fold the triangular wave of period 2 (size - side) on [0, size - side]     (1)
 
 and the digit is drawn with bilinear weights; where digits overlap, the larger grey value stands. So every law of a
 clip is known, and samples are judged by them (metrics/moving_digits.py).
@@ -12,23 +12,29 @@ clip is known, and samples are judged by them (metrics/moving_digits.py).
 A share of the training clips may be `stills`: every frame another scan of the clip's class at a place of its own,
 as if frames of unrelated clips were joined. The field `moving` says which is which; the condition of that name tells a
 network to let no frame of stills see another (Ho et al. 2022, Video Diffusion Models, section 3.1).
+
+Captions say of each digit what it is and the nearest of four directions in which it sets out: "a three moving down",
+"a two moving left and a nine moving up"; of one that does not move, "a three".
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from diffjax.data.arrays import arrays
 from diffjax.data.digits import NAMES
 from diffjax.data.digits import digits as scanned
 from diffjax.data.hashing import uniform
 from diffjax.data.source import ArraySource, Field, fingerprint
-from diffjax.ranges import Count, NotNegative, Rate, Whole
+from diffjax.data.text import Tokenizer
+from diffjax.ranges import FREE, LOCAL, Count, NotNegative, Rate, Whole
 from diffjax.types import ConfigError
 
-SIDE = 8  # of a digit
+SIDE = 8  # of scikit-learn's digits
+WAYS = ("", " moving up", " moving down", " moving left", " moving right")
 
 
 class Paths(NamedTuple):
@@ -82,12 +88,19 @@ class MovingDigits:
   speeds: tuple[float, float]
   stills: float
   fingerprint: str
+  tokenizer: Tokenizer | None = None
+
+  @property
+  def side(self) -> int:
+    """Of a digit."""
+    return self.scans.arrays["image"].shape[1]
 
   @property
   def fields(self) -> dict[str, Field]:
-    """The clip, the digits' classes, where they begin and how they move, and whether they do."""
-    each = (self.digits,) if self.digits > 1 else ()
-    return {
+    """The clip, the digits' classes, where they begin and how they move, whether they do, and captions of that."""
+    each, read = (self.digits,) if self.digits > 1 else (), self.tokenizer
+    text = {"text": Field((read.length,), "int32", read.vocabulary, tokenizer=read)} if read else {}
+    return text | {
       "video": Field((self.frames, self.size, self.size, 1), "uint8"),
       "label": Field(each, "int32", 10, NAMES),
       "velocity": Field((2 * self.digits,), "float32"),
@@ -102,7 +115,7 @@ class MovingDigits:
   def paths(self, indices: Int[np.ndarray, "n"]) -> Paths:
     """What these clips are, before they are drawn."""
     at = (self.seed, ("train", "test").index(self.split), np.asarray(indices, np.int64))
-    k, room = np.arange(self.digits), self.size - SIDE
+    k, room = np.arange(self.digits), self.size - self.side
 
     def drawn(name, *axes):
       """[n, *axes] of the clip's own numbers."""
@@ -136,23 +149,33 @@ class MovingDigits:
 
   def drawn(self, paths: Paths) -> UInt8[np.ndarray, "n t s s 1"]:
     """The clips."""
-    images = self.scans.arrays["image"][paths.scans, ..., 0].reshape(-1, SIDE, SIDE).astype(float)
+    images = self.scans.arrays["image"][paths.scans, ..., 0].reshape(-1, self.side, self.side).astype(float)
     each = bilinear(images, paths.places.reshape(-1, 2), self.size)
     video = each.reshape(*paths.scans.shape, self.size, self.size).max(2)
     return np.rint(video).astype(np.uint8)[..., None]
+
+  def captions(self, paths: Paths) -> list[str]:
+    """Of the clips."""
+    labels = self.scans.arrays["label"][paths.scans[:, 0]]
+    down, right = np.moveaxis(paths.velocity, -1, 0)
+    upright = np.abs(down) >= np.abs(right)
+    way = np.where(upright, 1 + (down > 0), 3 + (right > 0)) * (np.hypot(down, right) > 0)
+    pairs = zip(labels, way, strict=True)
+    return [" and ".join(f"a {NAMES[k]}{WAYS[w]}" for k, w in zip(*pair, strict=True)) for pair in pairs]
 
   def read(self, indices: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Makes the clips, and draws them where they are asked for."""
     paths = self.paths(indices)
     flat = lambda values: values.reshape(len(values), -1).astype(np.float32)
     read = {
+      "text": lambda: self.tokenizer(self.captions(paths)),
       "video": lambda: self.drawn(paths),
       "label": lambda: self.scans.arrays["label"][paths.scans[:, 0]].reshape(-1, *self.fields["label"].shape),
       "velocity": lambda: flat(paths.velocity),
       "place": lambda: flat(paths.places[:, 0]),
       "moving": lambda: paths.moving.astype(np.int32),
     }
-    return {name: read[name]() for name in names or read}
+    return {name: read[name]() for name in names or self.fields}
 
 
 def moving_digits(
@@ -166,12 +189,15 @@ def moving_digits(
   count: Count = 1_000_000,
   test_count: Count = 2048,
   seed: Whole = 0,
+  path: Annotated[str, LOCAL, FREE] = "",
+  captions: bool = False,
+  tokenizer: Callable[..., Tokenizer] | None = None,
 ) -> MovingDigits:
   """Clips of bouncing digits; see the module's docstring.
 
   Args:
     split: "train" or "test".
-    size: of the canvas in pixels, more than a digit's 8.
+    size: of the canvas in pixels, more than a digit's 8 (MNIST's 28).
     frames: of a clip.
     digits: digits on the canvas.
     slowest: speed in pixels a frame.
@@ -180,16 +206,37 @@ def moving_digits(
     count: clips of the training split; none is stored.
     test_count: clips of the test split.
     seed: of the clips.
+    path: an npz of other digits, such as MNIST's: train_image and test_image, uint8 [N, S, S], and train_label and
+      test_label, 0 to 9; by default they are scikit-learn's.
+    captions: whether there is the field `text`.
+    tokenizer: maker of its tokenizer, called with captions that hold all words.
 
   Raises:
-    ConfigError: a canvas without room, or speeds in the wrong order.
+    ConfigError: a canvas without room, speeds in the wrong order, or other digits that are none.
   """
-  if size <= SIDE:
-    raise ConfigError(f"size is {size}; a digit of {SIDE} x {SIDE} pixels needs more to move.")
+  scans = _of_file(path, split) if path else scanned(split)
+  if size <= (side := scans.fields["image"].shape[0]):
+    raise ConfigError(f"size is {size}; a digit of {side} x {side} pixels needs more to move.")
   if slowest > fastest:
     raise ConfigError(f"slowest is {slowest} and fastest {fastest}; the first must not be larger.")
   stills = stills if split == "train" else 0.0
-  scans, number = scanned(split), count if split == "train" else test_count
+  number = count if split == "train" else test_count
   settings = (seed, size, frames, number, digits, (slowest, fastest), stills)
-  key = fingerprint("moving_digits", split, *settings, scans.fingerprint)
-  return MovingDigits(scans, split, *settings, key)
+  read = (
+    tokenizer([" and ".join([f"a {n}{way}"] * digits) for n in NAMES for way in WAYS]) if captions else None
+  )
+  told = (read.fingerprint,) if read else ()
+  key = fingerprint("moving_digits", split, *settings, scans.fingerprint, *told)
+  return MovingDigits(scans, split, *settings, key, read)
+
+
+def _of_file(path: str, split: str) -> ArraySource:
+  """The digits of an npz."""
+  found = arrays("train", path, image=f"{split}_image", label=f"{split}_label", test_fraction=0.0)
+  height, width, channels = found.fields["image"].shape
+  if height != width or channels != 1 or "label" not in found.fields or found.fields["label"].classes > 10:
+    said = ", ".join(f"{name} {list(field.shape)}" for name, field in found.fields.items())
+    raise ConfigError(
+      f"path is {path!r}, whose {split} examples are {said}; digits are square grey images with labels 0 to 9."
+    )
+  return found

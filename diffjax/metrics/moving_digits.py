@@ -106,7 +106,11 @@ def metric(
     raise ConfigError(
       "it needs the source 'moving_digits' with one digit a clip, and the data are others; leave it out."
     )
-  clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity"))
+  clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity", "place"))
+  if clips["video"].shape[2] - clips["place"].max() >= 2 * SIDE:
+    raise ConfigError(
+      f"it knows scikit-learn's digits of {SIDE} x {SIDE} pixels, and these are larger; leave it out."
+    )
   frames = np.arange(len(clips["label"])) % clips["video"].shape[1]  # one of each clip
   seen = crops(clips["video"][np.arange(len(frames)), frames][:, None])[:, 0]
   reader = train_classifier(seen, clips["label"], 10)

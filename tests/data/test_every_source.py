@@ -52,7 +52,10 @@ def scenes(root, level, labelled):
 
 
 def moving_digits(root, level, labelled):
-  return {"count": 20, "test_count": 10, "seed": level, "stills": 0.2}
+  return {"count": 20, "test_count": 10, "seed": level, "stills": 0.2} | {
+    "captions": True,
+    "tokenizer": TOKENIZERS["words"],
+  }
 
 
 def video_folder(root, level, labelled):
@@ -120,7 +123,7 @@ WRITTEN = {
 }
 LABELLED = {"digits", "moving_digits", "tfds", "image_folder", "arrays"}
 MADE = {"digits", "moving_digits"}  # always with labels
-CAPTIONED = {"arrays", "scenes", "emoji", "captions"}
+CAPTIONED = {"moving_digits", "arrays", "scenes", "emoji", "captions"}
 CACHED = ("tfds", "image_folder", "captions", "video_folder")
 KINDS = [*SOURCES, *(f"{name}-lazy" for name in CACHED)]  # lazy: read image by image
 picture_of = lambda source: "video" if "video" in source.fields else "image"

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from diffjax.data import SOURCES
-from diffjax.data.digits import digits
+from diffjax.data.digits import NAMES, digits
+from diffjax.data.text import TOKENIZERS
+from diffjax.metrics import METRICS
 from diffjax.types import ConfigError
 
 make = SOURCES["moving_digits"]
@@ -91,6 +93,57 @@ def test_a_clip_depends_on_its_number_alone():
   np.testing.assert_array_equal(several[0], source.read(np.array([7]))["video"][0])
   assert (several[0] != several[2]).any()
   np.testing.assert_array_equal(make("train", frames=8).read(np.array([7]))["video"][0, :4], several[0])
+
+
+def test_captions_say_what_moves_and_how():
+  source = make("train", captions=True, tokenizer=TOKENIZERS["words"], stills=0.3)
+  data, seen = source.read(np.arange(60)), set()
+  for i in range(60):
+    down, right = data["velocity"][i]
+    angle = np.degrees(np.arctan2(-down, right))  # as a compass of the page has it
+    way = f" moving {('right', 'up', 'left', 'down')[round(angle / 90) % 4]}" if data["moving"][i] else ""
+    said = source.tokenizer.text(data["text"][i])
+    assert said == f"a {NAMES[data['label'][i]]}{way}"
+    seen.add(way)
+  assert len(seen) == 5
+  plain = make("train", stills=0.3)
+  assert "text" not in plain.fields and plain.fingerprint != source.fingerprint
+  np.testing.assert_array_equal(plain.read(np.arange(60))["video"], data["video"])
+  two = make("test", captions=True, tokenizer=TOKENIZERS["words"], digits=2, frames=16, size=32)
+  read = two.read(np.arange(3))
+  first, second = (NAMES[label] for label in read["label"][1])
+  said = two.tokenizer.text(read["text"][1]).split()
+  assert read["video"].shape == (3, 16, 32, 32, 1)
+  assert (said[1], said[4], said[6], len(said)) == (first, "and", second, 9)
+  still = make("test", captions=True, tokenizer=TOKENIZERS["words"], slowest=0, fastest=0)
+  assert len(still.tokenizer.text(still.read(np.arange(2))["text"][0]).split()) == 2
+
+
+def test_other_digits_come_from_a_file(tmp_path):
+  images = np.random.default_rng(0).integers(1, 256, (20, 12, 12), np.uint8)
+  label = np.arange(20) % 10
+  np.savez(
+    tmp_path / "set.npz", train_image=images, train_label=label, test_image=images[:5], test_label=label[:5]
+  )
+  given = {"size": 20, "frames": 3, "slowest": 0, "fastest": 0, "path": str(tmp_path / "set.npz")}
+  source = make("test", **given)
+  data, paths = source.read(np.arange(4)), source.paths(np.arange(4))
+  np.testing.assert_array_equal(data["label"], label[paths.scans[:, 0, 0]])
+  assert paths.scans.max() < 5 and data["place"].max() > 1
+  ink = data["video"].sum((2, 3, 4)).astype(float)
+  np.testing.assert_allclose(ink[:, 0], images[paths.scans[:, 0, 0]].sum((1, 2)), rtol=0.01)
+  with pytest.raises(ConfigError, match="size is 12; a digit of 12 x 12 pixels needs more"):
+    make("train", **(given | {"size": 12}))
+  with pytest.raises(ConfigError, match="path is .*, which has no array 'train_image' but image"):
+    np.savez(tmp_path / "set.npz", image=images)
+    make("train", **given)
+  with pytest.raises(ConfigError, match=r"whose train examples are image \[12, 10, 1\].*square grey images"):
+    np.savez(tmp_path / "set.npz", train_image=images[..., :10], train_label=label)
+    make("train", **given)
+  with pytest.raises(ConfigError, match="digits of 8 x 8 pixels, and these are larger; leave it out"):
+    np.savez(tmp_path / "set.npz", train_image=np.repeat(np.repeat(images, 2, 1), 2, 2), train_label=label)
+    larger = make("train", **(given | {"size": 40, "count": 50}))
+    METRICS["moving_digits"](larger, larger, None)
 
 
 def test_options_that_leave_nothing_to_move():
