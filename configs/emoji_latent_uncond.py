@@ -19,9 +19,10 @@ def get_config():
   c.condition.names = ()
   c.model.unet.channels = 64
   c.model.unet.attention = (4, 8)
-  c.train.steps = 1000
+  c.train.steps = 400
   c.log.sample_every = 0
-  c.sample.steps = 20
+  c.log.samples = 48
+  c.sample.steps = 10
   c.sample.guides = ()
   c.eval.metrics = ("inception",)
   return c

@@ -62,7 +62,7 @@ def perceptual(model: Trained, test, devices, network: str) -> float:
 
 
 def measured(
-  weight: float, channels: int, steps: int, network: str, splits, devices
+  weight: float, channels: int, steps: int, network: str, splits, metric, devices
 ) -> tuple[dict[str, float], np.ndarray]:
   """The row of one autoencoder, and some samples of its diffusion model."""
   place = RUNS / f"kl{weight:g}_z{channels}"
@@ -74,7 +74,7 @@ def measured(
   if network != NONE:
     row["lpips"] = perceptual(model, splits[1], devices, network)
   second = trained(diffusion(place, steps), RUNS / f"latent_kl{weight:g}_z{channels}")
-  found, metric = [], METRICS["classifier"](*splits, devices)
+  found = []
   for seed in range(3):
     samples = second.sample(SAMPLES, seed)
     found.append(
@@ -137,10 +137,9 @@ def main() -> None:
   parser.add_argument("--perceptual", choices=(NONE, *lpips.NETWORKS), default=NONE, help="LPIPS's network")
   args, devices = parser.parse_args(), parallel.create()
   splits = [experiment.source(digits_kl.get_config(), split) for split in ("train", "test")]
-  pairs = itertools.product(WEIGHTS, CHANNELS)
-  rows, samples = zip(
-    *(measured(*pair, args.steps, args.perceptual, splits, devices) for pair in pairs), strict=True
-  )
+  metric, pairs = METRICS["classifier"](*splits, devices), itertools.product(WEIGHTS, CHANNELS)
+  row = lambda pair: measured(*pair, args.steps, args.perceptual, splits, metric, devices)
+  rows, samples = zip(*map(row, pairs), strict=True)
   (HERE / "table.md").write_text(page(rows))
   draw(rows)
   pictures.save_png(HERE / "samples.png", pictures.grid(np.concatenate(samples), columns=2 * COLUMNS))
