@@ -116,15 +116,32 @@ def step(sampler, schedule, x, t, s, denoiser=None):
   return run(x, jnp.asarray(t, x.dtype), jnp.asarray(s, x.dtype))
 
 
+def counted(denoiser, calls):
+  """A denoiser that notes its calls as they run, in loops too."""
+
+  def run(xt, t):
+    jax.debug.callback(lambda: calls.append(1))
+    return denoiser(xt, t)
+
+  return run
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_step_to_the_same_time_and_steps_from_where_no_signal_is_left(name):
-  """The first is the identity, or adds noise by design; on flow alpha(1) = 0: a first-order step."""
-  schedule, sampler = SCHEDULES["flow"](), SAMPLERS[name]()
-  denoiser, x = gaussian_denoiser(schedule, MEAN, VAR), keys.normal(stream(512, 1), (4,))
+  """The first is the identity, or adds noise by design; on flow alpha(1) = 0: a first-order step.
+
+  A step evaluates the denoiser as often as is said; the adaptive solver cannot say.
+  """
+  schedule, sampler, calls = SCHEDULES["flow"](), SAMPLERS[name](), []
+  denoiser, x = counted(gaussian_denoiser(schedule, MEAN, VAR), calls), keys.normal(stream(512, 1), (4,))
   one = jax.jit(lambda carry, t, s: sampler.step(denoiser, schedule, carry, t, s, stream(512)))
   step = lambda carry, t, s: one(carry, jnp.asarray(t), jnp.asarray(s))
 
-  same = step(sampler.start(x), 0.4, 0.4).x
+  same = step(sampler.start(x), 0.4, 0.4).x.block_until_ready()
+  jax.effects_barrier()
+  assert sampler.evaluations in (None, len(calls)) and (sampler.evaluations is None) == (
+    name == "adaptive_ode"
+  )
   if name in NOISY_BY_DESIGN:
     assert np.all(np.isfinite(same)) and np.abs(same - x).max(1).min() > 1e-3
   else:
@@ -278,20 +295,10 @@ def test_a_grid_that_starts_below_one_draws_its_own_noise(scale):
     np.testing.assert_allclose(run(*base.padded(grid)), VAR**0.5, rtol=0.08, err_msg=name)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_step_evaluates_the_denoiser_as_often_as_is_said(name):
-  """Counted as the step runs, in its loops too; the adaptive solver cannot say."""
-  options = {"annealed_langevin": {"corrections": 3}, "predictor_corrector": {"corrections": 2}}.get(name, {})
-  schedule, sampler, calls = SCHEDULES["continuous_cosine"](), SAMPLERS[name](**options), []
-  exact = gaussian_denoiser(schedule, MEAN, VAR)
-
-  def counted(xt, t):
-    jax.debug.callback(lambda: calls.append(1))
-    return exact(xt, t)
-
-  step(sampler, schedule, jnp.ones((2, 3)), 0.5, 0.4, counted).x.block_until_ready()
+@pytest.mark.parametrize("name", NOISY_BY_DESIGN)
+def test_every_correction_evaluates_the_denoiser(name):
+  sampler, schedule, calls = SAMPLERS[name](corrections=3), SCHEDULES["continuous_cosine"](), []
+  denoiser = counted(gaussian_denoiser(schedule, MEAN, VAR), calls)
+  step(sampler, schedule, jnp.ones((2, 3)), 0.5, 0.4, denoiser).x.block_until_ready()
   jax.effects_barrier()
-  if sampler.evaluations is None:
-    assert name == "adaptive_ode"
-  else:
-    assert len(calls) == sampler.evaluations
+  assert len(calls) == sampler.evaluations == SAMPLERS[name](corrections=1).evaluations + 2
