@@ -227,6 +227,11 @@ def test_every_kind_of_config_takes_a_step(name, monkeypatch):
   if config.model.autoencoder == "kl":
     config.model.autoencoder, config.model.patch.width = "small", 4
     config.objective.terms = tuple(term for term in config.objective.terms if term != "lpips")
+  config.model.unet_encoder.channels, config.model.unet_encoder.multipliers = 8, (1,)
+  config.model.unet_encoder.attention = ()
+  for tower in (config.model.transformer, config.model.vit):
+    tower.channels, tower.blocks, tower.heads = 8, 1, 2
+  config.model.realnvp.couplings, config.model.realnvp.hidden, config.model.pixelcnn.depth = 1, (6,), 1
   config.train.batch_size, config.sample.steps = 2, 20
   made = experiment.create(config, data_of(config), find, traced=False)
   _, run, shapes, like = taken(made, 2)
