@@ -13,6 +13,7 @@ def get_config():
   """The digits' model on 8x8 latents of 4 channels, both views of a picture."""
   c = digits.get_config()
   c.data.source = "emoji"
+  c.data.emoji.captions = 1
   c.space.name = "latent"
   c.space.latent.run = "runs/emoji_vae"
   c.space.latent.mirrored = True

@@ -2,7 +2,7 @@
 
 Of an emoji without skin tones and flags an example is a picture with one of its captions. Held-out emoji, told by
 their name alone, are of concepts that training does not see. In training half of the examples of a picture are told by
-its name and half by its short names and first keywords, in turn. CAPTIONS rows stand for each picture.
+its name and half by its short names and first keywords, in turn.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,9 @@ import numpy as np
 from diffjax.data import cache, npz
 from diffjax.data.source import ArraySource, fingerprint
 from diffjax.data.text import Tokenizer
-from diffjax.ranges import FREE, LOCAL, Whole
+from diffjax.ranges import FREE, LOCAL, Count, Whole
 from diffjax.types import ConfigError
 
-CAPTIONS = 8
 NAMES = ("caption", "captions", "keywords", "category", "skin", "held_out")
 
 
@@ -27,6 +26,7 @@ def emoji(
   path: Annotated[str, LOCAL, FREE] = "",
   size: int = 32,
   keywords: Whole = 6,
+  captions: Count = 8,
   variants: bool = False,
 ) -> ArraySource:
   """The emoji.
@@ -38,6 +38,7 @@ def emoji(
       them), category, skin and held_out [N]; by default emoji.npz in the cache.
     size: of the pictures, 32 or 64 pixels.
     keywords: of an emoji, by which it is called in training.
+    captions: of a picture in training, each an example; 1, its name, is enough where none is read.
     variants: whether skin tones and flags are kept.
 
   Raises:
@@ -60,25 +61,25 @@ def emoji(
   name, short, words, category, skin, held_out = about
   kept = np.ones(len(name), bool) if variants else (skin == 0) & (category != "Flags")
   called = {
-    i: _captions(str(name[i]), str(short[i]), str(words[i]), keywords)
+    i: _captions(str(name[i]), str(short[i]), str(words[i]), keywords, captions)
     for i in np.flatnonzero(kept & ~held_out)
   }
-  read = tokenizer(sorted({caption for captions in called.values() for caption in captions}))
+  read = tokenizer(sorted({caption for several in called.values() for caption in several}))
   if split == "train":
-    rows = np.repeat(list(called), CAPTIONS)
-    captions = [caption for captions in called.values() for caption in captions]
+    rows = np.repeat(list(called), captions)
+    texts = [caption for several in called.values() for caption in several]
   else:
     rows = np.flatnonzero(kept & held_out)
-    captions = [str(name[i]) for i in rows]
-  arrays = {"image": images[rows], "text": read(captions)}
+    texts = [str(name[i]) for i in rows]
+  arrays = {"image": images[rows], "text": read(texts)}
   key = fingerprint("emoji", split, *arrays.values(), read.fingerprint)
   return ArraySource(arrays, key, tokenizers={"text": read})
 
 
-def _captions(name: str, short: str, words: str, keywords: int) -> list[str]:
-  """CAPTIONS captions of a picture: its name half of the times, and what else it is called in turn."""
+def _captions(name: str, short: str, words: str, keywords: int, count: int) -> list[str]:
+  """Captions of a picture: its name half of the times, and what else it is called in turn."""
   others = [other for other in short.split("|") if other and other != name]
   others += [word for word in words.split("|")[:keywords] if word and word != name]
-  half = CAPTIONS // 2
+  half = count // 2
   turns = [others[k % len(others)] for k in range(half)] if others else [name] * half
-  return [name] * half + turns
+  return [name] * (count - half) + turns

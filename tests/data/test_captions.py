@@ -151,6 +151,11 @@ def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_one
     train.arrays["image"][:8], np.broadcast_to(pictures["image_32"][0], (8, 32, 32, 3))
   )
   np.testing.assert_array_equal(test.arrays["image"], pictures["image_32"][3:])
+  once, thrice = (emoji("train", TOKENIZERS["words"], captions=count, **options) for count in (1, 3))
+  np.testing.assert_array_equal(once.arrays["image"], pictures["image_32"][:2])
+  read = thrice.tokenizers["text"].text
+  found = [read(tokens) for tokens in thrice.arrays["text"]]
+  assert found == ["red heart", "red heart", "heart", "cat", "cat", "cat2"]
   with pytest.raises(ConfigError, match="size is 16; emoji are of 32 or 64"):
     emoji("train", TOKENIZERS["words"], size=16)
   np.savez(tmp_path / "odd.npz", **strings, **about, image_32=pictures["image_32"] / 255)
