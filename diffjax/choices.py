@@ -129,7 +129,7 @@ _OF_TASKS = (
   Choice("objective", "weight", WEIGHTS, "weight", ("sigma_data",)),
   Choice("objective", "input_scale", INPUT_SCALES, "input_scale", ("sigma_data",)),
   Choice("objective", "time_input", TIME_INPUTS, "time_input"),
-  Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype")),
+  Choice("model", "name", MODELS, "model", ("parent", "name", "out_channels", "conditions", "dtype", "cut")),
   Choice("model", "encoder", ENCODERS, "encoder", ("parent", "name", "outputs", "conditions", "dtype")),
   Choice("model", "autoencoder", AUTOENCODERS, "autoencoder", _OF_AUTOENCODERS),
   Choice("model", "bottleneck", BOTTLENECKS, "bottleneck"),

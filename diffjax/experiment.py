@@ -190,7 +190,11 @@ def source(config: ConfigDict, split: str) -> Source:
 
 
 def create(
-  config: ConfigDict, fields: Mapping[str, Field], find: Find = no_runs, traced: bool = True
+  config: ConfigDict,
+  fields: Mapping[str, Field],
+  find: Find = no_runs,
+  traced: bool = True,
+  cut: Callable | None = None,
 ) -> Experiment:
   """All objects of a config.
 
@@ -199,6 +203,7 @@ def create(
     fields: of the data.
     find: looks up the runs that the config names.
     traced: whether the network is traced, without which it cannot say what is wrong with it.
+    cut: how config.parallel.sequence lays out a sequence, see Parallel.sequence; None: it stays on one device.
 
   Raises:
     ConfigError: a field that cannot be right, by itself, beside another or with these data.
@@ -206,8 +211,11 @@ def create(
   config = settled(config)
   maker = Maker(config, find)
   (make,) = maker.entries("task", "name").values()
+  made = maker.parts(fields)
+  if config.parallel.sequence:
+    made["model"] = _of_sequences(config, made.get("model"), cut)
   try:
-    task = make(**maker.parts(fields))
+    task = make(**made)
   except Unsuitable as error:
     raise _unsuitable(config, error) from None
   try:
@@ -238,6 +246,21 @@ def create(
     optimizer=optimizer(scale(), rate, train.clip),
     averages=averages,
   )
+
+
+def _of_sequences(config, make: Callable | None, cut: Callable | None) -> Callable:
+  """A maker of networks whose tokens are cut; ConfigError where there is none, or nothing to cut them over."""
+  if make is None or "cut" not in inspect.signature(make).parameters:
+    task, name = config.task.name, config.model.name
+    raise ConfigError(
+      f"config.parallel.sequence is True, which cuts a transformer's tokens, but config.task.name is {task!r} and "
+      f"config.model.name {name!r}, which has none; set it to False, or choose 'dit'."
+    )
+  if config.parallel.model == 1:
+    raise ConfigError(
+      "config.parallel.sequence is True, but config.parallel.model is 1, which cuts nothing; set it to 2 or more."
+    )
+  return functools.partial(make, cut=cut)
 
 
 def _unsuitable(config, error: Unsuitable) -> ConfigError:

@@ -179,6 +179,7 @@ class Parallel:
   data: Whole = 0  # devices that hold copies of the state; 0 for as many as are left
   fsdp: Count = 1  # devices that share the state and cut the batch
   model: Count = 1  # devices that share the state and cut the activations' channels
+  sequence: bool = False  # whether a transformer's tokens are cut over these, in the place of channels
   small: Whole = SMALL  # arrays with fewer numbers are copied to every device
   check_every: Whole = 1000  # steps after which all copies of the state are compared; 0 for never
 

@@ -203,7 +203,7 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
     changed = workdir.require_data(folder, source, config.data.changed)
   find = functools.partial(trained.trained, devices=devices, seed=config.sample.seed)
-  made = experiment.create(config, fields, find)
+  made = experiment.create(config, fields, find, cut=devices.sequence)
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
     workdir.require_uses(folder, made.needs)
   run = Run(config, about, folder, devices, made, fields, examples, tuple(changed))

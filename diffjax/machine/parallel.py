@@ -103,6 +103,22 @@ class Parallel:
     """A batch, cut along one array axis."""
     return NamedSharding(self.mesh, P(*(None,) * axis, self._batch_axes))
 
+  def sequence(self, x: jax.Array, axis: int) -> jax.Array:
+    """An array [B, ...] of a compiled function, cut along this axis over `model`, and as a batch where it can be.
+
+    Raises:
+      ConfigError: the devices of `model` do not divide the axis.
+    """
+    size = self.mesh.shape.get(MODEL, 1)
+    if x.shape[axis] % size:
+      raise ConfigError(
+        f"a sequence of {x.shape[axis]} tokens cannot be cut over {size} devices of the axis 'model'; choose a patch "
+        "that leaves a multiple of them, or fewer devices."
+      )
+    batch = self._batch_axes if x.shape[0] % self.batch_devices == 0 else None
+    place = NamedSharding(self.mesh, P(batch, *(None,) * (axis - 1), MODEL))
+    return jax.lax.with_sharding_constraint(x, place)
+
   def of_state(self, shape: tuple[int, ...]) -> NamedSharding:
     """Where an array of the state with this shape lies."""
     spec = [None] * len(shape)

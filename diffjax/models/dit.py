@@ -17,7 +17,7 @@ by turns to the tubelets of one time and to those of one place (Latte, Ma et al.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -123,6 +123,7 @@ class DiT(nn.Module):
     time_scale: factor on the time before the sinusoids; see the U-Net's.
     frequency_shift, cosines_first: of the sinusoids; the authors' code has 0 and True.
     mlp_eps: of the norm before an mlp; 1e-5 in diffusers' files.
+    cut: (tokens, the axis along which they stand) -> the tokens, laid out over devices; None: as they come.
   """
 
   patch: Count = 2
@@ -141,6 +142,7 @@ class DiT(nn.Module):
   mlp_eps: Positive = 1e-6
   tubelet: Count = 1
   factorised: bool = True
+  cut: Callable[[Array, int], Array] | None = None
 
   @nn.compact
   def __call__(
@@ -187,12 +189,15 @@ class DiT(nn.Module):
       block = make_block(
         self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, name=f"block_{i}"
       )
-      h = self._across(block, i, h, told, seen.together) if frames else block(h, *told)
+      h = self._across(block, i, h, told, seen.together) if frames else block(self._cut(h, 1), *told)
     shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
     h = norm(h.reshape(b, -1, self.channels)) * (1 + scale) + shift
     h = Dense(depth * self.patch**2 * self.out_channels, 0.0, name="out")(h)
     out = images(h.reshape(b * times, rows * columns, -1), rows, columns, self.patch)
     return unlayered(out, *frames, depth) if frames else out
+
+  def _cut(self, h, axis):
+    return self.cut(h, axis) if self.cut else h
 
   def _across(self, block, turn, h, told, together):
     """A block upon tubelets h [B, T, N, C]: across those of one time, of one place, or across all."""
@@ -201,7 +206,8 @@ class DiT(nn.Module):
       bias = (
         None if together is None else jnp.repeat(jnp.repeat(apart(together, times), places, 2), places, 3)
       )
-      return block(h.reshape(b, -1, c), *told, bias).reshape(h.shape)
+      return block(self._cut(h.reshape(b, -1, c), 1), *told, bias).reshape(h.shape)
+    h = self._cut(h, 2)  # of which attention over time sees one place alone
     if turn % 2 == 0:
       return block(h.reshape(-1, places, c), *of_frames(told, times)).reshape(h.shape)
     bias = None if together is None else of_frames(apart(together, times), places)
