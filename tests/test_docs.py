@@ -211,7 +211,7 @@ normal = lambda shape: rng.standard_normal(shape).astype(np.float32)  # the last
 params, x = jax.tree.map(lambda p: normal(p.shape) / 4, jax.eval_shape(task.init, keys.seed(0))), normal((3, 8, 8, 1))
 
 
-@fast
+@jax.jit
 def change(value):
   told = lambda b: {"label": jnp.zeros(3, int), "brightness": b}
   denoise = lambda b: task.can["denoise"](params, told(b))(x, t, schedule).x0
