@@ -26,6 +26,13 @@ NETS = {
 }
 
 
+def test_latte_xl_2_has_the_published_number_of_parameters():
+  """Latte with blocks for space and time by turns, unconditional: 673.68 million (Ma et al. 2024, variant 1)."""
+  net = DiT(patch=2, channels=1152, blocks=28, heads=16, out_channels=8)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 16, 32, 32, 4)), jnp.zeros(1))
+  assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e4) == 67368
+
+
 def batch(count=2, frames=4, moving=True, seed=0):
   rng = np.random.default_rng(seed)
   normal = lambda: jnp.asarray(rng.standard_normal((count, frames, 8, 8, 1)), jnp.float32)
