@@ -13,6 +13,7 @@ from benchmarks.turns import in_turn
 from diffjax.jobs.workdir import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid")
+LOAD = os.getloadavg()[0]  # of everybody on the machine, over the minute before anything was measured
 SIDE = {"cpu": 2048}
 OTHERWISE = 8192
 
@@ -36,7 +37,7 @@ def description() -> dict:
     "commit": commit("benchmarks/results"),
     "processor": " ".join(sorted(models)) or platform.processor(),
     "cores": os.cpu_count(),
-    "load": round(os.getloadavg()[0], 1),  # of everybody on the machine, over the last minute
+    "load": round(LOAD, 1),
     "backend": jax.default_backend(),
     "python": platform.python_version(),
     "versions": versions,

@@ -1,16 +1,20 @@
 """The peer: diffusers' U-Net, trained and sampled in PyTorch as its users do it, at its fastest.
 
 channels_last everywhere; Adam in one fused pass and averages in one call for all parameters; on a GPU also
-torch.compile and autocast to bfloat16. Nothing here imports jax, so that a process can be the peer's alone
-(peer_process.py).
+torch.compile and autocast to bfloat16. On a CPU its threads sleep while they wait: by default they spin, which is
+processor time that others pay for where the machine is shared. Nothing here imports jax, so that a process can be
+the peer's alone (peer_process.py).
 """
 
+import os
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from experiments.cifar10_inception.torchvision_import import import_torchvision
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # which torch's threads read when it is imported
+import torch  # noqa: E402
+
+from experiments.cifar10_inception.torchvision_import import import_torchvision  # noqa: E402
 
 import_torchvision()
 torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA has it

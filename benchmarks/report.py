@@ -9,13 +9,14 @@ from pathlib import Path
 from benchmarks.turns import Times
 
 RESULTS = Path(__file__).parent / "results"
+BUSY = 0.5  # processes of others that wait for a core, by which times are not those of a free machine
 
 
 def row(times: Mapping[str, Times], flops: int | None = None, rate: float | None = None, **settings) -> dict:
   """One result.
 
   Args:
-    times: candidates; "ours" and "peer" are compared.
+    times: candidates; "ours" and the others are compared, "peer" first of all.
     flops: operations of a call of either, if they are counted.
     rate: FLOP/s of the machine's matrix product.
     settings: what was measured.
@@ -34,6 +35,9 @@ def row(times: Mapping[str, Times], flops: int | None = None, rate: float | None
     low, high = times["ours"].ratios(times["peer"])
     found["of rounds"] = f"{low:.2f} to {high:.2f}"
     found["cpu_ratio"] = times["ours"].cpu_ratio(times["peer"])
+  for name in times.keys() - {"ours", "peer"} if "ours" in times else ():
+    found[f"ratio to {name}"] = times["ours"].ratio(times[name])
+    found[f"cpu_ratio to {name}"] = times["ours"].cpu_ratio(times[name])
   return found
 
 
@@ -62,8 +66,11 @@ def table(rows: Sequence[Mapping]) -> str:
 
 
 def write(name: str, machine: Mapping, rows: Sequence[Mapping], **notes) -> Path:
-  """Prints the table and keeps everything in benchmarks/results/<name>.json."""
+  """Prints the table and keeps everything in benchmarks/results/<name>.json, marked where others were at work."""
   print(table(rows), flush=True)
+  notes["busy"] = machine.get("load", 0) > BUSY
+  if notes["busy"]:
+    print(f"busy: the load was {machine['load']} when this began; cpu_ratio says more than ratio", flush=True)
   command = " ".join(["python -m", f"benchmarks.{name.split('-')[0]}", *sys.argv[1:]])
   RESULTS.mkdir(exist_ok=True)
   path = RESULTS / f"{name}.json"

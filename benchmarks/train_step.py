@@ -16,6 +16,7 @@ GROWTH = {
   "size": {"cpu": (16, 32, 64), "gpu": (16, 32, 64)},
 }
 DEVICES = (1, 2, 4, 8)
+ALSO = {"autocast": {"half": True}, "compile": {"compiled": "default"}}
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +31,9 @@ def arguments() -> argparse.Namespace:
   parser.add_argument("--steps_per_call", type=int, default=1, help="of ours")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--grow", choices=(*GROWTH, "devices"), help="vary one thing over its range")
+  parser.add_argument(
+    "--also", nargs="*", default=[], choices=tuple(ALSO), help="further ways to run the peer's step, on a CPU"
+  )
   parser.add_argument("--no_peer", action="store_true", help="time ours alone")
   parser.add_argument("--fake_devices", type=int, default=0, help="split the CPU into so many devices")
   return parser.parse_args()
@@ -48,6 +52,8 @@ def measured(given: argparse.Namespace, batch: int, channels: int, size: int, ra
     on_gpu = peer.PLACE == "cuda"
     theirs = peer.training_step(config, pixels, compiled=on_gpu, half=given.dtype == "bfloat16")
     candidates["peer"] = lambda: [theirs() for _ in range(given.steps_per_call)]
+    for name in given.also:
+      candidates[name] = peer.training_step(config, pixels, **ALSO[name])
   times = turns.in_turn(candidates, given.rounds)
   settings = {"batch": batch, "channels": channels, "size": size, "dtype": given.dtype}
   if given.fake_devices:

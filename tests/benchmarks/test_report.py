@@ -47,6 +47,20 @@ def test_a_row_has_rates_shares_and_ratios():
   assert "ratio" not in report.row({"ours": times["ours"]})
 
 
+def test_every_candidate_is_compared_with_ours():
+  times = {"ours": Times((2.0,), (1.0,)), "peer": Times((4.0,), (4.0,)), "autocast": Times((1.0,), (2.0,))}
+  row = report.row(times)
+  assert (row["ratio"], row["ratio to autocast"], row["cpu_ratio to autocast"]) == (0.5, 2.0, 0.5)
+
+
+@pytest.mark.parametrize("load, busy", [(0.4, False), (0.6, True)])
+def test_a_busy_machine_is_told(load, busy, monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(report, "RESULTS", tmp_path)
+  path = report.write("train_step-cpu", {"load": load}, [{"batch": 1}])
+  assert json.loads(path.read_text())["busy"] is busy
+  assert ("busy: the load was 0.6" in capsys.readouterr().out) is busy
+
+
 def test_a_table_has_a_line_a_row_and_a_column_for_every_name():
   times = Times((2.0, 2.0), (1.0, 1.0))
   text = report.table([report.row({"ours": times}, 10, 10.0, batch=8), {"batch": 16, "other": None}])
