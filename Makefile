@@ -10,7 +10,7 @@ endif
 # A file's tests stay together, and so make its fixtures and compile its functions once; see tests/conftest.py.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-torch test-assets test-slow test-sweep test-slurm test-card sweep lint lock clean
+.PHONY: help install demo test test-torch test-assets test-slow test-sweep test-slurm test-card test-onnx sweep lint lock clean
 
 help:
 	@echo "make demo        install into $(VENV), train on scikit-learn's digits, sample, evaluate"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-sweep  train, stop, resume and collect a small sweep; check the TPU script with shellcheck"
 	@echo "make test-slurm  a sweep on a Slurm of one node (as root; apt-get install slurm-wlm munge)"
 	@echo "make test-card   what the compiler makes of a training step for an H100, which need not be there"
+	@echo "make test-onnx   a trained denoiser as an ONNX file, on ONNX Runtime"
 	@echo "make lint        ruff"
 	@echo "make lock        resolve the lock files again"
 	@echo "make clean       remove the virtual environments"
@@ -75,6 +76,10 @@ test-slurm: install
 test-card: install
 	$(VENV)/bin/python -m pip install -q -e .[compiled]
 	$(VENV)/bin/python -m pytest -q -m card
+
+test-onnx: install
+	$(VENV)/bin/python -m pip install -q -e .[onnx]
+	$(VENV)/bin/python -m pytest -q -m onnx
 
 lint: install
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -31,7 +31,7 @@ from diffjax.schedules import Schedule
 from diffjax.spaces import Space
 from diffjax.tasks.bands import bands
 from diffjax.tasks.task import Drawing, Loss, Task, given
-from diffjax.types import ConfigError, Data, Frozen, Params, Unsuitable
+from diffjax.types import Batch, ConfigError, Data, Frozen, Params, PerExample, Unsuitable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,7 +205,7 @@ def diffusion(
     fed=fed,
     draw=drawing(made, sampler, grid, final),
     likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
-    can={"denoise": functools.partial(denoise, made)},
+    can={"denoise": functools.partial(denoise, made), "estimate": functools.partial(estimate, made)},
     start=lambda: times.start(schedule),
     record=lambda params, memory, seen: (params, times.record(memory, *seen)),
     warnings=said,
@@ -262,6 +262,11 @@ def denoise(made: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callabl
     return rescheduled(made.denoiser(params, cond), made.schedule_of(params), schedule)(xt, t)
 
   return at
+
+
+def estimate(made: Diffusion, params: Params, frozen: Frozen, data: Data, xt: Batch, t: PerExample) -> Batch:
+  """The x0 that a walk sees, at times of its own schedule, where samples ask for `data`: under the guides."""
+  return made.guided(params, frozen, data, made.guides)(xt, t).x0
 
 
 def bits(made: Diffusion, measure: Callable, params: Params, frozen: Frozen, data: Data, sample_keys) -> dict:
