@@ -28,7 +28,8 @@ help:
 	@echo "make clean       remove the virtual environments"
 
 # The stamp holds the interpreter's version and the lock's checksum, and is written last: an interrupted
-# install is done again, and one for another interpreter or lock is made anew.
+# install is done again, and one for another interpreter or lock is made anew. Modules are compiled when they are first
+# imported, which a demo does with one in twenty, unless Python is told to keep nothing.
 install:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "diffjax needs Python 3.11 or newer; choose one with PYTHON=..." >&2; exit 1; }
@@ -39,7 +40,10 @@ install:
 	if [ "$$(cat $(VENV)/installed 2>/dev/null)" != "$$want" ]; then \
 	  echo "installing into $(VENV) (about a minute, once)"; \
 	  $(PYTHON) -m venv --clear $(VENV); \
-	  $(VENV)/bin/python -m pip install -q --require-hashes -r $$lock; \
+	  if [ "$$PYTHONDONTWRITEBYTECODE" ]; then pip=--compile uv=--compile-bytecode; else pip=--no-compile uv=; fi; \
+	  if command -v uv > /dev/null; \
+	  then uv pip install -q $$uv --python $(VENV)/bin/python --require-hashes -r $$lock; \
+	  else $(VENV)/bin/python -m pip install -q $$pip --require-hashes -r $$lock; fi; \
 	  $(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .; \
 	  echo "$$want" > $(VENV)/installed; \
 	fi
