@@ -29,6 +29,7 @@ from diffjax.types import Trained
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 WEIGHTS, CHANNELS = (1e-3, 1.0), (2, 8)
 FIGURES = ("psnr", "lpips", "rfid", "ifid")
+DISTANCES = ("rfid", "ifid")
 SAMPLES, COLUMNS, ENLARGED = 1442, 8, 8
 
 
@@ -122,9 +123,11 @@ def draw(rows: Sequence[Mapping[str, float]]) -> None:
   for axes, name in zip(figure.subplots(1, len(figures)), figures, strict=True):
     for row in rows:
       spread = [[row["Fréchet"] - row["lowest"]], [row["highest"] - row["Fréchet"]]]
-      label = f"KL {row['KL weight']:g}, {row['channels']} channels"
+      label = f"KL {row['KL weight']:g}, {row['channels']:g} channels"
       axes.errorbar(row[name], row["Fréchet"], spread, marker="o", capsize=3, label=label)
-    axes.set(xlabel=name, ylabel="Fréchet distance of samples")
+    axes.set(xlabel=name, ylabel="Fréchet distance of samples", yscale="log")
+    if name in DISTANCES:
+      axes.set_xscale("log")
     axes.grid(alpha=0.3)
   axes.legend(fontsize="small")
   figure.savefig(HERE / "scatter.png", dpi=120)
