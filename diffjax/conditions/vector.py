@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from diffjax.conditions.condition import Condition
 from diffjax.conditions.stages import require_stage, stage
+from diffjax.data.augment import places
 from diffjax.data.encoded import fields_of
 from diffjax.data.source import Field
-from diffjax.models.conditioning import OnTime, Projected
+from diffjax.models.conditioning import OnTime, Planes, Projected
 from diffjax.ranges import FREE, Rate, Run, Whole
 from diffjax.spaces import embedding, field_of
 from diffjax.types import ConfigError
@@ -74,6 +75,22 @@ def augment(labels: int) -> Condition:
     value=value,
     null=jnp.zeros_like,
     embed=lambda widths: OnTime(widths, name="augment"),
+    request=lambda index, source: {},
+    often_null=True,
+  )
+
+
+def located(shape: tuple[int, ...]) -> Condition:
+  """Where in an image each pixel lies, as planes, in the field "augment"; where it is missing, of all of x0's shape."""
+
+  def value(data, draws):
+    whole = (len(data["index"]), *shape[:-1], 2)
+    return data["augment"] if "augment" in data else jnp.broadcast_to(places(*shape[-3:-1]), whole)
+
+  return Condition(
+    value=value,
+    null=lambda value: value,
+    embed=lambda widths: Planes(name="augment"),
     request=lambda index, source: {},
     often_null=True,
   )

@@ -189,11 +189,19 @@ class Augmentation:
     apply: (x0 [B, H, W, C], draws) -> the changed images and their labels [B, labels], or None for 0; ConfigError
       for data that it cannot change.
     changes: whether anything is.
+    planes: whether the labels are those of every pixel of the changed images, [B, ..., labels]; see `places`.
   """
 
   labels: int
   apply: Callable[[Batch, keys.Draws], tuple[Batch, Array | None]]
   changes: bool = True
+  planes: bool = False
+
+
+def places(height: int, width: int) -> Float[np.ndarray, "h w 2"]:
+  """Where in the image each pixel lies, down and right, from -1 to 1."""
+  along = (np.linspace(-1, 1, side, dtype=np.float32) for side in (height, width))
+  return np.stack(np.meshgrid(*along, indexing="ij"), -1)
 
 
 def flip() -> Augmentation:
@@ -234,6 +242,34 @@ def shift(pixels: Count = 1) -> Augmentation:
   return Augmentation(0, apply)
 
 
+def crop(size: Count = 16) -> Augmentation:
+  """Patches of size x size pixels, from anywhere with the same probability: images are learned in parts.
+
+  The network is told by planes where in the image each pixel lies, `places`, as at sampling of whole images
+  (Wang et al. 2023, Patch Diffusion, section 3.1). It must be one that takes images of any size, such as a U-Net
+  without attention. The patches of a video's frames lie at one place.
+  """
+
+  def apply(x0, draws):
+    if x0.ndim < 4 or min(x0.shape[-3:-1]) < size:
+      raise ConfigError(
+        f"'crop' takes {size} x {size} pixels of images [H, W, C] and videos; the data are {list(x0.shape[1:])}."
+      )
+    *lead, height, width, channels = x0.shape
+    rooms = jnp.asarray([height - size, width - size])
+    corners = jnp.floor(jax.vmap(lambda key: jax.random.uniform(key, (2,)))(draws.keys("crop")) * (rooms + 1))
+    both = jnp.concatenate([x0, jnp.broadcast_to(places(height, width), (*x0.shape[:-1], 2))], -1)
+
+    def one(image, corner):
+      start = (*[0] * (len(lead) - 1), *corner, 0)
+      return jax.lax.dynamic_slice(image, start, (*lead[1:], size, size, channels + 2))
+
+    patches = jax.vmap(one)(both, corners.astype(int))
+    return patches[..., :channels], patches[..., channels:]
+
+  return Augmentation(2, apply, planes=True)
+
+
 def none() -> Augmentation:
   """The images as they are."""
   return Augmentation(0, lambda x0, draws: (x0, None), changes=False)
@@ -250,5 +286,5 @@ def nonleaking(probability: Share = 0.12) -> Augmentation:
 
 
 AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = checked(
-  {"none": none, "flip": flip, "shift": shift, "nonleaking": nonleaking}
+  {"none": none, "flip": flip, "shift": shift, "crop": crop, "nonleaking": nonleaking}
 )

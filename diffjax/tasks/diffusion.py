@@ -18,6 +18,7 @@ from diffjax import conditions as told
 from diffjax import keys, objectives, predictions, schedules
 from diffjax import times as when
 from diffjax.conditions import Condition, Conditions
+from diffjax.conditions.vector import located
 from diffjax.data.augment import Augmentation
 from diffjax.data.encoded import Encodings, completed, fields_of
 from diffjax.data.source import Field, Source
@@ -30,6 +31,7 @@ from diffjax.samplers.base import Final, Sampler
 from diffjax.schedules import Schedule
 from diffjax.spaces import Space
 from diffjax.tasks.bands import bands
+from diffjax.tasks.patches import check_patches
 from diffjax.tasks.task import Drawing, Loss, Task, given
 from diffjax.types import Batch, ConfigError, Data, Frozen, Params, PerExample, Unsuitable
 
@@ -127,7 +129,7 @@ def diffusion(
       "config.space.latent.mirrored",
     )
   if change.labels:
-    tells["augment"] = told.augment(change.labels)
+    tells["augment"] = located(space.shape) if change.planes else told.augment(change.labels)
   inside = {name: each for condition in tells.values() for name, each in condition.encodings.items()}
   fields = {**fields, **fields_of(fields, {**space.encodings, **inside})}
   needed = tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields))))
@@ -146,6 +148,8 @@ def diffusion(
     conditions=tuple((name, condition.embed) for name, condition in tells.items()),
     dtype=dtype,
   )
+  if change.planes:
+    check_patches(change, space.shape, network, tells, fields)
   made = Diffusion(
     space,
     tells,

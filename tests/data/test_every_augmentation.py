@@ -15,12 +15,13 @@ COUNT = 24
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (COUNT, 6, 8, 3)).astype(np.float32)
 VIDEOS = np.random.default_rng(1).uniform(-1, 1, (COUNT, 3, 4, 6, 1)).astype(np.float32)
 VECTORS = np.random.default_rng(2).uniform(-1, 1, (COUNT, 5)).astype(np.float32)
-MADE = {name: make() for name, make in AUGMENTATIONS.items()}
+MADE = {name: make(**({"size": 4} if name == "crop" else {})) for name, make in AUGMENTATIONS.items()}
 MADE["nonleaking-often"] = AUGMENTATIONS["nonleaking"](0.9)
 TAKES = {
   "none": 3,
   "flip": 2,
   "shift": 2,
+  "crop": 2,
   "nonleaking": 1,
   "nonleaking-often": 1,
 }  # of images, videos and vectors the first
@@ -46,8 +47,11 @@ def test_all_augmentations_are_here():
 def test_shape_and_type_stay_and_the_labels_are_as_announced(name):
   for data in (IMAGES, VIDEOS, VECTORS)[: TAKES[name]]:
     out, told = applied(name, data)
-    assert out.shape == data.shape and out.dtype == data.dtype and np.isfinite(out).all()
-    if MADE[name].labels:
+    assert out.dtype == data.dtype and np.isfinite(out).all()
+    assert out.shape == ((*data.shape[:-3], 4, 4, data.shape[-1]) if name == "crop" else data.shape)
+    if MADE[name].planes:
+      assert told.shape == (*out.shape[:-1], MADE[name].labels) and told.dtype == np.float32
+    elif MADE[name].labels:
       assert told.shape == (COUNT, MADE[name].labels) and told.dtype == np.float32
     else:
       assert told is None
@@ -78,7 +82,7 @@ def test_the_same_image_is_changed_otherwise_for_another_example_and_another_see
     return np.testing.assert_array_equal(out, same)
   assert ways > 1
   assert np.any(applied(name, same, seed=4)[0] != out)
-  if told is not None:
+  if told is not None and not MADE[name].planes:
     still = (told == 0).all(1)
     np.testing.assert_array_equal((out == same).all((1, 2, 3)), still)
 
@@ -97,6 +101,24 @@ def test_a_video_is_mirrored_as_a_whole_in_its_width():
   assert 0 < mirrored.sum() < COUNT
   flat, _ = applied("flip")
   np.testing.assert_array_equal((flat == IMAGES[:, :, ::-1]).all((1, 2, 3)), mirrored)
+
+
+def test_patches_lie_where_they_say():
+  for data in (IMAGES, VIDEOS):
+    out, told = applied("crop", data)
+    height, width = data.shape[-3:-1]
+    corners = set()
+    for whole, part, place in zip(data, out, told, strict=True):
+      top, left = np.rint((place.reshape(-1, 4, 4, 2)[0, 0, 0] + 1) / 2 * [height - 1, width - 1]).astype(int)
+      np.testing.assert_array_equal(part, whole[..., top : top + 4, left : left + 4, :])
+      rows, columns = np.linspace(-1, 1, height)[top : top + 4], np.linspace(-1, 1, width)[left : left + 4]
+      np.testing.assert_allclose(place[..., 0], np.broadcast_to(rows[:, None], place.shape[:-1]), atol=1e-6)
+      np.testing.assert_allclose(place[..., 1], np.broadcast_to(columns, place.shape[:-1]), atol=1e-6)
+      corners.add((top, left))
+    ways = (height - 3) * (width - 3)
+    assert ways / 2 < len(corners) <= ways
+  with pytest.raises(ConfigError, match="'crop' takes 16 x 16 pixels of images .*; the data are"):
+    AUGMENTATIONS["crop"]().apply(IMAGES, keys.Draws(keys.seed(0), jnp.arange(COUNT), COUNT))
 
 
 def test_half_of_the_images_are_mirrored():
