@@ -64,7 +64,7 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
   attending = "CrossAttnDownBlock2D" if told else "AttnDownBlock2D"
   kinds = config["down_block_types"]
   _is(config, "up_block_types", [kind.replace("Down", "Up") for kind in reversed(kinds)], list)
-  if odd := set(kinds) - {attending, "DownBlock2D"}:
+  if odd := set(kinds) - {attending, "DownBlock2D"} - ({"ResnetDownsampleBlock2D"} if not told else set()):
     raise ConfigError(f"down_block_types has {odd.pop()!r}, but this network has {attending}.")
   head = config.get("attention_head_dim", 8)  # with transformers it is the number of heads
   if not told:
@@ -76,6 +76,15 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
       "head_channels": _same("attention_head_dim", [c // n for c, n in zip(widths, head, strict=True)])
     }
   blocks = config.get("transformer_layers_per_block", 1) if told else ()
+  blocks_of = {attending: _entry(config, "downsample_type", "conv", {"conv": "conv", "resnet": "bare_block"})}
+  blocks_of |= {"DownBlock2D": "conv", "ResnetDownsampleBlock2D": "bare_block"}  # whatever downsample_type is
+  resamples = tuple(blocks_of[kind] for kind in kinds)
+  _is(config, "upsample_type", config.get("downsample_type", "conv"))
+  scale_shift = _entry(config, "resnet_time_scale_shift", "default", {"default": False, "scale_shift": True})
+  groups = config.get("norm_num_groups", 32)
+  middle_norm = told or not scale_shift or bool(config.get("attn_norm_num_groups"))
+  if not told and config.get("attn_norm_num_groups"):
+    _is(config, "attn_norm_num_groups", groups)
   return UNet(
     channels=widths[0],
     multipliers=_ratios(widths),
@@ -84,12 +93,15 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
     transformers=(blocks,) * len(widths) if isinstance(blocks, int) else tuple(blocks),
     dropout=config.get("dropout", 0.0),
     out_channels=config.get("out_channels", 4 if told else 3),
-    groups=config.get("norm_num_groups", 32),
+    groups=groups,
     eps=config.get("norm_eps", 1e-5),
     centred=bool(config.get("downsample_padding", 1)),
     frequency_shift=config.get("freq_shift", 0),
     cosines_first=config.get("flip_sin_to_cos", True),
     conditions=conditions,
+    level_resamples=resamples if set(resamples) != {"conv"} else (),
+    scale_shift=scale_shift,
+    middle_norm=middle_norm,
     **heads,
     **fields,
   )
@@ -99,12 +111,11 @@ _OF_UNETS = {
   "act_fn": "silu",
   "center_input_sample": False,
   "class_embed_type": None,
-  "resnet_time_scale_shift": "default",
   "mid_block_scale_factor": 1,
   "time_embedding_dim": None,
   "time_embedding_type": "positional",
 }.items()
-_OF_PLAIN = {"downsample_type": "conv", "upsample_type": "conv", "add_attention": True}.items()
+_OF_PLAIN = {"add_attention": True}.items()
 _OF_TRANSFORMERS = {
   "attention_type": "default",
   "conv_in_kernel": 3,
@@ -212,6 +223,13 @@ def _same(name, values):
   if len(set(values)) > 1:
     raise ConfigError(f"{name} makes heads of {values} channels at the levels; they must have the same.")
   return values[0]
+
+
+def _entry(config, name, default, known):
+  """What a field means in our network; ConfigError where it is none of those known."""
+  if (value := config.get(name, default)) not in known:
+    raise ConfigError(f"{name} is {value!r}, but this network has {' or '.join(map(repr, known))}.")
+  return known[value]
 
 
 def _is(config, name, wanted, kind=lambda value: value):

@@ -165,8 +165,10 @@ def _unet(attention: Modules) -> Names:
     "embedding/classes": "class_embedding",
     "conv_in": "conv_in",
     "down_{level}_sample": "down_blocks.{level}.downsamplers.0.conv",
+    **within("down_{level}_sample", "down_blocks.{level}.downsamplers.0", TIMED_BLOCK),
     **within("middle_attention", "mid_block.attentions.0", attention),
     "up_{level}_sample": "up_blocks.{-level}.upsamplers.0.conv",
+    **within("up_{level}_sample", "up_blocks.{-level}.upsamplers.0", TIMED_BLOCK),
     "norm_out": "conv_norm_out",
     "conv_out": "conv_out",
   }

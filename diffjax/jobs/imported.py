@@ -119,8 +119,11 @@ def config_of(folder: Path) -> ConfigDict:
   c.sample.steps = 50
   c.sample.grid = "leading"
   c.sample.leading.offset = plan.get("steps_offset", 0)
-  if not plan.get("set_alpha_to_one", True) and c.sample.leading.offset:
-    c.sample.leading.then_row_0, c.sample.final = True, "none"
+  if c.sample.sampler == "plms":
+    _entry({True: "heun"}, plan, "skip_prk_steps", False)
+    c.sample.plms.begin = "heun"
+  if not plan.get("set_alpha_to_one", c.sample.sampler != "plms"):
+    c.sample.leading.then_row_0, c.sample.final = bool(c.sample.leading.offset), "none"
   c.sample.guides = ("classifier_free",)
   c.sample.classifier_free.w = 6.5  # their guidance_scale of 7.5
   return c
@@ -136,7 +139,7 @@ def no_data(folder: Path) -> ArraySource:
   return ArraySource(arrays, fingerprint(str(folder.name)), tokenizers={"text": tokenizer})
 
 
-def _entry(known: Mapping[str, str], plan: Mapping[str, Any], name: str, default: str) -> str:
+def _entry(known: Mapping[Any, str], plan: Mapping[str, Any], name: str, default: Any) -> str:
   if (value := plan.get(name, default)) not in known:
-    raise ConfigError(f"the scheduler's {name} is {value!r}; it must be one of {', '.join(known)}.")
+    raise ConfigError(f"the scheduler's {name} is {value!r}; it must be one of {', '.join(map(str, known))}.")
   return known[value]

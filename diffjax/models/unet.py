@@ -15,7 +15,8 @@ At level i the feature maps have 1/2^i of the image's size and channels * multip
 With `resample`, `skip_scale` and `attend_last` it is DDPM++ (Song et al. 2021, appendix H, without its Fourier
 features), which Karras et al. 2022 train on CIFAR-10. With `transformers` it is Stable Diffusion's (Rombach et al.
 2022, section 3.3), whose attention is a transformer that reads the conditions' tokens between its own attention and
-its mlp; configs/sd_unet.py has every number.
+its mlp; configs/sd_unet.py has every number. With `scale_shift` and resampling in bare blocks it is ADM's (Dhariwal &
+Nichol 2021, section 3).
 
 The last convolution of every residual branch and of the network starts at zero (the authors' code
 has 1e-10 of the usual variance), so that at first every branch adds nothing and the output is 0.
@@ -50,13 +51,14 @@ from diffjax.models.transformer import SpatialTransformer
 from diffjax.ranges import Count, Positive, Rate, Whole, closed
 from diffjax.types import ConfigError, Keys, PerExample
 
-RESAMPLES = ("conv", "block")
+RESAMPLES = ("conv", "block", "bare_block")
 
 
 class ResBlock(nn.Module):
   """norm, swish, resampling, conv, + embedding, norm, swish, dropout, conv; added to the input.
 
-  Where the number of channels or of pixels changes, the input passes the resampling and a 1x1 convolution first.
+  Where the number of channels or of pixels changes, the input passes the resampling and a 1x1 convolution first. With
+  `scale_shift` the embedding says scale and shift, norm(h) (1 + scale) + shift, in place of being added.
 
   Attributes:
     channels: of the output.
@@ -65,6 +67,8 @@ class ResBlock(nn.Module):
     scale: factor on the sum.
     resample: `upsample`, `downsample`, or None.
     groups, eps: of the norms; see GroupNorm.
+    scale_shift: how the embedding enters.
+    bare: whether the 1x1 convolution is left out where the channels stay.
   """
 
   channels: int
@@ -74,6 +78,8 @@ class ResBlock(nn.Module):
   resample: Callable | None = None
   groups: int = 0
   eps: float = 1e-6
+  scale_shift: bool = False
+  bare: bool = False
 
   @nn.compact
   def __call__(
@@ -83,12 +89,15 @@ class ResBlock(nn.Module):
     h = GroupNorm(True, self.dtype, self.groups, self.eps, name="norm_0")(x)
     if self.resample:
       h, x = self.resample(h), self.resample(x)
-    shift = Dense(self.channels, dtype=self.dtype, name="embedding")(emb)
-    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, shift)
-    h = GroupNorm(True, self.dtype, self.groups, self.eps, name="norm_1")(h)
+    told = Dense((1 + self.scale_shift) * self.channels, dtype=self.dtype, name="embedding")(emb)
+    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, None if self.scale_shift else told)
+    h = GroupNorm(not self.scale_shift, self.dtype, self.groups, self.eps, name="norm_1")(h)
+    if self.scale_shift:
+      scale, shift = jnp.split(told[:, None, None], 2, axis=-1)
+      h = nn.swish(h * (1 + scale) + shift)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
-    if x.shape[-1] != self.channels or self.resample:
+    if x.shape[-1] != self.channels or (self.resample and not self.bare):
       x = Conv(self.channels, size=1, dtype=self.dtype, name="shortcut")(x)
     return (x + h) * self.scale
 
@@ -101,6 +110,7 @@ class Attention(nn.Module):
     dtype: of the computation and the output.
     scale: factor on the sum.
     groups, eps: of the norm; see GroupNorm.
+    norm: whether there is one.
   """
 
   heads: int
@@ -108,11 +118,12 @@ class Attention(nn.Module):
   scale: float = 1.0
   groups: int = 0
   eps: float = 1e-6
+  norm: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     b, h, w, c = x.shape
-    y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x)
+    y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x) if self.norm else x
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
     y = self_attention(y.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
@@ -164,7 +175,9 @@ class UNet(nn.Module):
       periods run from 6 to 63,000 units. Over t in [0, 1] all of them would be nearly constant
       (1000 gives DDPM's range), and over a log-SNR in [-20, 20] most (25 gives the same span).
     resample: between levels: "conv" as above, or "block", a residual block that halves its input by means of
-      2x2 pixels, or doubles it by repeating them, before its first convolution.
+      2x2 pixels, or doubles it by repeating them, before its first convolution; "bare_block", the same without a
+      convolution on what it is added to.
+    level_resamples: the same level by level, of what leaves a level for another size, in place of `resample`.
     skip_scale: factor on the sums of residual blocks and attention; sqrt(1/2) keeps their variance.
     attend_last: whether on the way up only the last residual block of a level gets attention.
     transformers: blocks of the transformer that stands in the place of attention, one number a level, the middle
@@ -175,6 +188,9 @@ class UNet(nn.Module):
       1, 3, ... (DDPM).
     frequency_shift: 1 or 0, of the time's sines and cosines; see `sinusoids`.
     cosines_first: whether the cosines stand before the sines.
+    scale_shift: whether the embedding scales and shifts in residual blocks (Dhariwal & Nichol 2021, equation 4), or
+      is added.
+    middle_norm: whether the middle's attention begins with a norm; diffusers' networks with scale_shift have none.
   """
 
   channels: Count = 128
@@ -199,6 +215,9 @@ class UNet(nn.Module):
   frequency_shift: Annotated[int, closed(0, 1)] = 1
   cosines_first: bool = False
   level_blocks: tuple[Whole, ...] = ()
+  level_resamples: tuple[str, ...] = ()
+  scale_shift: bool = False
+  middle_norm: bool = True
 
   @nn.compact
   def __call__(
@@ -238,17 +257,17 @@ class UNet(nn.Module):
     if frames:
       x, (emb, tokens, keys) = x.reshape(-1, *x.shape[2:]), of_frames((emb, tokens, keys), frames)
 
-    def block(h, channels, name, resample=None):
-      fields = (channels, self.dropout, self.dtype, self.skip_scale, resample, *norm)
+    def block(h, channels, name, resample=None, bare=False):
+      fields = (channels, self.dropout, self.dtype, self.skip_scale, resample, *norm, self.scale_shift, bare)
       return make_block(*fields, name=name)(h, emb, keys)
 
-    def attend(h, level, name):
+    def attend(h, level, name, normed=True):
       heads = h.shape[-1] // self.head_channels if self.head_channels else self.heads
       if self.transformers:
         fields = (heads, self.transformers[level], self.groups, self.dropout, self.dtype, self.skip_scale)
         h = make_transformer(*fields, name=name)(h, *(tokens or (None, None)), keys)
       else:
-        h = make_attention(heads, self.dtype, self.skip_scale, *norm, name=name)(h)
+        h = make_attention(heads, self.dtype, self.skip_scale, *norm, normed, name=name)(h)
         if tokens is not None:
           h = make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *tokens)
       return (
@@ -259,9 +278,10 @@ class UNet(nn.Module):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
       return attend(h, level, f"{name}_attention") if attends and h.shape[1] in self.attention else h
 
-    def sample(h, name, up):
-      if self.resample == "block":
-        return block(h, h.shape[-1], name, upsample if up else downsample)
+    def sample(h, level, name, up):
+      way = self.level_resamples[level] if self.level_resamples else self.resample
+      if way != "conv":
+        return block(h, h.shape[-1], name, upsample if up else downsample, way == "bare_block")
       if up:
         return Conv(h.shape[-1], dtype=self.dtype, name=name)(upsample(h))
       return Conv(h.shape[-1], stride=2, dtype=self.dtype, centred=self.centred, name=name)(h)
@@ -275,11 +295,11 @@ class UNet(nn.Module):
         h = stage(h, level, f"down_{level}_{i}")
         skips.append(h)
       if level < last:
-        h = sample(h, f"down_{level}_sample", up=False)
+        h = sample(h, level, f"down_{level}_sample", up=False)
         skips.append(h)
 
     h = block(h, h.shape[-1], "middle_0_block")
-    h = attend(h, last, "middle_attention")
+    h = attend(h, last, "middle_attention", self.middle_norm)
     h = block(h, h.shape[-1], "middle_1_block")
 
     for level in reversed(range(last + 1)):
@@ -287,7 +307,7 @@ class UNet(nn.Module):
         attends = i == depths[level] or not self.attend_last
         h = stage(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{i}", attends)
       if level > 0:
-        h = sample(h, f"up_{level}_sample", up=True)
+        h = sample(h, level, f"up_{level}_sample", up=True)
 
     h = GroupNorm(True, self.dtype, *norm, name="norm_out")(h)
     h = Conv(self.out_channels, init_scale=0.0, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
@@ -321,6 +341,11 @@ def _check_attributes(net: UNet) -> None:
     raise ConfigError(f"dtype={net.dtype!r} must be one of {', '.join(DTYPES)}.")
   if net.resample not in RESAMPLES:
     raise ConfigError(f"resample={net.resample!r} must be one of {', '.join(RESAMPLES)}.")
+  if len(net.level_resamples) not in (0, len(net.multipliers)) or set(net.level_resamples) - set(RESAMPLES):
+    raise ConfigError(
+      f"level_resamples={net.level_resamples} must be one of {', '.join(RESAMPLES)} for each of the"
+      f" {len(net.multipliers)} levels, or none."
+    )
   if len(net.transformers) not in (0, len(net.multipliers)):
     raise ConfigError(
       f"transformers={net.transformers} must be one number for each of the {len(net.multipliers)} levels, or none."

@@ -41,6 +41,7 @@ class Sampler:
     deterministic: whether a step draws nothing.
     start: x_T -> the first carry.
     evaluations: calls of the denoiser in a step; None where they depend on a tolerance.
+    first: further calls in the first one.
   """
 
   step: Callable[[Denoiser, Schedule, Carry, Times, Times, Keys], Carry]
@@ -48,6 +49,7 @@ class Sampler:
   deterministic: bool
   start: Callable[[Batch], Carry] = Carry
   evaluations: int | None = 1
+  first: int = 0
 
 
 def padded(grid: np.ndarray) -> tuple[Float[Array, "n"], Int[Array, ""]]:

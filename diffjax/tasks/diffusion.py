@@ -240,7 +240,7 @@ def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -
 
   evaluations = sampler.evaluations
   if evaluations is not None:
-    evaluations = evaluations * (len(grid) - 1) + final.evaluations
+    evaluations = evaluations * (len(grid) - 1) + (sampler.first if len(grid) > 1 else 0) + final.evaluations
 
   def view(params, x, place):
     alpha, sigma = made.schedule_of(params).alpha_sigma(plan[place])

@@ -20,7 +20,6 @@ from diffjax.types import ConfigError
 
 FOLDER = published.ROOT / "stable_diffusion"
 IO = published.arrays("stable_diffusion")
-STEPS = IO["steps"].transpose(0, 1, 3, 4, 2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,25 +31,44 @@ def place(tmp_path_factory):
     yield imported.stable_diffusion(FOLDER, tmp_path_factory.mktemp("sd") / "run")
 
 
-def loaded(place, **sample):
+def loaded(place):
   """The run with 5 steps."""
   config = workdir.load(place)
-  config.sample.update(steps=5, batch_size=2, **sample)
+  config.sample.update(steps=5, batch_size=2)
   config.condition.text.request = "|".join(IO["prompts"])
   run = runs.start(config, place, "sample")
   (found,) = sampling.loaded(run, "latest", "")
   return found
 
 
-def test_five_steps_at_guidance_7_5_are_diffusers(place):
-  found = loaded(place)
+def of_scheduler(place, scheduler, tmp_path):
+  """The workdir of the folder with another scheduler."""
+  if scheduler == "ddim":
+    return place
+  folder = shutil.copytree(FOLDER, tmp_path / "sd")
+  path = folder / "scheduler" / "scheduler_config.json"
+  other = {"_class_name": "PNDMScheduler", "skip_prk_steps": True}
+  path.write_text(json.dumps(json.loads(path.read_text()) | other))
+  return imported.stable_diffusion(folder, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+  "scheduler, sampler, name, calls",
+  [("ddim", "ddim", "", 5), ("pndm", "plms", "_pndm", 6)],
+  ids=["ddim", "pndm"],
+)
+def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, name, calls, tmp_path):
+  """PNDM's first step takes two calls, after the first of which it is where DDIM is."""
+  steps = np.moveaxis(IO[f"steps{name}"], 2, -1)
+  steps = np.delete(steps, 0, axis=0) if calls == 6 else steps
+  found = loaded(of_scheduler(place, scheduler, tmp_path))
   made, task = found.experiment, found.experiment.task
   asked = sampling.request(found.run, np.arange(2))
   np.testing.assert_array_equal(asked["text"], IO["ids"])
   sample_keys = keys.of_examples(keys.seed(0), asked["index"])
-  carry, draw = SAMPLERS["ddim"]().start(IO["latents"]), jax.jit(task.draw.advance)
-  assert task.draw.stops == task.draw.evaluations == 5
-  for k, want in enumerate(STEPS):
+  carry, draw = SAMPLERS[sampler]().start(IO["latents"]), jax.jit(task.draw.advance)
+  assert (task.draw.stops, task.draw.evaluations) == (5, calls)
+  for k, want in enumerate(steps):
     carry, latents, sample = draw(
       found.params, made.frozen, task.draw.plan, asked, sample_keys, carry, k, k + 1
     )
@@ -58,7 +76,7 @@ def test_five_steps_at_guidance_7_5_are_diffusers(place):
   vae = trained.trained(str(FOLDER / "vae"), "decode", parallel.create())
   mean, deviation = vae.can["statistics"](vae.params)
   images = jax.jit(vae.can["decode"])(vae.params, sample * deviation + mean)
-  np.testing.assert_allclose(np.clip(images / 2 + 0.5, 0, 1), IO["images"], atol=1e-4)
+  np.testing.assert_allclose(np.clip(images / 2 + 0.5, 0, 1), IO[f"images{name}"], atol=1e-4)
 
 
 def test_the_workdir_is_sampled_from_like_any_other(place, tmp_path):
@@ -114,6 +132,11 @@ def test_a_ddpm_in_one_folder_predicts_what_diffusers_does(tmp_path):
       "scheduler",
       {"beta_schedule": "squaredcos_cap_v2"},
       "the scheduler's beta_schedule is 'squaredcos_cap_v2'",
+    ),
+    (
+      "scheduler",
+      {"_class_name": "PNDMScheduler"},
+      "the scheduler's skip_prk_steps is False; it must be one of True",
     ),
     ("unet", {"act_fn": "mish"}, "act_fn is 'mish'"),
     (

@@ -11,7 +11,7 @@ from diffjax.interop import configs
 from diffjax.interop.names import NAMES
 from diffjax.interop.params import to_params
 from diffjax.models import MODELS
-from diffjax.models.conditioning import Embedded, Widths
+from diffjax.models.conditioning import Embedded, Table, Widths
 from diffjax.models.layers import Conv, Dense, sinusoids
 
 CONTEXT = (("text", lambda widths: published.Tokens(name="text")),)
@@ -61,6 +61,16 @@ def test_heads_of_equal_width_centred_kernels_waves_and_eps_are_diffusers():
   (out,) = outputs(net, NAMES["unet"], io, {}, published.tensors("unet"))
   equal(out, io["out_heads"])
   assert np.abs(io["out_heads"] - io["out"]).max() > 0.1
+
+
+def test_scales_and_shifts_classes_and_bare_blocks_that_resample_are_diffusers():
+  io, tensors = published.arrays("unet_scale_shift"), published.tensors("unet_scale_shift")
+  classes = (("class", lambda widths: Table(11, widths, name="classes")),)
+  net = configs.unet(published.config("unet_scale_shift"), conditions=classes)
+  assert net.level_resamples == ("bare_block", "bare_block", "conv") and not net.middle_norm
+  out, quiet = outputs(net, NAMES["unet"], io, {"class": io["classes"]}, tensors, published.quiet(tensors))
+  equal(out, io["out"])
+  equal(quiet, io["out_eps"])
 
 
 def test_stable_diffusions_form_is_diffusers():
@@ -123,7 +133,12 @@ def test_without_a_context_a_transformer_reads_its_own_pixels_alone():
   "change, message",
   [
     ({"act_fn": "mish"}, "act_fn is 'mish', but this network has 'silu'"),
-    ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift is 'scale_shift'"),
+    (
+      {"resnet_time_scale_shift": "spatial"},
+      "resnet_time_scale_shift is 'spatial', but this network has 'default' or",
+    ),
+    ({"downsample_type": "conv", "upsample_type": "resnet"}, "upsample_type is 'resnet', but"),
+    ({"attn_norm_num_groups": 4}, "attn_norm_num_groups is 4, but"),
     ({"only_cross_attention": True}, "only_cross_attention is True"),
     ({"attention_head_dim": [2, 2]}, r"attention_head_dim makes heads of \[2, 4\] channels"),
     ({"down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"]}, "up_block_types is"),
@@ -138,4 +153,4 @@ def test_without_a_context_a_transformer_reads_its_own_pixels_alone():
 )
 def test_what_is_not_our_network_is_refused(change, message):
   with pytest.raises(configs.ConfigError, match=message):
-    configs.unet(published.config("unet_condition") | change)
+    configs.unet(published.config("unet" if "attn_norm_num_groups" in change else "unet_condition") | change)

@@ -302,3 +302,11 @@ def test_every_correction_evaluates_the_denoiser(name):
   step(sampler, schedule, jnp.ones((2, 3)), 0.5, 0.4, denoiser).x.block_until_ready()
   jax.effects_barrier()
   assert len(calls) == sampler.evaluations == SAMPLERS[name](corrections=1).evaluations + 2
+
+
+def test_a_first_step_of_heun_evaluates_the_denoiser_once_more():
+  sampler, schedule, calls = SAMPLERS["plms"](begin="heun"), SCHEDULES["continuous_cosine"](), []
+  denoiser = counted(gaussian_denoiser(schedule, MEAN, VAR), calls)
+  step(sampler, schedule, jnp.ones((2, 3)), 0.5, 0.4, denoiser).x.block_until_ready()
+  jax.effects_barrier()
+  assert len(calls) == sampler.evaluations + sampler.first == 2 and SAMPLERS["plms"]().first == 0
