@@ -1,9 +1,11 @@
-"""What a picture loses on the way to a small one, and the way back up: linear but for the noise of the last.
+"""What a picture loses on the way to a small one, and the way back up.
 
     area        means of blocks, which a camera of fewer pixels would see
     bicubic     Keys's cubic, a = -1/2, stretched by the factor so that nothing aliases (as Pillow's)
     blur_noise  a Gaussian of deviation factor / 2 pixels, of which every factor-th value is kept, and noise of 0.05
+    jpeg        means of blocks, kept as JPEG of a quality drawn from QUALITIES, as pictures of the web are
 
+All but jpeg are linear but for their noise.
 Called as DEGRADATIONS[name](x0 [B, H, W, C], factor, keys [B]) -> [B, H / factor, W / factor, C].
 """
 
@@ -15,8 +17,10 @@ import numpy as np
 
 from diffjax import keys
 from diffjax.guidance import averaged
+from diffjax.jpeg import jpeg
 from diffjax.types import Batch, ConfigError, Keys
 
+QUALITIES = (30, 95)  # the lowest and the highest (Wang et al. 2021, Real-ESRGAN)
 NOISE = 0.05  # its standard deviation, of pixels in [-1, 1]
 
 
@@ -37,6 +41,12 @@ def blur_noise(x0: Batch, factor: int, example_keys: Keys) -> Batch:
   return low + NOISE * keys.normal(keys.purpose(example_keys, "degradation"), low.shape[1:], low.dtype)
 
 
+def compressed(x0: Batch, factor: int, example_keys: Keys) -> Batch:
+  """Means of factor x factor pixels, and what JPEG makes of them; see jpeg.py."""
+  u, (low, high) = keys.uniform(keys.purpose(example_keys, "quality")), QUALITIES
+  return jpeg(averaged(x0, factor), low + jnp.floor((high + 1 - low) * u).astype(jnp.int32))
+
+
 def _gaussian(side: int, factor: int) -> np.ndarray:
   middles = np.arange(side // factor)[:, None] * factor + (factor - 1) / 2
   weight = np.exp(-0.5 * ((np.arange(side) - middles) / (factor / 2)) ** 2)
@@ -47,6 +57,7 @@ DEGRADATIONS: dict[str, Callable[[Batch, int, Keys], Batch]] = {
   "area": area,
   "bicubic": bicubic,
   "blur_noise": blur_noise,
+  "jpeg": compressed,
 }
 UPSAMPLINGS = {"nearest": "nearest", "bicubic": "cubic"}  # names of jax.image.resize
 

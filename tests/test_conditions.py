@@ -404,9 +404,9 @@ def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at
   encoder = Trained("runs/clip", {"encode": lambda params, x: x[:, :3, 0, 0] * params}, jnp.float32(0.1), "")
   asked = []
 
-  def sample(params, index, source, prompts):
+  def sample(params, index, source, prompts, again):
     asked.append(prompts)
-    seen = np.stack([index, index, 0 * index], axis=1).astype(np.float32)
+    seen = np.stack([index, index, 0 * index + again], axis=1).astype(np.float32)
     return {"seen": seen}, {"index": index, "text": WORDS(["a two"] * len(index))}
 
   can = {"sample": sample, "made": lambda params: {"seen": (3,)}, "data": lambda params: FIELDS}
@@ -422,3 +422,34 @@ def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at
   ):
     wide = prior._replace(can={**can, "made": lambda params: {"seen": (4,)}})
     CONDITIONS["vector"](FIELDS, "seen", run=encoder, prior=wide)
+
+
+def test_of_several_samples_of_a_prior_the_one_nearest_to_its_text_is_taken():
+  rng = np.random.default_rng(0)
+  drawn = rng.standard_normal((3, 8, 5)).astype(np.float32)
+  texts = WORDS(["a two", "a seven", "a two above a seven"])
+
+  def sample(params, index, source, prompts, again):
+    return {"seen": drawn[again, index]}, {"index": index, "text": texts[index % 3]}
+
+  can = {"sample": sample, "made": lambda params: {"seen": (5,)}, "data": lambda params: FIELDS}
+  prior = Trained("runs/prior", can, (), "")
+  clip = READER._replace(can=READER.can | {"encode": lambda params, x: x[:, 0, :1, 0] * jnp.ones(5)})
+  make = functools.partial(CONDITIONS["vector"], FIELDS, "seen", run=clip)
+  index = np.asarray([1, 4, 6, 7])
+  found = make(prior=prior, best=2).request(index, None)
+  read = np.asarray(encode_text(READER.params, jnp.asarray(texts))["pooled"])[index % 3]
+  product = np.einsum("knd,nd->kn", drawn[:2, index], read)
+  want = np.where((product[0] >= product[1])[:, None], drawn[0, index], drawn[1, index])
+  np.testing.assert_array_equal(found["seen"], want)
+  assert {0, 1} == {int(p[1] > p[0]) for p in product.T}
+  np.testing.assert_array_equal(make(prior=prior).request(index, None)["seen"], drawn[0, index])
+  for options in ({}, {"run": encoder_without_text(), "prior": prior}):
+    with pytest.raises(
+      ConfigError, match="best is 2, which needs a prior that is told texts and a run that reads"
+    ):
+      make(**options, best=2)
+
+
+def encoder_without_text():
+  return READER._replace(can={"encode": lambda params, x: x[:, 0, :1, 0] * jnp.ones(5)})

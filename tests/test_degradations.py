@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from diffjax import keys
-from diffjax.degradations import DEGRADATIONS, NOISE, UPSAMPLINGS, require_factor, upsampled
+from diffjax.degradations import DEGRADATIONS, NOISE, QUALITIES, UPSAMPLINGS, require_factor, upsampled
+from diffjax.jpeg import jpeg
 from diffjax.types import ConfigError
 
 OWN = keys.of_examples(keys.seed(0), jnp.arange(3))
@@ -23,13 +24,28 @@ def test_they_are_pillow_s(name, how):
       np.testing.assert_allclose(found[i, ..., c], np.asarray(small), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("name", [name for name in DEGRADATIONS if name != "jpeg"])
 def test_they_are_linear_but_for_their_noise_and_keep_what_is_flat(name):
   see = lambda x: DEGRADATIONS[name](x, 2, OWN)
   nothing = see(jnp.zeros_like(X))
   np.testing.assert_allclose(see(2 * X) - nothing, 2 * (see(X) - nothing), atol=1e-5)
   np.testing.assert_allclose(see(jnp.full_like(X, 0.3)) - nothing, 0.3, atol=1e-5)
   assert see(X).shape == (3, 6, 4, 2)
+
+
+def test_jpeg_is_of_qualities_in_their_range_each_an_example_s_own():
+  noisy = jnp.repeat(jax.random.uniform(jax.random.key(0), (1, 16, 16, 1), minval=-1), 200, axis=0)
+  see = lambda own: np.asarray(DEGRADATIONS["jpeg"](noisy[: len(own)], 1, own))
+  own = keys.of_examples(keys.seed(0), jnp.arange(200))
+  found = see(own)
+  np.testing.assert_array_equal(see(own[7:9]), found[7:9])
+  of = [np.asarray(jpeg(noisy[:1], jnp.asarray([quality]))[0]) for quality in range(28, 98)]
+  first = [next(k + 28 for k, want in enumerate(of) if np.allclose(x, want, atol=1e-6)) for x in found]
+  assert min(first) < QUALITIES[0] + 5 and QUALITIES[1] - 5 < max(first) <= QUALITIES[1]
+  assert min(first) >= QUALITIES[0] - 1  # two qualities may make the same of it
+  np.testing.assert_array_equal(
+    DEGRADATIONS["jpeg"](noisy[:3], 2, own[:3]).shape, DEGRADATIONS["area"](noisy[:3], 2, own[:3]).shape
+  )
 
 
 def test_noise_is_an_example_s_own_and_as_large_as_said():

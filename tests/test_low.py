@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import keys
+from diffjax import config, experiment, keys
 from diffjax.conditions import CONDITIONS, requests
 from diffjax.data.source import ArraySource, Field
 from diffjax.degradations import DEGRADATIONS
@@ -113,10 +113,37 @@ def test_it_enters_as_planes_and_its_null_is_all_noise():
     with_planes(jnp.zeros((3, 2, 2, 1)), told.planes)
 
 
+def test_sampling_may_begin_from_the_small_image_at_a_level_of_noise():
+  fields = {"image": Field((8, 8, 1), "uint8")}
+  c = config.base()
+  c.condition.names, c.model.name, c.sample.guides = ("low",), "unet", ()
+  c.model.unet.update(channels=4, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
+  c.schedule.name, c.objective.predict, c.sample.sampler, c.sample.final = "cosine", "v", "ddim", "none"
+  c.sample.grid, c.sample.steps, c.condition.low.upsampling = "trailing", 10, "nearest"
+  own = keys.of_examples(keys.seed(5), jnp.arange(2))
+  data = {"index": jnp.arange(2), "low": jnp.asarray(pixels(2, shape=(4, 4, 1)))}
+
+  def begun(begin):
+    c.condition.low.begin = begin
+    task = experiment.create(c, fields).task
+    return task.draw, task.draw.begin({}, {}, task.draw.plan, data, own).x
+
+  whole, noise = begun(1.0)
+  cut, x = begun(0.55)
+  assert (whole.stops, cut.stops, cut.evaluations) == (9, 4, 4) and cut.name(0) == "t = 0.5"
+  clean = np.repeat(np.repeat(np.asarray(of_pixels(data["low"])), 2, 1), 2, 2)
+  alpha, sigma = (np.cos(np.pi / 4), np.sin(np.pi / 4))  # of the cosine schedule at t = 1/2
+  np.testing.assert_allclose(x, alpha * clean + sigma * noise, atol=0.02)
+  with pytest.raises(
+    ConfigError, match=r"config.condition.low.begin is 0.15, but sampling's times fall to 0.2"
+  ):
+    begun(0.15)
+
+
 def stage(shape=(2, 2, 1), data=None):
   """A run whose sample i is the number i everywhere, and was told the class 2."""
 
-  def sample(params, index, source, prompts):
+  def sample(params, index, source, prompts, again):
     images = np.broadcast_to(index.reshape(-1, 1, 1, 1), (len(index), *shape)).astype(np.uint8)
     return {"image": images}, {"index": index, "label": np.full(len(index), 2), "low": images[:, :1, :1]}
 
@@ -142,7 +169,7 @@ def test_a_stage_s_samples_are_told_one_by_one_with_what_they_were_told():
     ({"factor": 3}, "factor is 3, which does not divide"),
     ({"noise": 0.2, "level": 0.3}, "level is 0.3, of which training told nothing: noise is 0.2"),
     ({"field": "label"}, "field is 'label', but the data's uint8 fields are image"),
-    ({"degradation": "jpeg"}, "must be one of area, bicubic, blur_noise"),
+    ({"degradation": "webp"}, "must be one of area, bicubic, blur_noise, jpeg"),
   ],
 )
 def test_what_does_not_fit_is_refused(options, words):

@@ -35,6 +35,7 @@ class Condition:
     often_null: whether it is null in training by itself.
     classes: that its value is one of; 0 where it is no class.
     leads: whether its samples' request says what other conditions are told as well.
+    guess: fields -> an x0 that sampling begins from, and `begin`, the time at which it does; None: from noise alone.
   """
 
   value: Callable[[Data, Draws | None], Any]
@@ -47,6 +48,8 @@ class Condition:
   often_null: bool = False
   classes: int = 0
   leads: bool = False
+  guess: Callable[[Data], Array] | None = None
+  begin: float = 1.0
 
 
 Conditions = Mapping[str, Condition]

@@ -15,7 +15,7 @@ from diffjax.data.folder import images_of
 from diffjax.data.source import Field
 from diffjax.degradations import DEGRADATIONS, UPSAMPLINGS, require_factor, upsampled
 from diffjax.models.conditioning import Leveled, Low
-from diffjax.ranges import FREE, LOCAL, Count, Rate, Run, Share, one_of
+from diffjax.ranges import FREE, LOCAL, Count, Rate, Run, Share, one_of, up_to
 from diffjax.spaces import field_of, of_pixels, own_keys, small
 from diffjax.types import ConfigError
 
@@ -33,6 +33,7 @@ def low(
   run: Run("sample", optional=True) = "",
   request: Annotated[str, FREE] = "",
   images: Annotated[str, LOCAL, FREE] = "",
+  begin: Annotated[float, FREE, up_to(0.0, 1.0)] = 1.0,
 ) -> Condition:
   """A small image, which in training is made of the large one, and noise on it (Ho et al. 2021, section 4):
 
@@ -54,6 +55,8 @@ def low(
     request: the texts that `run` is told, as condition.text.request; "": as it says itself.
     images: a folder whose pictures are the small images, in turn. By default they are made of rows of the data, and the
       other conditions are told those rows' too.
+    begin: the time at which sampling begins, from alpha low + sigma eps of the small image at x0's size: the first of
+      the grid that is not later. 1: all of the grid, from noise.
 
   Raises:
     ConfigError: sizes that do not fit, or small images of another size or of other channels.
@@ -67,11 +70,14 @@ def low(
   def lowered(image, own):  # of what an augmentation made of it at x0's size, or of the field
     return small(image, image.shape[1] // size[0], degradation, own)
 
+  def seen(data, draws=None):
+    return data["low"] if "low" in data else lowered(data[field], own_keys(data, draws, "degradation"))
+
   def value(data, draws):
-    seen = data["low"] if "low" in data else lowered(data[field], own_keys(data, draws, "degradation"))
-    z, s = of_pixels(seen), jnp.zeros(len(seen))
+    z = of_pixels(seen(data, draws))
+    s = jnp.zeros(len(z))
     if noise:
-      s = jnp.full(len(seen), level) if draws is None else noise * keys.uniform(draws.keys("level"))
+      s = jnp.full(len(z), level) if draws is None else noise * keys.uniform(draws.keys("level"))
       wide = s.reshape(-1, 1, 1, 1)
       z = jnp.sqrt(1 - wide**2) * z + wide * keys.normal(own_keys(data, draws, "low"), size)
     return Low(upsampled(z, shape, upsampling), s)
@@ -102,4 +108,6 @@ def low(
     fields=(field,),
     dropout=dropout,
     leads=True,
+    guess=(lambda data: upsampled(of_pixels(seen(data)), shape, upsampling)) if begin < 1 else None,
+    begin=begin,
   )

@@ -16,12 +16,15 @@ def stage(
   index: np.ndarray,
   source: Source | None,
   request: str,
+  again: int = 0,
 ) -> dict[str, np.ndarray]:
   """What samples of these numbers are told by the stage before: its samples' `field`, and what those were told.
 
-  What is no field of the data, as the small image of a stage before that, has "low_" before its name.
+  What is no field of the data, as the small image of a stage before that, has "low_" before its name. `again` asks
+  for the same once more: 1, 2, ... draw other samples.
   """
-  samples, told = run.can["sample"](run.params, index, source, prompts_of(request) if request else ())
+  prompts = prompts_of(request) if request else ()
+  samples, told = run.can["sample"](run.params, index, source, prompts, again)
   named = {
     name if name in fields else f"low_{name}": values for name, values in told.items() if name != "index"
   }

@@ -1,19 +1,22 @@
 """Numbers: an embedding, of the data, of a run's encoder or of a prior's samples; and what an augmentation did."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffjax.conditions.condition import Condition
 from diffjax.conditions.stages import require_stage, stage
+from diffjax.conditions.text import require_tokenizer
 from diffjax.data.augment import places
 from diffjax.data.encoded import fields_of
 from diffjax.data.source import Field
 from diffjax.models.conditioning import OnTime, Planes, Projected
-from diffjax.ranges import FREE, Rate, Run, Whole
+from diffjax.ranges import FREE, Rate, Run, Whole, closed
 from diffjax.spaces import embedding, field_of
-from diffjax.types import ConfigError
+from diffjax.types import ConfigError, Trained
 
 
 def vector(
@@ -26,6 +29,7 @@ def vector(
   dropout: Rate = 0.0,
   prior: Run("sample", optional=True) = "",
   request: Annotated[str, FREE] = "",
+  best: Annotated[int, FREE, closed(1, 16)] = 1,
 ) -> Condition:
   """An embedding.
 
@@ -39,16 +43,30 @@ def vector(
     dropout: share of the training examples that are given zeros in its place.
     prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data.
     request: the texts that the prior is told, as condition.text.request; "": as it says itself.
+    best: of so many samples of the prior the one is taken whose product with the text, as `run` reads it, is the
+      largest; 2 is DALL-E 2's (Ramesh et al. 2022, section 2.2).
+
+  Raises:
+    ConfigError: a field that is no vector, or more samples than one without a prior, or a run that reads no text.
   """
   encodings = embedding(fields, field, run, of)
   shape = field_of({**fields, **fields_of(fields, encodings)}, field, "float32").shape
   if len(shape) != 1:
     raise ConfigError(f"field is {field!r} of shape {shape}; it must be a vector.")
   require_stage(prior, field, shape, fields)
+  words = [name for name, other in fields.items() if other.tokenizer]
+  if best > 1:
+    if not prior or not words or "encode_text" not in getattr(run, "can", ()):
+      raise ConfigError(
+        f"best is {best}, which needs a prior that is told texts and a run that reads them, of the task 'clip'; set "
+        "prior and run, or let it be 1."
+      )
+    require_tokenizer(run, fields[words[0]].tokenizer)
 
   def asked(index, source):
     if prior:
-      return stage(prior, field, fields, index, source, request)
+      every = [stage(prior, field, fields, index, source, request, again) for again in range(best)]
+      return every[0] if best == 1 else nearest(run, every, field, words[0])
     if source is None:
       raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
     return source.read(index % len(source), (field,))
@@ -63,6 +81,18 @@ def vector(
     dropout=dropout,
     leads=bool(prior),
   )
+
+
+def nearest(
+  run: Trained, every: Sequence[Mapping[str, np.ndarray]], field: str, text: str
+) -> dict[str, np.ndarray]:
+  """Of what is told several times, [n, ...] each, for every sample the vector nearest to its text by their product."""
+  if text not in every[0]:
+    raise ConfigError(f"best is {len(every)}, but the prior is told no {text!r}; let it be 1.")
+  read = jax.jit(run.can["encode_text"])(run.params, jnp.asarray(every[0][text]))["pooled"]
+  vectors = np.stack([found[field] for found in every])
+  first = np.argmax(np.einsum("knd,nd->kn", vectors, np.asarray(read)), axis=0)
+  return {**every[0], field: vectors[first, np.arange(len(first))]}
 
 
 def augment(labels: int) -> Condition:

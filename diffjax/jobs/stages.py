@@ -24,6 +24,7 @@ from diffjax.types import Params
 
 CHUNK = 1024
 SHOWN = 256
+AGAIN = 1 << 26  # further on, the samples' numbers begin anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +55,19 @@ class Stage:
     return asked
 
   def sample(
-    self, params: Params, index: np.ndarray, source: Source | None, prompts: Sequence[str] = ()
+    self,
+    params: Params,
+    index: np.ndarray,
+    source: Source | None,
+    prompts: Sequence[str] = (),
+    again: int = 0,
   ) -> tuple[Samples, Samples]:
-    """The samples of these numbers, and what they asked for, by field, each [n, ...]."""
+    """The samples of these numbers, and what they asked for, by field, each [n, ...].
+
+    With `again` they ask for the same, and are drawn as those of the numbers AGAIN again further on.
+    """
     asked, parts, drawing = self.request(index, source, prompts), [], None
+    asked["index"] = asked["index"] + np.int32(again * AGAIN)
     names = self.made(params)
     for start in range(0, len(index), CHUNK):
       part = {name: values[start : start + CHUNK] for name, values in asked.items()}

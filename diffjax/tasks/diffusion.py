@@ -168,6 +168,7 @@ def diffusion(
     check_likelihood(measure, made, fields)
   grid, spread = grid(schedule, sampling_steps), 1.0 if space.bounded else space.std
   said = beginning.check(schedule, sampler, grid, weight, prediction.row, spread)
+  grid = truncated(made, grid)
 
   def init(key):
     data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in fields.items()}
@@ -224,13 +225,38 @@ def requests(made: Diffusion, index: np.ndarray, source: Source | None) -> dict[
   return found | told.requests(made.conditions, index, source)
 
 
+def truncated(made: Diffusion, grid: np.ndarray) -> np.ndarray:
+  """The grid from where a condition has sampling begin; ConfigError where it ends before."""
+  for name, condition in made.conditions.items():
+    if condition.guess is None:
+      continue
+    if not made.space.bounded:
+      raise ConfigError(
+        f"config.condition.{name}.begin is {condition.begin}, but x0 is no picture here; it must be 1."
+      )
+    kept = grid[grid <= condition.begin]
+    if len(kept) < 2:
+      raise ConfigError(
+        f"config.condition.{name}.begin is {condition.begin}, but sampling's times fall to {grid[-2]:.3g} before the "
+        "last; give it more, or more steps."
+      )
+    return kept
+  return grid
+
+
 def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:
   """The walk along a grid."""
   plan, _ = base.padded(grid)
 
+  guess = next((condition.guess for condition in made.conditions.values() if condition.guess), None)
+
   def begin(params, frozen, plan, data, sample_keys):
     schedule = made.schedule_of(params)
-    return sampler.start(base.prior(schedule, sample_keys, made.space.shape, grid[0]))
+    noise = base.prior(schedule, sample_keys, made.space.shape, grid[0])
+    if guess is None:
+      return sampler.start(noise)
+    alpha, sigma = schedule.alpha_sigma(grid[0])
+    return sampler.start(alpha * guess(data) + sigma / schedule.prior_std(grid[0]) * noise)
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
     denoiser = made.guided(params, frozen, data, made.guides)

@@ -23,6 +23,17 @@ def lines(sweep: Sweep, rows: Sequence[Any], metric: str) -> dict[str, list[tupl
   return found
 
 
+def pairs(sweep: Sweep, rows: Sequence[Any]) -> dict[str, list[tuple[Any, float, float]]]:
+  """A label -> (x of `lines`, medians of the two scores of the sweep's plane) of the finished rows, by x."""
+  first, second = (lines(sweep, rows, score) for score in sweep.plane)
+  found = {}
+  for label in first.keys() & second.keys():
+    other = {x: score[0] for x, score in second[label]}
+    there = [(x, score[0], other[x]) for x, score in first[label] if x in other]
+    found[label] = sorted(there, key=lambda point: (str(type(point[0])), point[0]))
+  return dict(sorted(found.items()))
+
+
 def axis_of(sweep: Sweep, rows: Sequence[Any]) -> str:
   """The path to the right: the sweep's, or the one with the most values."""
   values = {path: {str(row.overrides[path]) for row in rows} for path in sweep.paths}
@@ -38,9 +49,14 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   metrics = [name for name in sweep.metrics or every if name in every]
   if not metrics:
     return False
-  figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
+  plane = sweep.plane if set(sweep.plane) <= set(every) else ()
+  panels = len(metrics) + bool(plane)
+  figure = Figure(figsize=(4.5 * panels, 3.8), layout="constrained")
   FigureCanvasAgg(figure)
-  for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+  every_axes = figure.subplots(1, panels, squeeze=False)[0]
+  if plane:
+    _plane(every_axes[-1], pairs(sweep, rows), plane)
+  for axes, metric in zip(every_axes[: len(metrics)], metrics, strict=True):
     axis = axis_of(sweep, rows)
     _panel(axes, lines(sweep, rows, metric), axis, ", ".join(p for p in sweep.paths if p != axis))
     said = next(row.settings for row in rows if row.finished and metric in row.scores)
@@ -55,6 +71,19 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   with atomic.writing(path) as file:
     figure.savefig(file, format="png", dpi=150)
   return True
+
+
+def _plane(axes: Any, found: Mapping[str, list], scores: tuple[str, str]) -> None:
+  """One score against the other, every point named by the swept value."""
+  for label, points in found.items():
+    _, first, second = zip(*points, strict=True)
+    axes.plot(first, second, "o-", label=label or None)
+    for value, x, y in points:
+      axes.annotate(f" {value:g}" if isinstance(value, float) else f" {value}", (x, y), fontsize="small")
+  axes.set(xlabel=title(scores[0]), ylabel=title(scores[1]))
+  axes.grid(alpha=0.3)
+  if axes.get_legend_handles_labels()[0]:
+    axes.legend(fontsize="small")
 
 
 def _panel(axes: Any, found: Mapping[str, list], axis: str, legend: str) -> None:

@@ -12,7 +12,7 @@ axis maps names to values, and a field to None leaves it alone:
     Sweep("configs/digits.py", (Run("small", {"model.unet.channels": 16, "train.batch_size": 32}), ...))
 
 A sweep with `trained` trains one run and samples from it in many ways: its runs change sample. and eval.
-alone.
+alone, and of condition. what samples are told.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from diffjax import experiment
 from diffjax.config import check as check_config
-from diffjax.config import require_field, require_used, resolved
+from diffjax.config import free, require_field, require_used, resolved
 from diffjax.data.source import Field
 from diffjax.jobs import config_file
 from diffjax.types import ConfigError, Trained
@@ -65,6 +65,7 @@ class Sweep:
     trained: None, or overrides of the one run that is trained for all others to sample from.
     x: the config path on the picture's horizontal axis; by default the one with the most values.
     metrics: what the picture shows, such as "classifier frechet"; by default every metric.
+    plane: two of them, the second shown against the first in a panel of its own: perception against distortion.
   """
 
   base: str
@@ -73,6 +74,7 @@ class Sweep:
   trained: Mapping[str, Any] | None = None
   x: str = ""
   metrics: tuple[str, ...] = ()
+  plane: tuple[str, str] | tuple[()] = ()
 
   @property
   def paths(self) -> tuple[str, ...]:
@@ -178,12 +180,13 @@ def check(sweep: Sweep) -> dict[str, ConfigDict]:
   if sweep.x and sweep.x not in sweep.paths:
     raise ConfigError(f"the picture's axis is {sweep.x!r}, which no run overrides: {', '.join(sweep.paths)}.")
   if sweep.trained is not None:
+    may_change = free(config_file.load(sweep.base))
     for run in sweep.runs:
       for path in run.overrides:
-        if not path.startswith(SAMPLING):
+        if not path.startswith(SAMPLING) and not (path.startswith("condition.") and may_change(path)):
           raise ConfigError(
             f"run {run.name}: config.{path} changes how a model is trained, and this sweep trains one model "
-            "for all its runs; leave out `trained`, or override sample. and eval. alone."
+            "for all its runs; leave out `trained`, or override sample., eval. and what samples are told alone."
           )
   configs = {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
   fields: dict[str, Mapping[str, Field] | None] = {}

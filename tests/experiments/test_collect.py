@@ -161,6 +161,31 @@ def test_lines_of_the_picture(tmp_path):
   assert chart.draw(tmp_path / "curve.png", sweep, found)
 
 
+def test_one_score_against_another(tmp_path):
+  axes = {"sample.sampler": ("ddim", "heun"), "sample.steps": (20, 5)}
+  shared = {"train.steps": 40, "eval.seeds": 2, "eval.count": 30}
+  settings = {"shared": shared, "plane": ("restoration psnr", "classifier frechet")}
+  sweep = product("configs/digits.py", axes, **settings)
+  every = jobs_of(sweep, tmp_path)
+  for k, job in enumerate(every):
+    train(job)
+    scores = three()
+    scores["classifier"]["values"]["frechet"]["value"] = 2.0 + k
+    of_psnr = {"value": 10.0 + k, "of_seeds": [10.0 + k], "floor": None}
+    evaluate(
+      job, report(job, metrics=scores | {"restoration": {"settings": {}, "values": {"psnr": of_psnr}}})
+    )
+  found = collect.rows(sweep, every)
+  assert chart.pairs(sweep, found) == {
+    "ddim": [(5, 11.0, 3.0), (20, 10.0, 2.0)],
+    "heun": [(5, 13.0, 5.0), (20, 12.0, 4.0)],
+  }
+  wide, narrow = tmp_path / "wide.png", tmp_path / "narrow.png"
+  assert chart.draw(wide, sweep, found)
+  assert chart.draw(narrow, dataclasses.replace(sweep, plane=()), found)
+  assert Image.open(wide).width - Image.open(narrow).width > 500  # a panel more
+
+
 def test_runs_that_are_no_product(tmp_path):
   sweep = Sweep("configs/digits.py", (Run("a", {}), Run("b", {"seed": 3})), x="seed")
   every = jobs_of(sweep, tmp_path)

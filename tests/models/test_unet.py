@@ -178,8 +178,16 @@ def test_a_block_that_resamples_is_its_parts():
     ({"dropout": 1.0}, (8, 8), "dropout=1.0"),
     ({"dtype": "float8"}, (8, 8), "dtype='float8'"),
     ({"resample": "blocks"}, (8, 8), "resample='blocks' must be one of conv, block, bare_block"),
-    ({"level_resamples": ("conv",)}, (8, 8), "level_resamples=('conv',) must be one of conv, block, bare_block for each of"),
-    ({"level_resamples": ("conv", "no")}, (8, 8), "level_resamples=('conv', 'no') must be one of conv, block"),
+    (
+      {"level_resamples": ("conv",)},
+      (8, 8),
+      "level_resamples=('conv',) must be one of conv, block, bare_block for each of",
+    ),
+    (
+      {"level_resamples": ("conv", "no")},
+      (8, 8),
+      "level_resamples=('conv', 'no') must be one of conv, block",
+    ),
   ],
 )
 def test_a_network_that_does_not_fit_is_a_clear_error(change, size, words):
