@@ -49,6 +49,17 @@ def tars(root):
           tar.addfile(member, io.BytesIO(data))
 
 
+def packed(root, members, end=None):
+  """One tar file of these members, cut off after so many bytes."""
+  file = io.BytesIO()
+  with tarfile.open(fileobj=file, mode="w") as tar:
+    for name, data in members.items():
+      member = tarfile.TarInfo(name)
+      member.size = len(data)
+      tar.addfile(member, io.BytesIO(data))
+  (root / "x.tar").write_bytes(file.getvalue()[:end])
+
+
 def made(root, split="train", **options):
   options = {"size": 8, "test_fraction": 0.4, "cache_dir": str(root / "cache")} | options
   return captions(split, TOKENIZERS["words"], path=str(root), **options)
@@ -92,9 +103,26 @@ def test_every_convention_gives_the_pairs(write, tmp_path):
       lambda root: (root / "metadata.jsonl").write_text('{"file_name": "../x.png", "text": "x"}'),
       r"names the image '\.\./x\.png', which is no file in",
     ),
+    (
+      lambda root: (root / "metadata.jsonl").write_bytes(b'{"text": "caf\xe9"}'),
+      "metadata.jsonl:1 is not UTF-8",
+    ),
     (lambda root: (root / "x.tar").write_bytes(b"x" * 600), "x.tar cannot be read as a tar file"),
+    (
+      lambda root: packed(root, {"a.png": b"", "b.txt": b"x"}),
+      r"x\.tar/a\.png has no caption; add the member a\.txt",
+    ),
+    (lambda root: packed(root, {"a.png": b"", "a.txt": b"caf\xe9"}), r"x\.tar:a\.txt is not UTF-8"),
+    (lambda root: packed(root, {"a.png": b"", "a.txt": b" "}), r"x\.tar/a\.png has an empty caption"),
+    (
+      lambda root: packed(root, {"a.png": b"", "a.txt": b"word " * 400}, 1900),
+      "x.tar cannot be read as a tar",
+    ),
   ],
-  ids=["missing", "empty", "not UTF-8", "no text", "no JSON", "elsewhere", "no tar"],
+  ids=[
+    *("missing", "empty", "not UTF-8", "no text", "no JSON", "elsewhere", "line not UTF-8", "no tar"),
+    *("missing in a tar", "not UTF-8 in a tar", "empty in a tar", "without end"),
+  ],
 )
 def test_what_is_wrong_is_named(damage, words, tmp_path):
   beside(tmp_path)

@@ -163,8 +163,13 @@ def test_lines_of_the_picture(tmp_path):
 
 def test_one_score_against_another(tmp_path):
   axes = {"sample.sampler": ("ddim", "heun"), "sample.steps": (20, 5)}
-  shared = {"train.steps": 40, "eval.seeds": 2, "eval.count": 30}
-  settings = {"shared": shared, "plane": ("restoration psnr", "classifier frechet")}
+  shared = {
+    "train.steps": 40,
+    "eval.seeds": 2,
+    "eval.count": 30,
+    "eval.metrics": ("classifier", "restoration"),
+  }
+  settings = {"shared": shared, "x": "sample.steps", "plane": ("restoration psnr", "classifier frechet")}
   sweep = product("configs/digits.py", axes, **settings)
   every = jobs_of(sweep, tmp_path)
   for k, job in enumerate(every):
