@@ -32,8 +32,8 @@ NAMES = {"emoji_latent_uncond": "latents", "emoji_pixels": "pixels"}
 COLUMNS = 12
 
 
-def trained(name: str, emoji: str) -> tuple[Loaded, float]:
-  """The run of a config, trained if it is not there, and the processor's seconds that it took."""
+def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, float]:
+  """The run of a config, trained if it is not there, with these weights, and the processor's seconds that it took."""
   config, folder, begun = import_module(f"configs.{name}").get_config(), RUNS / name, time.process_time()
   config.data.emoji.path = emoji
   if config.space.name == "latent":
@@ -43,7 +43,7 @@ def trained(name: str, emoji: str) -> tuple[Loaded, float]:
   if not kept.exists():
     with atomic.writing(kept) as file:
       file.write(json.dumps(time.process_time() - begun).encode())
-  return diffjax.load(folder), json.loads(kept.read_text())
+  return diffjax.load(f"{folder}:{weights}" if weights else folder), json.loads(kept.read_text())
 
 
 def again(run: Loaded, x: np.ndarray, devices) -> np.ndarray:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ("these through the autoencoder", "", f"{seconds:.0f}", f"{distance(back):.1f}"),
   ]
   for name, said in NAMES.items():
-    run, seconds = trained(name, args.emoji)
+    run, seconds = trained(name, args.emoji, "raw")  # the average of so few steps is mostly the beginning
     drawn = run.sample(len(held_out))["image"]
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     lines.append((f"diffusion on {said}", f"{count:,}", f"{seconds:.0f}", f"{distance(drawn):.1f}"))
