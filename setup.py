@@ -34,7 +34,8 @@ setup(
     "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "beartype>=0.22", "ruff>=0.14"],
     "wandb": ["wandb>=0.21"],
     "compiled": ["jax-cuda13-pjrt>=0.10.2,<0.12", "jax-cuda13-plugin>=0.10.2,<0.12"],  # of jax's own version
-    "onnx": ["jax2onnx>=0.13", "onnxruntime>=1.24"],
+    # Of jax2onnx later versions want an older orbax, and this one reaches into jax 0.10 and no later one.
+    "onnx": ["jax2onnx>=0.13; python_version<'3.12'", "onnxruntime>=1.24"],
     "slurm": ["submitit>=1.5.3"],
     "parity": ["torch==2.13.0", "torchvision==0.28.0", "diffusers>=0.35", "pytorch-fid>=0.3.0"],
   },

@@ -1,6 +1,6 @@
 """A trained denoiser as an ONNX file, for other engines.
 
-    pip install -e '.[onnx]'
+    pip install -e '.[onnx]'          # Python 3.11: jax2onnx knows jax 0.10, and no later one beside our orbax
     python -m diffjax.jobs.export runs/digits digits.onnx --batch=16
 
     inputs    xt [B, ...] and t [B], both float32, and what samples ask for by field (label int32 [B])
@@ -81,7 +81,9 @@ def write(call: Callable, given: Mapping[str, np.ndarray], path: Path) -> float:
     import onnx
     import onnxruntime
   except ImportError as error:
-    raise ConfigError(f"ONNX needs {error.name}; pip install -e '.[onnx]' brings it.") from None
+    raise ConfigError(
+      f"ONNX needs {error.name}; pip install -e '.[onnx]' brings it, for jax 0.10 on Python 3.11 alone."
+    ) from None
   shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given.values()]
   with _plain_convolutions():
     model = jax2onnx.to_onnx(call, shapes, input_names=list(given), output_names=["x0"])

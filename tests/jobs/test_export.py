@@ -80,6 +80,7 @@ def test_a_missing_extra_and_what_is_no_denoiser_are_named(loaded, monkeypatch, 
 
 
 @pytest.mark.onnx
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="jax2onnx 0.13 reaches into jax 0.10")
 def test_onnx_runtime_computes_the_same(tmp_path):
   call, given = export.denoiser(some(multipliers=(1, 2), attention=(4,)), 2)
   assert export.write(call, given, tmp_path / "some.onnx") < export.TOLERANCE
