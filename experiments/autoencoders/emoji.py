@@ -1,9 +1,10 @@
 """python -m experiments.autoencoders.emoji: diffusion on the latents of emoji beside diffusion on their pixels.
 
-Trains configs/emoji_vae.py, emoji_latent_uncond.py on its latents, and emoji_pixels.py, unless they lie in
-runs/autoencoders/ from before, and tells the seconds of the processor that each took and the Fréchet distance of its
-samples, as many as there are held-out pictures, to the training pictures in the features of LPIPS's AlexNet. It writes
-emoji.md, and a picture each of samples and of held-out pictures above what the autoencoder makes of them.
+Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py,
+unless they lie in runs/autoencoders/ from before, and tells the seconds of the processor that each took and the Fréchet
+distance of its samples, as many as there are held-out pictures, to the training pictures in the features of LPIPS's
+AlexNet. It writes emoji.md, and a picture each of samples and of held-out pictures above what the autoencoder makes of
+them.
 """
 
 import argparse
@@ -29,13 +30,15 @@ from diffjax.types import Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 NAMES = {"emoji_latent_uncond": "latents", "emoji_pixels": "pixels"}
-COLUMNS = 12
+SHORTER, COLUMNS = 10, 12
 
 
 def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, float]:
   """The run of a config, trained if it is not there, with these weights, and the processor's seconds that it took."""
   config, folder, begun = import_module(f"configs.{name}").get_config(), RUNS / name, time.process_time()
   config.data.emoji.path = emoji
+  if name in NAMES:
+    config.train.steps //= SHORTER
   if config.space.name == "latent":
     config.space.latent.run = str(RUNS / "emoji_vae")
   training.train(config, folder)
