@@ -440,3 +440,12 @@ def test_what_guides_say_of_themselves():
   with pytest.raises(ConfigError, match="field names rows of the training data"):
     guides["reconstruction"].request(np.arange(5), None)
   np.testing.assert_array_equal(asked["classifier"]["label"], [0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_is_linear_and_sees_each_example_alone(name):
+  rng, see = np.random.default_rng(0), lambda x: np.asarray(OPERATORS[name](x, 2))
+  x, y = (jnp.asarray(rng.standard_normal((3, 4, 4, 6, 1)), jnp.float32) for _ in range(2))
+  np.testing.assert_allclose(see(2 * x - y), 2 * see(x) - see(y), atol=1e-5)
+  np.testing.assert_array_equal(see(x[1:2]), see(x)[1:2])
+  assert np.abs(see(x)).max() > 0.5
