@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from diffjax import experiment
-from diffjax.config import free, leaves
+from diffjax.config import base, free, leaves
 from diffjax.experiment import Experiment
 from diffjax.interop import folders
 from diffjax.jobs import workdir
@@ -117,10 +117,15 @@ def _published(place: str, folder: Path, wants: str, devices: Parallel) -> Train
 
 
 def fingerprint(made: Experiment, params: Params) -> str:
-  """A hash of a run's weights and of what its config says of them, which training further does not change."""
-  may_change = free(made.config)
+  """A hash of a run's weights and of what its config says of them, which training further does not change.
+
+  What has its default is left out, so that a later version's new options are no other run.
+  """
+  may_change, defaults = free(made.config), dict(leaves(base()))
   plain = {
-    path: value for path, value in leaves(made.plain) if not may_change(path) and path != workdir.MAY_GROW
+    path: value
+    for path, value in leaves(made.plain)
+    if not (may_change(path) or path == workdir.MAY_GROW or (path in defaults and defaults[path] == value))
   }
   return _hash(plain, params)
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -308,6 +309,16 @@ def test_a_checkpoint_that_is_named_stays_what_it_was_when_the_run_goes_on(class
   training.train(tiny(task__name="classifier", train__steps=STEPS + 1, log__every=3), used)
   assert of(f"{used}@{STEPS}") == before != of(str(used))
   assert of(f"{used}@{STEPS}:raw") != before
+
+
+def test_a_run_stays_what_it_was_for_a_version_with_more_options(classifier):
+  made, params, *_ = trained.restored(str(classifier), devices())
+  of = lambda plain: trained.fingerprint(SimpleNamespace(config=made.config, plain=plain), params)
+  before, older = of(made.plain), made.plain
+  assert older["schedule"].pop("linear") == configs.base().schedule.linear.to_dict()  # not known yet
+  assert of(older) == before == trained.trained(str(classifier), "log_prob", devices()).fingerprint
+  older["schedule"]["linear"] = {"steps": 7}
+  assert of(older) != before
 
 
 def test_a_used_run_that_is_missing_is_told_with_its_field(tmp_path):
