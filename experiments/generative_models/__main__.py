@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 import diffjax
 from diffjax.data import SOURCES
-from diffjax.jobs import evaluation, training
+from diffjax.jobs import evaluation, training, workdir
 from diffjax.machine import atomic, pictures
 from diffjax.metrics import METRICS
 
-HERE, RUNS = Path(__file__).parent, "runs/generative_models"
+HERE, RUNS = Path(__file__).resolve().parent, "runs/generative_models"
 MODELS = {
   "digits_texture": "texture synthesis",
   "digits_mixture": "Gaussian mixture",
@@ -36,12 +36,16 @@ MODELS = {
   "digits_pixelcnn": "PixelCNN",
   "digits": "diffusion",
 }
+BOUNDS = ("elbo", "iwae", "dequantised", "continuous_vlb")
 # What a config does not measure by itself.
 LIKELIHOOD = {"digits": {"eval.likelihood": ("continuous_vlb",), "eval.continuous_vlb.levels": 17}}
-HEADER = (
-  *("model", "config", "Fréchet", "agreement", "memory ratio", "memory share", "bits", "parameters"),
-  *("train s", "sample s"),
-)
+FIGURES = {
+  "Fréchet": ("frechet", ".1f"),
+  "agreement": ("agreement", ".3f"),
+  "memory ratio": ("memory_ratio", ".2f"),
+  "memory share": ("memory_share", ".1%"),
+}
+HEADER = ("model", "config", *FIGURES, "bits", "parameters", "train s", "sample s")
 SEEDS, COLUMNS = 3, 20
 
 
@@ -52,14 +56,16 @@ def config_of(name: str, **overrides: Any):
   return config
 
 
-def trained(name: str, folder: Path) -> float:
-  """Trains it if it is not there; the processor's seconds that it took, kept beside it."""
-  kept, begun = folder / "seconds.json", time.process_time()
-  training.train(config_of(name), folder)
-  if not kept.exists():
+def trained(name: str, folder: Path) -> str:
+  """Trains it if it is not there; the processor's seconds, kept beside it if one call took it from start to end."""
+  kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
+  config = config_of(name)
+  training.train(config, folder)
+  seconds = time.process_time() - begun
+  if new and diffjax.load(folder).step == config.train.steps:
     with atomic.writing(kept) as file:
-      file.write(json.dumps(time.process_time() - begun).encode())
-  return json.loads(kept.read_text())
+      file.write(json.dumps(seconds).encode())
+  return f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
 
 
 def bits(name: str, folder: Path, step: int) -> Mapping[str, Mapping[str, float]]:
@@ -69,6 +75,12 @@ def bits(name: str, folder: Path, step: int) -> Mapping[str, Mapping[str, float]
     return {}
   evaluation.evaluate(config, folder)
   return json.loads((folder / "eval" / str(step) / "metrics.json").read_text())["likelihood"]
+
+
+def figures(value: Mapping[str, float]) -> dict[str, str]:
+  """The cells of what the metric says."""
+  cell = lambda key, form: f"{value[key]:{form}}".replace("%", " %") if key in value else "-"
+  return {name: cell(*of) for name, of in FIGURES.items()}
 
 
 def row(name: str, folder: Path, metric, labels: np.ndarray) -> tuple[dict[str, str], np.ndarray]:
@@ -85,34 +97,24 @@ def row(name: str, folder: Path, metric, labels: np.ndarray) -> tuple[dict[str, 
     found.append(metric.judge(drawn, of(labels)))
   value = {key: float(np.median([one[key] for one in found])) for key in found[0]}
   likelihood = bits(name, folder, run.step)
-  about = {"elbo": "<= ", "iwae": "<= ", "continuous_vlb": "<= "}
-  said = [f"{about.get(key, '')}{numbers['bits_per_dim']:.3f} {key}" for key, numbers in likelihood.items()]
+  sign = lambda key: "<= " if key in BOUNDS else ""
+  said = [f"{sign(key)}{numbers['bits_per_dim']:.3f} {key}" for key, numbers in likelihood.items()]
   parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   cells = {
     "model": MODELS[name],
     "config": f"`{name}`",
-    "Fréchet": f"{value['frechet']:.1f}",
-    "agreement": f"{value['agreement']:.3f}" if told else "-",
-    "memory ratio": f"{value['memory_ratio']:.2f}",
-    "memory share": f"{100 * value['memory_share']:.1f} %",
+    **figures(value),
     "bits": ", ".join(said) or "-",
     "parameters": "0" if name == "digits_texture" else f"{parameters:,}",
-    "train s": f"{seconds:.0f}",
+    "train s": seconds,
     "sample s": f"{drawing:.1f}",
   }
   return cells, run.sample(COLUMNS, 0, **of(np.arange(COLUMNS) // 2))["image"]
 
 
-def table(rows: Sequence[Mapping[str, str]], floor: Mapping[str, float]) -> str:
-  """Markdown's, what real digits have first."""
-  real = {
-    "model": "training digits as samples",
-    "Fréchet": f"{floor['frechet']:.1f}",
-    "agreement": f"{floor['agreement']:.3f}",
-    "memory ratio": "held-out digits: 1.00",
-    "memory share": f"{100 * floor['memory_share']:.1f} %",
-  }
-  lines = [HEADER, ["---"] * len(HEADER), *([one.get(name, "") for name in HEADER] for one in (real, *rows))]
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+  """Markdown's."""
+  lines = [HEADER, ["---"] * len(HEADER), *([row[name] for name in HEADER] for row in rows)]
   return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -133,18 +135,24 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--out", default=str(HERE), help="where table.md and samples.png go")
   parser.add_argument("--only", nargs="*", choices=MODELS, default=list(MODELS), help="some of the models")
   args = parser.parse_args(argv)
+  if set(args.only) != set(MODELS) and Path(args.out).resolve() == HERE:
+    parser.error(
+      f"--only would leave {HERE}/table.md without the other models; name another folder by --out."
+    )
   train, test = (SOURCES["digits"](split=split) for split in ("train", "test"))
   metric, labels = METRICS["classifier"](train, test, None), train.arrays["label"]
   firsts = [np.flatnonzero(test.arrays["label"] == k)[:2] for k in range(10)]
-  real = metric.floor | metric.floor_at(len(labels))
-  rows, samples = [], {"held-out digits": test.arrays["image"][np.concatenate(firsts)]}
+  real = {"training digits": metric.judge(train.arrays, {"label": labels}), "held-out digits": metric.floor}
+  blank = dict.fromkeys(HEADER, "-")
+  rows = [blank | {"model": name, "config": ""} | figures(value) for name, value in real.items()]
+  samples = {"held-out digits": test.arrays["image"][np.concatenate(firsts)]}
   for name in args.only:
     cells, samples[MODELS[name]] = row(name, Path(args.workdir) / name, metric, labels)
     rows.append(cells)
     with atomic.writing(Path(args.out) / "table.md") as file:
-      file.write(table(rows, real).encode())
+      file.write(table(rows).encode())
     pictures.save_png(Path(args.out) / "samples.png", picture(samples))
-  print(table(rows, real))
+  print(table(rows))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The page of generative models: a table with what real digits have, and a row of samples each."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -23,16 +25,20 @@ class Digits:
 
 def metric(train, test, extractor):
   """The classifier's, of which only what real digits have is asked."""
-  floor_at = lambda count: {"frechet": 1.7} if count == len(train) else {}
-  floor = {"agreement": 0.99, "memory_ratio": 1.0, "memory_share": 0.05}
-  return Metric(("image",), None, None, floor, {}, floor_at=floor_at)
+  held_out = {"agreement": 0.99, "memory_ratio": 1.0, "memory_share": 0.05}
+  of_training = {"frechet": 1.7, "agreement": 0.998, "memory_ratio": 0.0, "memory_share": 1.0}
+  copied = lambda samples, asked: (
+    (samples["image"] == 9).all() and (asked["label"] == np.arange(20) // 2).all()
+  )
+  return Metric(("image",), copied, lambda found: of_training if found else {}, held_out, {})
 
 
 def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(page.SOURCES, "digits", Digits)
   monkeypatch.setitem(page.METRICS, "classifier", metric)
   row = lambda name, folder, metric, labels: (
-    {"model": page.MODELS[name], "bits": folder.name, "parameters": str(len(labels))},
+    dict.fromkeys(page.HEADER, "-")
+    | {"model": page.MODELS[name], "bits": folder.name, "parameters": str(len(labels))},
     np.zeros((page.COLUMNS, 8, 8, 1), np.uint8),
   )
   monkeypatch.setattr(page, "row", row)
@@ -41,15 +47,39 @@ def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, mo
   assert capsys.readouterr().out.splitlines()[:-1] == lines
   cells = [dict(zip(page.HEADER, line[2:-2].split(" | "), strict=True)) for line in (lines[0], *lines[2:])]
   assert [cell["model"] for cell in cells[1:]] == [
-    "training digits as samples",
+    "training digits",
+    "held-out digits",
     "GAN, non-saturating, R1",
     "diffusion",
   ]
-  assert (cells[1]["Fréchet"], cells[1]["agreement"], cells[1]["memory share"]) == ("1.7", "0.990", "5.0 %")
-  assert (cells[2]["bits"], cells[2]["parameters"]) == ("digits_gan", "20")
+  known, held_out = (tuple(cell[name] for name in page.HEADER[2:6]) for cell in cells[1:3])
+  assert known == ("1.7", "0.998", "0.00", "100.0 %") and held_out == ("-", "0.990", "1.00", "5.0 %")
+  assert (cells[3]["bits"], cells[3]["parameters"]) == ("digits_gan", "20")
   sheet = np.asarray(page.Image.open(tmp_path / "samples.png"))
   rows = pictures.grid(np.zeros((3 * page.COLUMNS, 8, 8, 1), np.uint8), page.COLUMNS, scale=4)
   assert sheet.shape[0] == rows.shape[0] and sheet.shape[1] == rows.shape[1] + 170
+
+
+def test_the_page_of_all_is_not_written_over_by_some(capsys):
+  with pytest.raises(SystemExit):
+    page.main(["--only", "digits_gan"])
+  assert "name another folder by --out" in capsys.readouterr().err
+
+
+def test_seconds_are_told_of_a_run_that_one_call_took_from_start_to_end(tmp_path, monkeypatch):
+  step, clock = [0], iter(range(0, 100, 7))
+
+  def train(config, folder):
+    (folder / "checkpoints" / "saved").mkdir(parents=True, exist_ok=True)
+    step[0] += config.train.steps // 2 if folder.name == "stopped" else config.train.steps
+
+  monkeypatch.setattr(page.training, "train", train)
+  monkeypatch.setattr(page.time, "process_time", lambda: next(clock))
+  monkeypatch.setattr(page.diffjax, "load", lambda folder: SimpleNamespace(step=step[0]))
+  told = [page.trained("digits_gan", tmp_path / "stopped") for _ in range(2)]
+  step[0] = 0
+  assert told == ["-", "-"]  # its second call goes on from the first's
+  assert [page.trained("digits_gan", tmp_path / "whole") for _ in range(2)] == ["7", "7"]
 
 
 @pytest.mark.parametrize("name", page.MODELS)
