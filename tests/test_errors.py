@@ -343,6 +343,16 @@ def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
     assert f"{tmp_path / 'file'} is a file" in refused(*TINY, f"--workdir={tmp_path / place}")
 
 
+def test_a_mixture_that_forgets_its_batches_is_not_trained_on_parts_of_the_data(refused, tmp_path):
+  said = refused(
+    "--config=configs/digits_mixture.py", f"--workdir={tmp_path}", "--config.train.batch_size=64"
+  )
+  assert (
+    "batch_size is 64, but there are 1442 examples, and config.task.mixture.power is 0.0, with which" in said
+  )
+  assert not [*tmp_path.iterdir()]
+
+
 def test_buckets_are_refused_at_once(refused, tmp_path):
   for flag, arguments in (
     ("--workdir", ("--workdir=gs://bucket/run",)),

@@ -187,13 +187,18 @@ def train(config: ConfigDict, folder: Path) -> None:
   """Trains a run, or goes on with it; the last checkpoint is of step config.train.steps.
 
   Raises:
-    ConfigError: see runs.start.
+    ConfigError: see runs.start; or batches of a part of the data, for a task that needs all in each.
     RunError: a damaged checkpoint, or a loss that is not finite.
   """
   run = runs.start(config, folder, "train")
   parallel.check_batch(
     run.parallel, "config.train.batch_size", config.train.batch_size, config.train.accumulate
   )
+  if run.experiment.task.whole and config.train.batch_size < run.examples:
+    raise ConfigError(
+      f"config.train.batch_size is {config.train.batch_size}, but there are {run.examples} examples, and "
+      f"config.task.{config.task.name}.{run.experiment.task.whole}. Set one or the other."
+    )
   steps_per_call(config, run.parallel.platform, 0)
   with workdir.locked(folder, run.writes):
     _train(run)

@@ -109,7 +109,7 @@ def mixture(
     fields: of the data.
     components: of each class.
     floor: added to every variance.
-    power: how fast older batches count less; 0: not at all, for batches of all data, else 0.5 to 1.
+    power: of the rate; with 0 older batches do not count, for batches of all data, else 0.5 to 1.
     levels: of the pixels, for the likelihood.
 
   Raises:
@@ -189,4 +189,7 @@ def mixture(
     can={"bits": likelihood},
     start=start,
     record=record,
+    whole=""
+    if power
+    else f"power is {power}, with which every step forgets the batches before; 0.6 say does not",
   )

@@ -81,6 +81,7 @@ class Task:
     rates: factors on the learning rate, by player.
     frozen: weights of no run that the task uses, by name; they stand beside the runs' parameters.
     warnings: what may not be meant.
+    whole: why every batch must be all of the data, "option is value, ..."; empty where it need not.
   """
 
   init: Callable[[Key[Array, ""]], Params]
@@ -101,6 +102,7 @@ class Task:
   rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
   frozen: Frozen = dataclasses.field(default_factory=dict)
   warnings: tuple[str, ...] = ()
+  whole: str = ""
 
 
 def given(make: Callable, **values) -> Callable:
