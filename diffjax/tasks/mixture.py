@@ -189,7 +189,5 @@ def mixture(
     can={"bits": likelihood},
     start=start,
     record=record,
-    whole=""
-    if power
-    else f"power is {power}, with which every step forgets the batches before; 0.6 say does not",
+    whole="" if power else f"power is {power}, with which each step forgets the batches before; 0.6 does not",
   )
