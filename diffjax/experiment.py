@@ -68,7 +68,7 @@ class Experiment:
 
 def no_runs(place: str, wants: str) -> Trained:
   """A Find where there are no runs."""
-  raise ConfigError(f"needs the run {place!r}, and none can be looked up here.")
+  raise ConfigError("no run can be looked up here.")
 
 
 @dataclasses.dataclass
@@ -114,15 +114,16 @@ class Maker:
     }
 
   def _run(self, option: str, place: str, can: str) -> Trained:
-    if not place and self.own:
-      require(self.own.can, can, "this run")
-      return self.own
-    if not place:
+    if not place and not self.own:
       raise ConfigError(f"{option} is empty; name the workdir of a run that can {can}.")
-    if place not in self.found:
-      self.found[place] = self.find(place, can)
-    require(self.found[place].can, can, f"the run {place!r}")
-    return self.found[place]
+    try:
+      if place and place not in self.found:
+        self.found[place] = self.find(place, can)
+      run = self.found[place] if place else self.own
+      require(run.can, can, f"the run {place!r}" if place else "this run")
+    except ConfigError as error:
+      raise ConfigError(f"{option} is {place!r}: {error}") from None
+    return run
 
   def parts(self, fields: Mapping[str, Field]) -> dict[str, Any]:
     """What the config's task takes, by the names of its parameters."""

@@ -170,6 +170,7 @@ from diffjax.metrics import METRICS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.base import Carry
 from diffjax.schedules import SCHEDULES
+from diffjax.types import ConfigError
 from tests.test_docs import commands, configured
 
 here, page = Path.cwd(), Path(sys.argv[1]).read_text()
@@ -244,9 +245,15 @@ schedule, t, x = SCHEDULES["continuous_cosine"](), jnp.asarray([0.3, 0.6]), jnp.
 conditional = lambda cond: gaussian_denoiser(schedule, cond["label"][:, None] / 10, 0.25)
 cond = {"label": jnp.asarray([1, 7])}
 scene = Scene(schedule, conditional, cond, None, {}, {}, None)
-guided = GUIDES["negative"](request=4, w=0.5).apply(conditional(cond), scene)
+guided = GUIDES["negative"](fields, request="4", w=0.5).apply(conditional(cond), scene)
 alpha, sigma = schedule.alpha_sigma(t)
 found["guide"] = plain({"x": x, "x0": guided(x, t).x0, "alpha": alpha, "sigma": sigma})
+c = small(configured(["--config=configs/digits.py"]))
+c.sample.guides, c.sample.negative.request = ("negative",), "44"
+try:
+  experiment.create(c, fields)
+except ConfigError as error:
+  found["no class"] = str(error)
 
 # A schedule: ends, slopes and its inverse.
 schedule, t = SCHEDULES["lingering"](bend=0.8), jnp.linspace(0, 1, 11)
@@ -340,6 +347,9 @@ def test_the_guide_leads_away_from_a_class(tried):
 
   wanted = 1.5 * posterior(np.array([[0.1], [0.7]])) - 0.5 * posterior(0.4)
   np.testing.assert_allclose(said["x0"], wanted, rtol=1e-5)
+  assert tried[0]["no class"].startswith(
+    "config.sample.negative.request is 44; the data's classes are 0 to 9"
+  )
 
 
 def test_the_schedule_lingers_in_the_middle_and_has_its_inverse(tried):

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,13 @@ def test_every_module_has_its_place_in_the_list():
   rooms = {room(path) for path in MODULES} - {"__init__"}
   assert "schedules" in rooms and "samplers" in rooms  # the walk finds files and folders
   assert rooms <= set(ORDER), f"no place yet: {sorted(rooms - set(ORDER))}"
+
+
+def test_the_page_lists_the_rooms_in_their_order():
+  listed = (ROOT.parent / "docs" / "concepts.md").read_text().split("## Rooms")[1]
+  named = {name + "/" * (ROOT / name).is_dir() for name in ORDER}
+  words = re.findall(r"[a-z]+/?", listed.split("    ", 1)[1])
+  assert [word.rstrip("/") for word in words if word in named] == [*ORDER]
 
 
 @every_module

@@ -143,6 +143,11 @@ def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np
     raise ConfigError(f"{name} is {value!r}; it must be of whole numbers.")
   if classes and not np.all(((given >= 0) | bool(field.tokenizer)) & (given < classes)):
     raise ConfigError(f"{name} is {value!r}; the classes are 0 to {classes - 1}.")
+  if given.dtype.kind not in "biuf":
+    raise ConfigError(f"{name} is {value!r}; it must be of numbers, of shape {like.shape}, or one for all.")
+  low, high = (0, 255) if like.dtype == np.uint8 else (-np.inf, np.inf)
+  if not np.all(np.isfinite(given) & (given >= low) & (given <= high)):
+    raise ConfigError(f"{name} is {value!r}; it must be {'from 0 to 255' if high == 255 else 'finite'}.")
   try:
     return np.broadcast_to(given.astype(like.dtype), like.shape)
   except ValueError:
@@ -168,7 +173,9 @@ def load(place: str | os.PathLike) -> Loaded:
   config.parallel = base().parallel
   if weights:
     config.sample.weights = weights
-  (found,) = loaded(runs.start(config, folder, "sample"), str(step or "latest"), repr(str(place)))
+  (found,) = loaded(
+    runs.start(config, folder, "sample"), "latest" if step is None else str(step), repr(str(place))
+  )
   return found
 
 

@@ -77,7 +77,8 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
     step = there[-1] if step is None and there else step
     if step not in there:
       raise ConfigError(
-        f"{place!r} names step {step or 'none'}, and the checkpoints there are {', '.join(map(str, there)) or 'none'}."
+        f"{place!r} names step {'none' if step is None else step}, and the checkpoints there are "
+        f"{', '.join(map(str, there)) or 'none'}."
       )
     return made, checkpoints.restore_weights(wanted, step, weights), step, weights
 

@@ -158,7 +158,7 @@ def diffusion(
     prediction,
     objective,
     network,
-    tuple(make() for make in guides.values()),
+    tuple(given(make, fields=fields)() for make in guides.values()),
     inside,
   )
   check_guides(made)

@@ -1,7 +1,7 @@
 """What is trained: a Task, made from a config's parts by a maker of TASKS.
 
-A maker's parameters name the parts that it takes (config.py); it is called with a maker of each, its options bound,
-and so decides itself what is made of what.
+A maker's parameters name the parts that it takes (PARTS in choices.py); it is called with a maker of each, its
+options bound, and so decides itself what is made of what.
 """
 
 import dataclasses
@@ -15,6 +15,15 @@ from jaxtyping import Array, Key
 from diffjax.data.encoded import Encodings
 from diffjax.keys import Draws
 from diffjax.types import ConfigError, Data, Frozen, Keys, Params, PerExample
+
+# The tasks whose runs can do what options ask of a run, for messages.
+ABLE = {
+  "denoise": ("diffusion",),
+  "estimate": ("diffusion",),
+  "log_prob": ("classifier",),
+  "encode": ("autoencoder", "clip"),
+  "encode_text": ("clip",),
+}
 
 
 class Loss(NamedTuple):
@@ -114,6 +123,7 @@ def given(make: Callable, **values) -> Callable:
 def require(can: Mapping[str, Callable], wanted: str, place: str) -> None:
   """Raises ConfigError if what was trained at a place cannot do this."""
   if wanted not in can:
+    able = f" A run of config.task.name={' or '.join(ABLE[wanted])} can." if wanted in ABLE else ""
     raise ConfigError(
-      f"{place} cannot {wanted}; it can {', '.join(can) or 'nothing that others may ask for'}."
+      f"{place} cannot {wanted}; it can {', '.join(can) or 'nothing that others may ask for'}.{able}"
     )

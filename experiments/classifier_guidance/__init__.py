@@ -17,6 +17,7 @@ SWEEP = product(
     "sample.guides": ("classifier", "clip"),
     "sample.classifier.run": "runs/digits_classifier",
     "eval.count": 720,
+    "eval.seeds": 2,
   },
   trained={},
 )

@@ -198,10 +198,14 @@ def test_only_what_is_named_is_read(kind, made):
     assert read.keys() == {name}
     np.testing.assert_array_equal(read[name], everything[name])
   assert source.read(rows, tuple(source.fields)).keys() == everything.keys()
-  if kind == "image_folder-lazy":
+  if kind in ("image_folder-lazy", "captions-lazy"):
     source = dataclasses.replace(source, picture=lambda i: opened(Path("removed.png")))
     with pytest.raises(ConfigError, match="cannot be read as an image"):
       source.read(rows)
+  if kind.startswith("video_folder"):
+    cut = []
+    dataclasses.replace(source, clips=lambda begins: cut.append(begins)).read(rows)
+    np.testing.assert_array_equal(cut, [source.begins[rows]])
   if kind == "tfds-lazy":
     source = dataclasses.replace(source, read_by={**source.read_by, "image": lambda record: 1 / 0})
     with pytest.raises(ZeroDivisionError):

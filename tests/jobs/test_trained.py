@@ -300,6 +300,29 @@ def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
       loaded.sample(**wrong)
 
 
+@pytest.mark.parametrize(
+  "value, dtype, said",
+  [
+    ("x", "float32", r"light is 'x'; it must be of numbers, of shape \(3, 2\), or one for all"),
+    (None, "float32", "light is None; it must be of numbers"),
+    ([0.5, np.nan], "float32", "light is .*nan.*; it must be finite"),
+    (256, "uint8", "light is 256; it must be from 0 to 255"),
+    (-1, "uint8", "light is -1; it must be from 0 to 255"),
+  ],
+)
+def test_a_request_that_is_no_such_number_is_refused(done, monkeypatch, value, dtype, said):
+  monkeypatch.setattr(sampling, "request", lambda *_: {"light": np.zeros((3, 2), dtype)})
+  with pytest.raises(ConfigError, match=said):
+    diffjax.load(done).sample(3, light=value)
+
+
+def test_step_0_is_not_the_newest(done):
+  with pytest.raises(ConfigError, match="names step 0, of which"):
+    diffjax.load(f"{done}@0")
+  with pytest.raises(ConfigError, match="names step 0, and the checkpoints there are 1, 2"):
+    trained.restored(f"{done}@0", devices())
+
+
 def test_a_checkpoint_that_is_named_stays_what_it_was_when_the_run_goes_on(classifier, tmp_path):
   used = tmp_path / "used"
   shutil.copytree(classifier, used)
@@ -321,9 +344,13 @@ def test_a_run_stays_what_it_was_for_a_version_with_more_options(classifier):
   assert of(older) != before
 
 
-def test_a_used_run_that_is_missing_is_told_with_its_field(tmp_path):
+def test_a_used_run_that_is_missing_or_another_is_told_with_its_field(done, tmp_path):
   config = guided(tmp_path / "gone")
-  with pytest.raises(ConfigError, match="config.sample.guides is 'classifier': .*gone' names no run"):
+  with pytest.raises(ConfigError, match="config.sample.classifier.run is '.*gone': '.*gone' names no run"):
+    runs.start(config, tmp_path / "new")
+  config.sample.classifier.run = str(done)
+  said = f"config.sample.classifier.run is '{done}': .* cannot log_prob; .*config.task.name=classifier can"
+  with pytest.raises(ConfigError, match=said):
     runs.start(config, tmp_path / "new")
   config.sample.classifier.run = ""
   with pytest.raises(

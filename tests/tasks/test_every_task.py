@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from diffjax import choices, experiment, keys
 from diffjax import config as configs
@@ -23,6 +24,7 @@ from diffjax.models import AUTOENCODERS, DISCRIMINATORS, ENCODERS, MODELS
 from diffjax.models.autoencoder import moments_of
 from diffjax.models.conditioning import Conditioning, Vectors, Widths
 from diffjax.tasks import TASKS
+from diffjax.tasks.task import ABLE
 from diffjax.types import ConfigError
 
 B = 8
@@ -228,6 +230,15 @@ def test_a_task_takes_its_parts_and_fields_by_name(name):
   assert set(task.rates) <= set(jax.eval_shape(task.init, keys.seed(0)))
 
 
+def test_the_tasks_that_messages_name_are_those_that_can():
+  untold = ConfigDict(made("autoencoder").config)  # one that is told something can do nothing for others
+  untold.condition.names = ()
+  tasks = {name: made(name).task for name in TASKS}
+  tasks["autoencoder"] = experiment.create(untold, FIELDS, traced=False).task
+  for can, names in ABLE.items():
+    assert {name for name, task in tasks.items() if can in task.can} == {*names}, can
+
+
 @every_task
 def test_a_loss_is_one_finite_number_an_example(name):
   task = made(name).task
@@ -285,15 +296,14 @@ def straight():
 
 
 @every_task
-def test_a_step_moves_every_player_and_every_average_and_logs_what_the_task_names(name, straight):
+def test_a_step_moves_every_parameter_and_every_average_and_logs_what_the_task_names(name, straight):
   here = made(name)
   after, metrics = straight(name)
   before = begun(name)
   assert after.step == 2
   for tree, start in ((after.params, before.params), *((after.ema[n], before.params) for n in here.averages)):
-    for player in start:
-      pairs = zip(jax.tree.leaves(tree[player]), jax.tree.leaves(start[player]), strict=True)
-      assert any(not np.array_equal(a, b) for a, b in pairs), player
+    began = raw(start)
+    assert [path for path, value in raw(tree).items() if np.array_equal(value, began[path])] == []
   logs = loss_of(name)(before.params, part(batches(1, here.task.fields), 0), np.arange(B)).logs
   for found in metrics:
     assert set(found) == {"loss", "grad_norm", "update_norm", "learning_rate", *logs}
