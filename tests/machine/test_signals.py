@@ -13,8 +13,9 @@ from diffjax.machine import signals
 ROOT = Path(__file__).parents[2]
 # OpenSSL's loop lets other threads run and hears no signal, as XLA's compiler.
 PROGRAM = """
-import hashlib, threading, time
+import hashlib, signal, threading, time
 from diffjax.machine import signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what they put aside with it ignored
 signals.GRACE = 0.2 if {deaf} else 60
 with signals.{block}():
   try:
