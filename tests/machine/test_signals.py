@@ -57,6 +57,7 @@ def test_a_request_is_confirmed_at_once_and_the_second_is_an_order():
 
 
 def test_a_request_is_known_when_the_signal_is_sent_and_handlers_come_back(capsys):
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   before = [signal.getsignal(number) for number in signals.NUMBERS]
   with pytest.raises(SystemExit) as stopped, signals.ending():
     with signals.asking() as heard:
