@@ -44,7 +44,7 @@ def arrays(
       out: the training images are.
 
   Raises:
-    ConfigError: no such file or array, an array of another type or shape, or an empty split.
+    ConfigError: no such file or array, an array of another type or shape, or none to train on.
   """
   if not path:
     raise ConfigError("path is '', which is no file; name an npz of images.")
@@ -61,11 +61,6 @@ def arrays(
       {field: array[splits.rows(side, pixels, test_fraction)] for field, array in train.items()}
       for side in ("train", split)
     )
-    if not len(found["image"]):
-      raise ConfigError(
-        f"test_fraction is {test_fraction}, with which the {split} split is empty; choose another, or name a file by "
-        "test_path."
-      )
   tokenizers = {}
   if "text" in found:
     tokenizers["text"] = read = tokenizer([str(text) for text in train["text"]])

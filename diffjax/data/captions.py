@@ -18,6 +18,7 @@ from diffjax.data import cache
 from diffjax.data import split as splits
 from diffjax.data.folder import MEMORY
 from diffjax.data.images import ENDINGS, WHITE, Background, Channels, Picture, opened
+from diffjax.data.listing import root_of
 from diffjax.data.pictured import PicturedSource, pictured
 from diffjax.data.source import Field, Source, fingerprint
 from diffjax.data.text import Tokenizer
@@ -184,19 +185,12 @@ def captions(
   Raises:
     ConfigError: no such folder, no images, or see pairs_of.
   """
-  root = Path(path).expanduser()
-  if not path or not root.is_dir():
-    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of images with captions.")
+  root = root_of(path, "images with captions")
   found = pairs_of(root)
   if not found:
     raise ConfigError(f"path is {path!r}, which holds no images with captions.")
   names = [pair.name.encode() for pair in found]
   train, chosen = ([found[i] for i in splits.rows(side, names, test_fraction)] for side in ("train", split))
-  if not chosen:
-    raise ConfigError(
-      f"test_fraction is {test_fraction}, with which the {split} split of {len(found)} images is empty; choose "
-      "another, or add images."
-    )
   read = tokenizer([pair.caption for pair in train])
   tokens = read([pair.caption for pair in chosen])
   files = sorted({pair.image.file for pair in found})

@@ -9,7 +9,7 @@ import numpy as np
 from diffjax.data import cache
 from diffjax.data import split as splits
 from diffjax.data.images import WHITE, Background, Channels, broken, opened, pixels_of
-from diffjax.data.listing import listed
+from diffjax.data.listing import listed, root_of
 from diffjax.data.pictured import PicturedSource, pictured
 from diffjax.data.source import Field, Source, class_field, fingerprint
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
@@ -43,18 +43,11 @@ def image_folder(
     memory: sets of at most this many decoded bytes are decoded once and kept in memory.
 
   Raises:
-    ConfigError: no such folder, no images, images beside class folders, or a file that is no image.
+    ConfigError: no such folder, no images, images beside class folders, a file that is no image, or none to train on.
   """
-  root = Path(path).expanduser()
-  if not path or not root.is_dir():
-    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of images.")
+  root = root_of(path, "images")
   there = listed(root, f"path is {path!r}, which")
   rows = splits.rows(split, (name.encode() for name in there.names), test_fraction)
-  if not len(rows):
-    raise ConfigError(
-      f"test_fraction is {test_fraction}, which leaves no image of {path!r} to the {split} split; choose another, or "
-      "add images."
-    )
   if split == "train":
     there.say(path)
   files, labels = [there.files[i] for i in rows], there.labels[rows]

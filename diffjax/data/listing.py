@@ -43,6 +43,14 @@ def natural(name: str) -> tuple:
   return [int(part) if k % 2 else part for k, part in enumerate(parts)], name
 
 
+def root_of(path: str, of: str) -> Path:
+  """The folder that the option `path` names; ConfigError where it is none."""
+  root = Path(path).expanduser()
+  if not path or not root.is_dir():
+    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of {of}.")
+  return root
+
+
 def listed(root: Path, what: str) -> Listing:
   """The pictures of a folder, or of its sub-folders, which then are the classes.
 

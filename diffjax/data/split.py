@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from diffjax.types import ConfigError
+
 
 def held_out(names: Iterable[bytes], fraction: float) -> np.ndarray:
   """Whether an example belongs to the test split [N]: equal names fall on the same side."""
@@ -14,7 +16,7 @@ def held_out(names: Iterable[bytes], fraction: float) -> np.ndarray:
 
 
 def rows(split: str, names: Iterable[bytes], fraction: float) -> np.ndarray:
-  """The numbers of a split's examples, ascending; none where all of several are held out.
+  """The numbers of a split's examples, ascending.
 
   Of a set whose hashes hold nothing out, and of a single example, both splits are the whole set, and a line says so:
   a network that learns one image, or ten, by heart is a sound first test.
@@ -23,6 +25,9 @@ def rows(split: str, names: Iterable[bytes], fraction: float) -> np.ndarray:
     split: "train" or "test".
     names: what an example is known by: its file's name, or its content.
     fraction: share that is held out.
+
+  Raises:
+    ConfigError: all of several are held out.
   """
   held = held_out(names, fraction)
   if not held.any() or len(held) == 1:
@@ -34,4 +39,8 @@ def rows(split: str, names: Iterable[bytes], fraction: float) -> np.ndarray:
         flush=True,
       )
     return np.arange(len(held))
+  if held.all():
+    raise ConfigError(
+      f"test_fraction is {fraction}, which holds out all {len(held)} examples; choose a smaller one, or add examples."
+    )
   return np.flatnonzero(held == (split == "test"))

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +10,7 @@ from diffjax.data import cache, decoding
 from diffjax.data import split as splits
 from diffjax.data.folder import MEMORY
 from diffjax.data.images import WHITE, Background, Channels, broken, rule
+from diffjax.data.listing import root_of
 from diffjax.data.source import Field, fingerprint
 from diffjax.data.videos import Video, videos_of
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
@@ -70,9 +70,7 @@ def video_folder(
   Raises:
     ConfigError: no such folder, no videos, or one that is too short, empty, mixes sizes or cannot be read.
   """
-  root = Path(path).expanduser()
-  if not path or not root.is_dir():
-    raise ConfigError(f"path is {path!r}, which is not a folder; name a folder of videos.")
+  root = root_of(path, "videos")
   there, span = videos_of(root, f"path is {path!r}, which"), (frames - 1) * stride + 1
   if short := [video for video in there if video.count < span]:
     more = f", and {len(short) - 1} more are as short" if len(short) > 1 else ""
@@ -81,11 +79,6 @@ def video_folder(
       f"has {short[0].count}{more}; take fewer frames, or remove it."
     )
   rows = splits.rows(split, (video.name.encode() for video in there), test_fraction)
-  if not len(rows):
-    raise ConfigError(
-      f"test_fraction is {test_fraction}, which leaves no video of {path!r} to the {split} split; choose another, or "
-      "add videos."
-    )
   files = sorted({file for video in there for file in video.files})
   contents = dict(zip(files, cache.contents(path, files, cache_dir), strict=True))
   videos = [there[i] for i in rows]

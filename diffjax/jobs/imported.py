@@ -58,13 +58,14 @@ def stable_diffusion(folder: str | os.PathLike, place: str | os.PathLike) -> Pat
 
 
 def ddpm(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
-  """The same of a DDPM on pixels (diffusers' UNet2DModel and DDPMScheduler), in one folder or in unet and scheduler."""
+  """The same of a DDPM on pixels (diffusers' UNet2DModel, DDPMScheduler), in one folder or in unet and scheduler."""
   folder = Path(folder)
   unet, schedule = (part if part.is_dir() else folder for part in (folder / "unet", folder / "scheduler"))
   known = folders.read_json(unet / "config.json")
   plan = folders.read_json(schedule / "scheduler_config.json")
   c = _denoising(networks.unet(known), plan)
-  c.sample.sampler, c.sample.steps = "ancestral", c.schedule[c.schedule.name].steps
+  c.sample.sampler = _entry({"DDPMScheduler": "ancestral"}, plan, "_class_name", "DDPMScheduler")
+  c.sample.steps = c.schedule[c.schedule.name].steps
   c.sample.ancestral.variance = _entry(VARIANCE_OF, plan, "variance_type", "fixed_small")
   c.sample.guides = ("clip",) if plan.get("clip_sample", True) else ()
   side = known["sample_size"]
@@ -115,7 +116,7 @@ def config_of(folder: Path) -> ConfigDict:
   c.condition.text.plain = True
   c.condition.text.edge = False
   c.condition.text.dropout = 0.1  # as it was trained
-  c.sample.sampler = SAMPLER_OF.get(plan.get("_class_name"), "ddim")
+  c.sample.sampler = _entry(SAMPLER_OF, plan, "_class_name", None)
   c.sample.steps = 50
   c.sample.grid = "leading"
   c.sample.leading.offset = plan.get("steps_offset", 0)

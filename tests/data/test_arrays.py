@@ -148,5 +148,5 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   for said, arrays in others.items():
     with pytest.raises(ConfigError, match=said):
       source("test", path, test_path=written(tmp_path, "b.npz", **arrays))
-  with pytest.raises(ConfigError, match="train split is empty"):
+  with pytest.raises(ConfigError, match="test_fraction is .* holds out all 60 examples"):
     source("train", path, test_fraction=1 - 1e-9)

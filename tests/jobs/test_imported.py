@@ -136,6 +136,11 @@ def test_a_ddpm_in_one_folder_predicts_what_diffusers_does(tmp_path):
     ),
     (
       "scheduler",
+      {"_class_name": "DDIMInverseScheduler"},
+      "the scheduler's _class_name is 'DDIMInverseScheduler'; it must be one of DDIMScheduler, PNDMScheduler",
+    ),
+    (
+      "scheduler",
       {"_class_name": "PNDMScheduler"},
       "the scheduler's skip_prk_steps is False; it must be one of True",
     ),
