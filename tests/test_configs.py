@@ -103,9 +103,9 @@ PUBLISHED = {
 }
 
 
-def fields_of(made):
+def fields_of(made, fields=None):
   """The fields of an experiment's data, with those that other runs make."""
-  fields = data_of(made.config)
+  fields = fields or data_of(made.config)
   return fields | encoded.fields_of(fields, made.task.encodings)
 
 
@@ -165,9 +165,9 @@ def weights(monkeypatch):
   monkeypatch.setattr(lpips, "load", no_weights)
 
 
-def taken(made, batch_size):
+def taken(made, batch_size, fields=None):
   """A step of an experiment as a function of the parameters and a batch; and shapes of both."""
-  fields = fields_of(made)
+  fields = fields_of(made, fields)
   like = {name: jax.ShapeDtypeStruct((batch_size, *f.shape), f.dtype) for name, f in fields.items()}
   like = {name: like[name] for name in made.task.fields} | {
     "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)

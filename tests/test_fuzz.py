@@ -117,7 +117,7 @@ def traced(config):
   fields = FIELDS["tfds"] if config.data.source == "tfds" else experiment.source(config, "train").fields
   made = experiment.create(config, fields, found)
   steps_per_call(config, "cpu", 0)
-  _, run, params, batch = taken(made, config.train.batch_size)
+  _, run, params, batch = taken(made, config.train.batch_size, fields)
   jax.eval_shape(run, params, batch)
   return config
 

@@ -55,7 +55,7 @@ def cosine(warmup: int, steps: int, final: Share = 0.0) -> optax.Schedule:
   """Half a cosine from 1 after the warm-up to `final` at the last step (Loshchilov & Hutter 2017, eq. 5)."""
 
   def decay(step):
-    progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
+    progress = jnp.clip((step - float(warmup)) / float(max(steps - warmup, 1)), 0, 1)
     return final + (1 - final) * (1 + jnp.cos(jnp.pi * progress)) / 2
 
   return decay
@@ -63,7 +63,7 @@ def cosine(warmup: int, steps: int, final: Share = 0.0) -> optax.Schedule:
 
 def rsqrt(warmup: int, steps: int, timescale: Count = 10_000) -> optax.Schedule:
   """1 / sqrt(step / timescale) from step `timescale` on (Vaswani et al. 2017, eq. 3, for its tail)."""
-  return lambda step: jnp.sqrt(timescale / jnp.maximum(step, timescale))
+  return lambda step: jnp.sqrt(float(timescale) / jnp.maximum(step, float(timescale)))
 
 
 DECAYS: dict[str, Callable[..., optax.Schedule]] = checked(
@@ -75,7 +75,7 @@ def learning_rate(peak: float, warmup: int, decay: optax.Schedule) -> optax.Sche
   """Equation (1)."""
 
   def rate(step):
-    share = (step + 1) / warmup if warmup else 1.0
+    share = (step + 1) / float(warmup) if warmup else 1.0
     return peak * jnp.minimum(share, 1.0) * decay(step)
 
   return rate
