@@ -114,7 +114,7 @@ def _same(path: Path, config: ConfigDict) -> bool:
 
 
 def prepare(job: Job) -> None:
-  """Makes a job's folder, and lends it the checkpoints of the job it comes after.
+  """Makes a job's folder, and lends it the run that it samples from: its checkpoints and what says of what they are.
 
   Raises:
     ConfigError: the folder holds the run of another config.
@@ -123,9 +123,10 @@ def prepare(job: Job) -> None:
   if workdirs.has_run(folder):
     workdirs.require_same(folder, job.config, resolved(job.config))
   folder.mkdir(parents=True, exist_ok=True)
-  link = folder / "checkpoints"
-  if job.after and not link.is_symlink():
-    link.symlink_to(Path("..") / job.after / "checkpoints")
+  trained = folder.parent / job.after
+  for path in [trained / "checkpoints", trained / "config.json", *trained.glob("tokenizer_*.json")]:
+    if job.after and not (link := folder / path.name).is_symlink():
+      link.symlink_to(Path("..") / job.after / path.name)
 
 
 def tail(job: Job, count: int = 15) -> str:

@@ -211,7 +211,7 @@ def _run(job: Job, args: Any) -> str:
     made = f"eval/{job.config.train.steps}/metrics.json"
   commands = [shlex.join(command) for command in job.commands.values()]
   if job.after:
-    lend = ["ln", "-sfn", f"../{job.after}/checkpoints", f"{job.folder}/checkpoints"]
+    lend = ["ln", "-sfn", *(f"../{job.after}/{name}" for name in ("checkpoints", "config.json")), job.folder]
     commands = [shlex.join(["mkdir", "-p", job.folder]), shlex.join(lend), *commands]
   there = shlex.join(["[", "-e", f"{job.folder}/{made}", "]"])
   return "\n".join(

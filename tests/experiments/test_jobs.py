@@ -104,7 +104,7 @@ def test_the_workdir_of_another_config_is_refused(job, tmp_path):
     jobs.prepare(job)
 
 
-def test_samplings_borrow_the_checkpoints(tmp_path):
+def test_samplings_borrow_the_run(tmp_path):
   first, *others = jobs_of(
     product("configs/digits.py", {"sample.steps": (5, 10)}, shared={"train.steps": 40}, trained={}), tmp_path
   )
@@ -114,7 +114,13 @@ def test_samplings_borrow_the_checkpoints(tmp_path):
     jobs.prepare(job)
   assert not others[0].trained
   train(first)
+  data = ArraySource({"image": np.zeros((1, 8, 8, 1), np.uint8)}, "fingerprint")
+  workdir.save(Path(first.folder), {"config": resolved(first.config)}, data, {})
   assert others[0].trained and not others[0].finished
+  workdir.require_same(Path(others[0].folder), others[0].config, resolved(others[0].config))
+  with pytest.raises(ConfigError, match="config.train.steps is 41 here and 40"):
+    others[0].config.train.steps = 41
+    workdir.require_same(Path(others[0].folder), others[0].config, resolved(others[0].config))
 
 
 LOG = """\
