@@ -14,7 +14,10 @@ def get_config():
   c.data.scenes.size = 32
   c.space.name = "reduced"
   c.space.reduced.factor = 2
+  c.space.reduced.scale = 2.5
+  c.space.reduced.shift = -0.9
   c.model.dit.patch = 4
   c.model.unet.attention = (8, 4)
+  c.train.steps = 1500
   c.eval.metrics = ()
   return c

@@ -26,5 +26,4 @@ def get_config():
   c.model.unet.multipliers = (1, 2)
   c.model.unet.attention = (8, 4)
   c.train.steps = 4000
-  c.sample.guides = ("classifier_free",)
   return c

@@ -17,6 +17,8 @@ def get_config():
   """A U-Net without attention; noise on the small image up to 0.3."""
   c = scenes_pixel.get_config()
   c.data.scenes.size = 32
+  c.space.pixels.scale = 1.0
+  c.space.pixels.shift = 0.0
   c.condition.names = ("low",)
   c.condition.low.factor = 2
   c.condition.low.noise = 0.3

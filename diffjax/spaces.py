@@ -70,23 +70,39 @@ def field_of(fields: Mapping[str, Field], name: str, dtype: str) -> Field:
   return fields[name]
 
 
-def pixels(fields: Mapping[str, Field], field: str = "image", std: Positive = 0.5) -> Space:
+def pixels(
+  fields: Mapping[str, Field],
+  field: str = "image",
+  std: Positive = 0.5,
+  scale: Positive = 1.0,
+  shift: float = 0.0,
+) -> Space:
   """The pixels of a field.
 
   Args:
     fields: of the data.
     field: a uint8 one.
-    std: standard deviation of the data in [-1, 1]; 0.5 is EDM's, for CIFAR-10 and most photographs.
+    std: standard deviation of x0; 0.5 is EDM's, for CIFAR-10 and most photographs.
+    scale: x0 = scale (p - shift), p in [-1, 1]: brings pictures that are mostly black to about mean 0, deviation 1.
+    shift: see `scale`.
   """
   shape = field_of(fields, field, "uint8").shape
+  return _pictures(shape, std, field, lambda data, draws=None: data[field], scale, shift)
+
+
+def _pictures(
+  shape: tuple[int, ...], std: float, field: str, seen: Callable, scale: float, shift: float
+) -> Space:
+  """The space of the uint8 pictures that `seen` makes of (fields, draws or None)."""
+  plain = scale == 1 and shift == 0
   return Space(
     shape,
     std,
-    bounded=True,
+    bounded=plain,
     fields=(field,),
-    observed=lambda data: data[field],
-    encode=lambda data, draws: of_pixels(data[field]),
-    decode=lambda frozen, x0: {field: to_pixels(x0)},
+    observed=seen if plain else None,
+    encode=lambda data, draws: scale * (of_pixels(seen(data, draws)) - shift),
+    decode=lambda frozen, x0: {field: to_pixels(x0 / scale + shift)},
   )
 
 
@@ -106,6 +122,8 @@ def reduced(
   factor: Count = 2,
   degradation: Annotated[str, one_of(DEGRADATIONS)] = "area",
   std: Positive = 0.5,
+  scale: Positive = 1.0,
+  shift: float = 0.0,
 ) -> Space:
   """The pixels of a field at 1 / factor of its size.
 
@@ -114,7 +132,9 @@ def reduced(
     field: a uint8 one.
     factor: how many times smaller each side is.
     degradation: how it is made small; see degradations.py.
-    std: standard deviation of the data in [-1, 1].
+    std: standard deviation of x0.
+    scale: as that of `pixels`.
+    shift: see `scale`.
 
   Raises:
     ConfigError: no such field, or a factor that does not divide its sides.
@@ -124,15 +144,7 @@ def reduced(
   def seen(data, draws=None):
     return small(data[field], factor, degradation, own_keys(data, draws, "degradation"))
 
-  return Space(
-    shape,
-    std,
-    bounded=True,
-    fields=(field,),
-    observed=seen,
-    encode=lambda data, draws: of_pixels(seen(data, draws)),
-    decode=lambda frozen, x0: {field: to_pixels(x0)},
-  )
+  return _pictures(shape, std, field, seen, scale, shift)
 
 
 def vector(

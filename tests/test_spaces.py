@@ -22,6 +22,7 @@ FIELDS = {
 CASES = [
   ("pixels", {}, "image"),
   ("pixels", {"field": "video", "std": 0.3}, "video"),
+  ("pixels", {"scale": 2.5, "shift": -0.9}, "image"),
   ("vector", {}, "embedding"),
   ("vector", {"field": "map", "scale": 0.25, "std": 2.0}, "map"),
 ]
@@ -65,6 +66,10 @@ def test_decoding_undoes_encoding(name, options, field):
 @every_space
 def test_what_is_observed_and_how_wide_the_data_are(name, options, field):
   space, data = SPACES[name](fields=FIELDS, **options), batch()
+  assert space.std == options.get("std", {"pixels": 0.5, "vector": 1.0}[name])
+  if "shift" in options:  # of scaled pixels nothing is
+    assert space.observed is None
+    return
   observed = space.observed(data)
   if name == "pixels":  # a likelihood of pixels is of the integers
     np.testing.assert_array_equal(observed, data[field])
@@ -72,7 +77,18 @@ def test_what_is_observed_and_how_wide_the_data_are(name, options, field):
   else:
     np.testing.assert_array_equal(observed, space.encode(data, None))
     np.testing.assert_allclose(observed, np.asarray(data[field]) * options.get("scale", 1.0), rtol=1e-6)
-  assert space.std == options.get("std", {"pixels": 0.5, "vector": 1.0}[name])
+
+
+@pytest.mark.parametrize("name, options", [("pixels", {}), ("reduced", {"factor": 2})])
+def test_scaled_pictures_are_those_in_the_range_less_the_shift_times_the_scale(name, options):
+  plain, scaled = (
+    SPACES[name](fields=FIELDS, **options, **more) for more in ({}, {"scale": 2.5, "shift": -0.9})
+  )
+  data = batch() | {"index": jnp.arange(5)}
+  x0, told = (np.asarray(space.encode(data, None)) for space in (plain, scaled))
+  np.testing.assert_allclose(told, 2.5 * (x0 + 0.9), rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(scaled.decode({}, told)["image"], plain.decode({}, x0)["image"])
+  assert plain.bounded and not scaled.bounded
 
 
 def test_all_pixel_values_come_back_and_lie_evenly_in_the_range():

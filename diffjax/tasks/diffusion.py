@@ -367,7 +367,8 @@ def check_likelihood(measure: Callable, made: Diffusion, fields: Mapping[str, Fi
   if made.space.observed is None:
     raise Unsuitable(
       "likelihoods",
-      "which measures data, but the model is of latents, whose density is not that of the data; leave it empty",
+      "which measures data, but the model is of latents or of scaled pixels, whose density is not that of the data; "
+      "leave it empty",
     )
   data = {
     name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in made.space.fields

@@ -205,7 +205,7 @@ LATENT = Trained(
   [
     (
       {"eval.likelihood": ("ode",)},
-      "the model is of latents, whose density is not that of the data; leave it empty",
+      "the model is of latents or of scaled pixels, whose density is not that of the data; leave it empty",
     ),
     (
       {"data.augment": "flip"},
