@@ -93,6 +93,24 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   assert metrics_of(workdir, 4) == whole
 
 
+def test_what_is_there_is_written_before_the_next_is_begun(workdir, tmp_path, monkeypatch):
+  def likelihoods(*_):
+    yield (
+      "one",
+      {"bits_per_dim": 3.5, "standard_error": 0.5, "images": 2, "evaluations": 1.0, "clipped": False},
+    )
+    raise MemoryError
+
+  monkeypatch.setattr(evaluation, "_likelihoods", likelihoods)
+  config = tiny()
+  config.eval.seeds, config.eval.likelihood = 1, ("discrete_vlb",)
+  with pytest.raises(MemoryError):
+    evaluation.evaluate(config, workdir, tmp_path)
+  report = json.loads((tmp_path / "4" / "metrics.json").read_text())
+  assert report["metrics"]["classifier"]["values"]["level"]["value"] > 0
+  assert report["likelihood"]["one"]["bits_per_dim"] == 3.5
+
+
 def test_several_checkpoints_make_a_curve(workdir):
   config = tiny()
   config.eval.checkpoints, config.eval.seeds = "all", 1
