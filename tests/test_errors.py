@@ -284,7 +284,7 @@ def test_flags_that_are_missing_are_named(refused, tmp_path):
   (tmp_path / "digits").mkdir()
   (tmp_path / "digits" / "config.json").write_text("{}")
   said = refused("--mode=sample", f"--workdir={tmp_path / 'digts'}")
-  assert f"holds no run, of which --mode=sample is. Did you mean {tmp_path / 'digits'}?" in said
+  assert f"holds no run, which --mode=sample needs. Did you mean {tmp_path / 'digits'}?" in said
 
 
 def test_a_change_that_a_mode_does_not_look_at_is_told(refused, tmp_path):

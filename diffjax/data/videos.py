@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from diffjax.data import npz
-from diffjax.data.images import ENDINGS, opened, picture, square
+from diffjax.data.images import ENDINGS, FORMATS, opened, picture, shown, square
 from diffjax.data.listing import natural
 from diffjax.machine import films
 from diffjax.types import ConfigError, words
@@ -102,18 +102,18 @@ def videos_of(root: Path, what: str) -> list[Video]:
 def _of_folder(path: Path) -> Video:
   files = [file for file in path.iterdir() if file.suffix.lower() in ENDINGS and file.name[0] != "."]
   files = tuple(sorted(files, key=lambda file: natural(file.name)))
-  return Video(path.name, files, len(files), lambda at, *shown: (opened(files[k], *shown).image for k in at))
+  return Video(path.name, files, len(files), lambda at, *how: (opened(files[k], *how).image for k in at))
 
 
 def _of_animation(path: Path) -> Video:
-  def images(at, *shown):
-    with Image.open(path) as image:
+  def images(at, *how):
+    with Image.open(path, formats=FORMATS) as image:
       for k in at:
         image.seek(k)
-        yield picture(image.copy(), *shown).image
+        yield shown(image, *how).image
 
   def count():
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
       return getattr(image, "n_frames", 1)
 
   def each(*given):
@@ -150,17 +150,17 @@ def _of_npz(path: Path) -> list[Video]:
 
 def _of_array(name: str, path: Path, frames: np.ndarray) -> Video:
   image = lambda frame: Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame)
-  images = lambda at, *shown: (picture(image(frames[k]), *shown).image for k in at)
+  images = lambda at, *how: (picture(image(frames[k]), *how).image for k in at)
   return Video(name, (path,), len(frames) if frames.size else 0, images)
 
 
 def _of_film(path: Path) -> Video:
-  def images(at, *shown):
+  def images(at, *how):
     wanted, seen = {*at}, 0
     for k, frame in enumerate(itertools.islice(films.frames(path), max(at) + 1)):
       if k in wanted:
         seen += 1
-        yield picture(Image.fromarray(frame), *shown).image
+        yield picture(Image.fromarray(frame), *how).image
     if seen < len(at):
       raise ConfigError(f"{path} ends before frame {at[seen]}, though it says otherwise; mend or remove it.")
 

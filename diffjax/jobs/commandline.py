@@ -167,7 +167,7 @@ def _no_run(folder: str | None, mode: str) -> str:
   others = [str(path.parent) for path in sorted(place.parent.glob("*/config.json"))]
   near = difflib.get_close_matches(str(place), others, n=1)
   hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(others)}." if others else ""
-  return f"--workdir={folder} holds no run, of which --mode={mode} is.{hint}"
+  return f"--workdir={folder} holds no run, which --mode={mode} needs.{hint}"
 
 
 def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:

@@ -44,8 +44,7 @@ def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, float]:
   training.train(config, folder)
   kept = folder / "seconds.json"
   if not kept.exists():
-    with atomic.writing(kept) as file:
-      file.write(json.dumps(time.process_time() - begun).encode())
+    atomic.write_json(kept, time.process_time() - begun)
   return diffjax.load(f"{folder}:{weights}" if weights else folder), json.loads(kept.read_text())
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -83,8 +82,7 @@ class Results:
     from diffjax.machine import atomic
 
     self._found |= found
-    with atomic.writing(self._folder / "results.json") as file:
-      file.write(json.dumps(self._found, indent=1).encode())
+    atomic.write_json(self._folder / "results.json", self._found)
     self.say(
       ", ".join(f"{name} {value}" for name, value in found.items() if name not in ("config", "losses"))
     )

@@ -5,7 +5,6 @@ written there anew after every SLICE of reference images, and says how many ther
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -62,8 +61,7 @@ def main(argv=None) -> None:
     reference = moments(images[start : start + SLICE], reference)
     found = {fid_name(samples.count): distance_to(reference)(samples), "reference_images": reference.count}
     found |= {"inception": weights.digest, "published": weights.published}
-    with atomic.writing(args.workdir / "fid.json") as file:
-      file.write(json.dumps(found, indent=1).encode())
+    atomic.write_json(args.workdir / "fid.json", found)
     print(f"[{time.monotonic() - began:.1f} s] {found}", flush=True)
 
 

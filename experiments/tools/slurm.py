@@ -135,12 +135,12 @@ def launch(todo: Sequence[Job], folder: str, args: Any) -> int:
   try:
     first, rest = [job for job in fresh if not job.after], [job for job in fresh if job.after]
     ids |= _submit(executor, first)
-    _record(place, ids)
+    atomic.write_json(place / "jobs.json", ids)
     waits = {ids[job.after] for job in rest if job.after in {job.name for job in first} | queued}
     if waits:
       executor.update_parameters(dependency="afterok:" + ":".join(sorted(waits)))
     ids |= _submit(executor, rest)
-    _record(place, ids)
+    atomic.write_json(place / "jobs.json", ids)
   except FailedSubmissionError as error:
     raise RunError(f"Slurm refuses the jobs: {error}") from None
   for job in todo:
@@ -199,11 +199,6 @@ def _recorded(place: Path) -> dict[str, str]:
     return json.loads((place / "jobs.json").read_text())
   except FileNotFoundError:
     return {}
-
-
-def _record(place: Path, ids: dict[str, str]) -> None:
-  with atomic.writing(place / "jobs.json") as file:
-    file.write(json.dumps(ids, indent=2).encode() + b"\n")
 
 
 def _queued(ids: dict[str, str]) -> set[str]:

@@ -70,9 +70,8 @@ def launch(sweep: Sweep, configs: Mapping[str, ConfigDict], name: str, args: Any
   Raises:
     ConfigError: a flag is missing or cannot be right, or gcloud is missing.
   """
-  for needed in NEEDED:
-    if getattr(args, needed) is None:
-      raise ConfigError(f"--on=tpu needs --{needed}.")
+  if missing := [f"--{needed}" for needed in NEEDED if getattr(args, needed) is None]:
+    raise ConfigError(f"--on=tpu needs {', '.join(missing)} too; docs/scaling.md has an example.")
   if args.tpu_workers < 1:
     raise ConfigError(f"--tpu_workers is {args.tpu_workers}; a slice has at least one host.")
   if args.tpu_workers > 1 and not re.match("gs://|/", args.workdir):

@@ -109,6 +109,19 @@ def test_a_cut_animation_is_told(root):
       source(root, frames=6)
 
 
+def test_frames_of_16_bits_are_those_of_8(root):
+  first, *others = (Image.fromarray(frame[..., 0].astype(np.uint16) * 257) for frame in FRAMES[:3])
+  first.save(root / "clip.apng", "PNG", save_all=True, append_images=others)
+  np.testing.assert_array_equal(source(root).read(np.array([0]))["video"][0], FRAMES[:3, :, 4:20])
+
+
+def test_an_animation_is_told_by_its_content(root):
+  """Pillow would start Ghostscript for this one."""
+  (root / "clip.gif").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+  with pytest.raises(ConfigError, match=r"clip\.gif cannot be read as an animation \(cannot identify"):
+    source(root)
+
+
 def test_a_film_names_what_it_needs(root, monkeypatch):
   (root / "clip.mp4").write_bytes(b"")
   monkeypatch.setattr(films, "PACKAGES", ())

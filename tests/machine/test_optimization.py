@@ -28,7 +28,9 @@ def test_the_warm_up_is_linear_and_ends_at_the_peak(decay):
   np.testing.assert_allclose(rates(decay)[:10], 0.5 * np.arange(1, 11) / 10, rtol=1e-6)
 
 
-@pytest.mark.parametrize("decay, options", [("constant", {}), ("cosine", {}), ("rsqrt", {"timescale": 2**33})])
+@pytest.mark.parametrize(
+  "decay, options", [("constant", {}), ("cosine", {}), ("rsqrt", {"timescale": 2**33})]
+)
 def test_a_warm_up_may_be_longer_than_whole_numbers_of_32_bits(decay, options):
   rate = learning_rate(0.5, 2**32, DECAYS[decay](warmup=2**32, steps=10**12, **options))
   np.testing.assert_allclose(rate(jnp.asarray(2**31 - 2)), 0.25, rtol=1e-6)
