@@ -3,13 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.stats import multivariate_normal
 
 from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import Field
-from diffjax.tasks.mixture import coloured, log_densities
+from diffjax.models.realnvp import RealNVP
+from diffjax.tasks.mixture import coloured, log_densities, log_joint
 
 
 def made(task, shape=(2, 2, 1), **fields):
@@ -46,7 +48,7 @@ def test_all_images_of_2x2_pixels_with_2_levels_have_1_in_sum(network):
   assert chances.std() > 0.01
 
 
-def test_log_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covariance():
+def test_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covariance():
   random = np.random.default_rng(1)
   params = {
     "logits": jnp.asarray([[0.4, -0.3]]),
@@ -61,6 +63,8 @@ def test_log_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covarian
     covariance = np.linalg.inv(scaled.T @ scaled)
     truth = multivariate_normal(params["mean"][0, k], covariance).logpdf(x)
     np.testing.assert_allclose(found[:, 0, k], truth, rtol=1e-4)
+    weighed = truth + np.log(np.exp(params["logits"][0, k]) / np.exp(params["logits"][0]).sum())
+    np.testing.assert_allclose(log_joint(params, jnp.asarray(x))[:, 0, k], weighed, rtol=1e-4)
     eps = random.normal(size=(20_000, 3)).astype(np.float32)
     drawn = np.asarray(coloured(jnp.broadcast_to(params["factor"][0, k], (20_000, 3, 3)), jnp.asarray(eps)))
     np.testing.assert_allclose(np.cov(drawn.T), covariance, rtol=0.1, atol=0.03 * covariance.max())
@@ -118,3 +122,30 @@ def test_a_flow_of_the_identity_has_the_density_of_a_normal_logit():
   chances = 2.0 ** (-4 * bits(flow, flow.init(keys.seed(0)), images))
   inside = 0.97193  # of N(0, 1) between logit(0.1) and logit(0.9), = +-2.19722
   assert abs(chances.sum() - inside**4) < 0.05  # each by one draw in its bin
+
+
+def test_a_flow_that_is_not_the_identity_learns_the_density_of_a_gaussian():
+  net = RealNVP(couplings=2, hidden=(16,), shape=(2, 2, 1))
+  random = np.random.default_rng(4)
+  mean, factor = random.normal(size=4), np.eye(4) + 0.5 * random.normal(size=(4, 4))
+  gaussian = multivariate_normal(mean, factor @ factor.T)
+  x, held_out = (jnp.asarray(gaussian.rvs(n, random_state=k), jnp.float32) for k, n in ((0, 4000), (1, 500)))
+
+  def log_density(params, x):
+    z, logdet = net.apply({"params": params}, x.reshape(-1, 2, 2, 1), {})
+    return logdet - 0.5 * jnp.sum(z.reshape(len(x), -1) ** 2 + jnp.log(2 * jnp.pi), axis=1)
+
+  adam = optax.adam(optax.cosine_decay_schedule(1e-2, 400))
+
+  def step(carry, batch):
+    params, state = carry
+    gradient = jax.grad(lambda p: -log_density(p, batch).mean())(params)
+    updates, state = adam.update(gradient, state)
+    return (optax.apply_updates(params, updates), state), None
+
+  params = net.init(keys.seed(0), jnp.zeros((1, 2, 2, 1)), {})["params"]
+  batches = x[random.integers(0, len(x), (400, 256))]
+  before = np.abs(log_density(params, held_out) - gaussian.logpdf(held_out)).mean()
+  (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, adam.init(p)), batches))(params)
+  gap = np.asarray(log_density(params, held_out)) - gaussian.logpdf(held_out)
+  assert np.abs(gap).mean() < 0.2 < 1 < before and abs(gap.mean()) < 0.05
