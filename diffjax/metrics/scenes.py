@@ -5,6 +5,8 @@
     digits        the digits that it names are there, wherever
     layout        as many digits as it names are where it says, whichever
     shuffled      the same as `true` for the caption of any sample: what a model gets that does not listen
+    frechet_512   Fréchet distance of the digits of so many samples, in whatever cell, and those of real held-out
+                  scenes, in the features of the classifier that reads them
 
 A cell is empty where its mean ink is below a threshold, else a classifier that knows the training digits names its
 digit. What is said of real held-out scenes is the reader's own error.
@@ -16,8 +18,10 @@ from diffjax.data.digits import digits
 from diffjax.data.scenes import EMPTY, KINDS, Meanings, as_cells, is_novel, meanings, truth
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
-from diffjax.metrics.classifier import train_classifier
+from diffjax.metrics.classifier import FEATURES, train_classifier
+from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
+from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Share
 from diffjax.types import ConfigError
 
@@ -46,15 +50,36 @@ def metric(
 
   def features(samples, asked):
     cells = as_cells(samples["image"])
-    named = reader.predict(cells.reshape(-1, *cells.shape[2:])).reshape(cells.shape[:2])
+    each = cells.reshape(-1, *cells.shape[2:])
+    named = reader.predict(each).reshape(cells.shape[:2])
+    looks = reader.features(each).reshape(*cells.shape[:2], FEATURES)
     there = cells.mean((2, 3, 4)) / 255 >= ink
     said = meanings([field.tokenizer.text(tokens) for tokens in asked["text"]])
-    return {"cells": np.where(there, named, EMPTY), **said._asdict()}
+    return {"cells": np.where(there, named, EMPTY), "looks": looks, **said._asdict()}
 
-  held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))
-  floor = score(features(held_out, held_out))
-  settings = {"ink": ink, "reference": f"{len(held_out['text'])} scenes of {test.fingerprint}"}
-  return Metric(("image",), features, score, floor, settings)
+  def of(source, count):
+    rows = source.read(np.arange(min(len(source), count)), ("image", "text"))
+    return features(rows, rows)
+
+  def digits_of(found):
+    return found["looks"][found["cells"] != EMPTY]
+
+  held_out = of(test, reference)
+  real = Moments.of(digits_of(held_out))
+
+  def distance(found):
+    name, looks = f"frechet_{len(found['cells'])}", digits_of(found)
+    return {name: frechet_distance(Moments.of(looks), real)} if len(looks) > 1 else {}
+
+  settings = {"ink": ink, "reference": f"{len(held_out['cells'])} scenes of {test.fingerprint}"}
+  return Metric(
+    ("image",),
+    features,
+    lambda found: score(found) | distance(found),
+    score(held_out),
+    settings,
+    floor_at=lambda count: distance(of(train, count)),
+  )
 
 
 def score(found) -> dict[str, float]:

@@ -22,6 +22,12 @@ def test_real_scenes_are_true_and_others_as_often_as_chance_says():
   assert metric.floor["true_seen"] > 0.96 and metric.floor["true_novel"] > 0.94 and "true_novel" not in found
   others = metric.judge(data, {"text": np.roll(data["text"], 1, 0)})
   assert others["true"] < 0.05 and abs(others["shuffled"] - found["shuffled"]) < 1e-9
+  # The digits' looks hang on no caption; mirrored ones are other digits, and an empty picture has none.
+  assert others["frechet_600"] == found["frechet_600"] == metric.floor_at(600)["frechet_600"]
+  mirrored = metric.judge({"image": data["image"][:, :, ::-1]}, data)
+  assert mirrored["frechet_600"] > 5 * found["frechet_600"]
+  empty = metric.judge({"image": np.zeros_like(data["image"])}, data)
+  assert not any(name.startswith("frechet") for name in empty)
   # Of captions and scenes drawn apart, by what kinds there are: 1 of 10 digits, of 100 pairs and 2 orders, ...
   assert 0.005 < found["shuffled"] < 0.02
   with pytest.raises(ConfigError, match="is no caption of a scene"):
