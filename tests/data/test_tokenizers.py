@@ -23,6 +23,22 @@ def clip_folder(root):
   return tokens
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_every_tokenizer_frames_a_text_within_its_length_and_vocabulary(name, tmp_path):
+  clip_folder(tmp_path)
+  (tmp_path / "kept.json").write_text(TOKENIZERS["words"](("a cat",)).json)
+  path = {"file": {"path": str(tmp_path / "kept.json")}, "clip": {"path": str(tmp_path)}}.get(name, {})
+  made, again = (TOKENIZERS[name](("a cat",), length=4, **path) for _ in range(2))
+  assert made == again and made.fingerprint == again.fingerprint
+  tokens = made(["a cat", "a cat a cat a cat", ""])
+  assert tokens.dtype == np.int32 and tokens.shape == (3, 4) and tokens.max() < made.vocabulary
+  assert made.text(tokens[0]) == "a cat" and made.text(tokens[2]) == ""
+  for row in tokens:
+    there = row[row >= 0]
+    assert there[0] == tokens[0, 0] and there[-1] == made.end
+    assert (row[len(there) :] == made.fill).all()
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_text_comes_back_and_is_framed_and_filled(name):
   made = TOKENIZERS[name](CAPTIONS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fixtures import published
 
-from diffjax.models.discriminator import BatchNorm, PatchDiscriminator
+from diffjax.models.discriminator import NORMS, BatchNorm, PatchDiscriminator
 from diffjax.types import ConfigError
 
 IO = published.arrays("patch_discriminator")  # its kernels come as [out, rows, columns, in]
@@ -32,7 +32,7 @@ def torch_params():
   return params
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_it_has_the_published_number_of_parameters(norm):
   assert published.count(PatchDiscriminator(norm=norm), jnp.zeros((1, 64, 64, 3))) == 2_765_633
 
@@ -51,6 +51,15 @@ def test_batch_norm_is_its_definition_for_small_numbers_too():
   unit = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)
   out = BatchNorm().apply({"params": params}, x)
   np.testing.assert_allclose(out, unit * params["scale"] + params["bias"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_forgets_the_mean_and_the_width_of_what_it_sees(norm):
+  x = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32)
+  variables = NORMS[norm]().init(jax.random.key(0), x)
+  out, moved = (NORMS[norm]().apply(variables, each) for each in (x, 3 * x + 5))
+  np.testing.assert_allclose(moved, out, atol=1e-4)
+  assert abs(out.mean()) < 0.01 and abs(out.std() - 1) < 0.05
 
 
 def test_an_output_sees_70_pixels_a_side():
