@@ -23,6 +23,7 @@ import numpy as np
 
 from diffjax import keys
 from diffjax.jobs.sampling import Loaded, load, request
+from diffjax.machine import disk
 from diffjax.models import conv
 from diffjax.tasks.task import require
 from diffjax.types import ConfigError, RunError
@@ -115,8 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{given.out} computes something else than the run: off by {off:.1e} of the largest number."
       )
     return 0
-  except (ConfigError, RunError) as error:
-    print(f"\n{textwrap.fill(f'error: {error}', 110, break_long_words=False)}", file=sys.stderr)
+  except (ConfigError, RunError, OSError) as error:
+    said = disk.paragraph(error) if isinstance(error, OSError) else error
+    print(f"\n{textwrap.fill(f'error: {said}', 110, break_long_words=False)}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
