@@ -1,9 +1,9 @@
-"""python -m experiments.generative_models: every kind of generative model on the digits, in one table and one picture.
+"""python -m experiments.generative_models: every kind of generative model on the digits, in a table and two pictures.
 
 Each config is trained, unless it stays in runs/generative_models/ from before, draws as many digits as there are to
 train on, of the same classes, three times, and is judged by the metric "classifier", of which the medians are told;
-where the model has a likelihood, bits per pixel of the held-out digits, at the digits' 17 grey levels. Seconds are of
-the processor, all cores together.
+where the model has a likelihood, bits per pixel of 355 held-out digits, at the digits' 17 grey levels. Seconds are of
+the processor, all cores together. With --fashion all that of Fashion-MNIST, as fashion.py has it.
 """
 
 import argparse
@@ -12,17 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import diffjax
-from diffjax.data import SOURCES
+from diffjax import experiment
 from diffjax.jobs import evaluation, training, workdir
 from diffjax.machine import atomic, pictures
-from diffjax.metrics import METRICS
+from diffjax.metrics import METRICS, memorization
+from experiments.generative_models import fashion
 
 HERE, RUNS = Path(__file__).resolve().parent, "runs/generative_models"
 MODELS = {
@@ -35,10 +35,16 @@ MODELS = {
   "digits_made": "MADE",
   "digits_pixelcnn": "PixelCNN",
   "digits": "diffusion",
+  "digits_vdm": "diffusion, VDM's loss",
 }
-BOUNDS = ("elbo", "iwae", "dequantised", "continuous_vlb")
-# What a config does not measure by itself.
-LIKELIHOOD = {"digits": {"eval.likelihood": ("continuous_vlb",), "eval.continuous_vlb.levels": 17}}
+BOUNDS = ("elbo", "iwae", "dequantised", "continuous_vlb", "ode")
+# What a config does not measure by itself, or not at 17 levels.
+DIFFUSION = {
+  "eval.likelihood": ("continuous_vlb", "ode"),
+  "eval.continuous_vlb.levels": 17,
+  "eval.ode.levels": 17,
+}
+LIKELIHOOD = {"digits": DIFFUSION, "digits_vdm": DIFFUSION | {"objective.vdm.levels": 17}}
 FIGURES = {
   "Fréchet": ("frechet", ".1f"),
   "agreement": ("agreement", ".3f"),
@@ -46,20 +52,21 @@ FIGURES = {
   "memory share": ("memory_share", ".1%"),
 }
 HEADER = ("model", "config", *FIGURES, "bits", "parameters", "train s", "sample s")
-SEEDS, COLUMNS = 3, 20
+SEEDS, COLUMNS, SAMPLES, HELD_OUT = 3, 20, 1442, 355
 
 
-def config_of(name: str, **overrides: Any):
-  """The config of a name."""
+def config_of(name: str, path: str = ""):
+  """The config of a name, of the digits or, with its path, of Fashion-MNIST."""
   config = import_module(f"configs.{name}").get_config()
-  config.update_from_flattened_dict(LIKELIHOOD.get(name, {}) | overrides)
+  config.update_from_flattened_dict(LIKELIHOOD.get(name, {}))
+  if path:
+    fashion.change(config, name, path)
   return config
 
 
-def trained(name: str, folder: Path) -> str:
+def trained(config, folder: Path) -> str:
   """Trains it if it is not there; the processor's seconds, kept beside it if one call took it from start to end."""
   kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
-  config = config_of(name)
   training.train(config, folder)
   seconds = time.process_time() - begun
   if new and diffjax.load(folder).step == config.train.steps:
@@ -68,9 +75,9 @@ def trained(name: str, folder: Path) -> str:
   return f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
 
 
-def bits(name: str, folder: Path, step: int) -> Mapping[str, Mapping[str, float]]:
-  """The likelihoods of the held-out digits by name; none where the model has none."""
-  config = config_of(name, **{"eval.metrics": (), "eval.likelihood_images": 355})
+def bits(config, folder: Path, step: int) -> Mapping[str, Mapping[str, float]]:
+  """The likelihoods of held-out images by name; none where the model has none."""
+  config.eval.metrics, config.eval.likelihood_images = (), HELD_OUT
   if not config.eval.likelihood and not diffjax.load(folder).experiment.task.likelihoods:
     return {}
   evaluation.evaluate(config, folder)
@@ -83,9 +90,9 @@ def figures(value: Mapping[str, float]) -> dict[str, str]:
   return {name: cell(*of) for name, of in FIGURES.items()}
 
 
-def row(name: str, folder: Path, metric, labels: np.ndarray) -> tuple[dict[str, str], np.ndarray]:
+def row(name: str, config, folder: Path, metric, labels: np.ndarray) -> tuple[dict[str, str], np.ndarray]:
   """The table's row, and a row of samples, two of each class."""
-  seconds = trained(name, folder)
+  seconds = trained(config, folder)
   run = diffjax.load(folder)
   told = "label" in run.experiment.task.request(np.arange(1), None)
   of = lambda label: {"label": label} if told else {}
@@ -96,7 +103,7 @@ def row(name: str, folder: Path, metric, labels: np.ndarray) -> tuple[dict[str, 
     drawing = time.process_time() - begun  # of the last, which compiles nothing
     found.append(metric.judge(drawn, of(labels)))
   value = {key: float(np.median([one[key] for one in found])) for key in found[0]}
-  likelihood = bits(name, folder, run.step)
+  likelihood = bits(config, folder, run.step)
   sign = lambda key: "<= " if key in BOUNDS else ""
   said = [f"{sign(key)}{numbers['bits_per_dim']:.3f} {key}" for key, numbers in likelihood.items()]
   parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
@@ -119,8 +126,9 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def picture(samples: Mapping[str, np.ndarray]) -> np.ndarray:
-  """A row of samples each, with its name on the left."""
-  sheet = pictures.grid(np.concatenate(list(samples.values())), COLUMNS, scale=4)
+  """Rows of samples each, with its name on the left."""
+  every = np.concatenate(list(samples.values()))
+  sheet = pictures.grid(every, COLUMNS, scale=32 // every.shape[1])
   side = Image.new("L", (170, len(sheet)), 255)
   for k, name in enumerate(samples):
     place = (4, int((k + 0.3) * len(sheet) / len(samples)))
@@ -132,26 +140,36 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command line."""
   parser = argparse.ArgumentParser("python -m experiments.generative_models", description=__doc__)
   parser.add_argument("--workdir", default=RUNS, help="where the runs lie (%(default)s)")
-  parser.add_argument("--out", default=str(HERE), help="where table.md and samples.png go")
-  parser.add_argument("--only", nargs="*", choices=MODELS, default=list(MODELS), help="some of the models")
+  parser.add_argument("--out", default=str(HERE), help="where the table and the pictures go")
+  parser.add_argument("--only", nargs="*", choices=MODELS, help="some of the models")
+  parser.add_argument("--fashion", default="", help="Fashion-MNIST's npz, in place of the digits")
   args = parser.parse_args(argv)
-  if set(args.only) != set(MODELS) and Path(args.out).resolve() == HERE:
+  names, here = (fashion.OVERRIDES, "fashion") if args.fashion else (MODELS, "digits")
+  only = args.only or list(names)
+  if set(only) != set(names) and Path(args.out).resolve() == HERE:
     parser.error(
-      f"--only would leave {HERE}/table.md without the other models; name another folder by --out."
+      f"--only would leave {HERE}/{here}.md without the other models; name another folder by --out."
     )
-  train, test = (SOURCES["digits"](split=split) for split in ("train", "test"))
-  metric, labels = METRICS["classifier"](train, test, None), train.arrays["label"]
-  firsts = [np.flatnonzero(test.arrays["label"] == k)[:2] for k in range(10)]
-  real = {"training digits": metric.judge(train.arrays, {"label": labels}), "held-out digits": metric.floor}
+  configs = {name: config_of(name, args.fashion) for name in only}
+  train, test = (experiment.source(configs[only[0]], split) for split in ("train", "test"))
+  metric = METRICS["classifier"](train, test, None)
+  first = lambda source, count: source.read(np.arange(min(count, len(source))), ("image", "label"))
+  known, held_out = first(train, SAMPLES), first(test, HELD_OUT)
+  every = train.read(np.arange(min(memorization.MOST, len(train))), ("image",))["image"]
+  real = {"training images": metric.judge(known, {"label": known["label"]}), "held-out images": metric.floor}
   blank = dict.fromkeys(HEADER, "-")
   rows = [blank | {"model": name, "config": ""} | figures(value) for name, value in real.items()]
-  samples = {"held-out digits": test.arrays["image"][np.concatenate(firsts)]}
-  for name in args.only:
-    cells, samples[MODELS[name]] = row(name, Path(args.workdir) / name, metric, labels)
+  twos = np.concatenate([np.flatnonzero(held_out["label"] == k)[:2] for k in range(10)])
+  samples = {"held-out images": held_out["image"][twos]}
+  for name in only:
+    folder = Path(args.workdir) / here / name
+    cells, samples[MODELS[name]] = row(name, configs[name], folder, metric, known["label"])
     rows.append(cells)
-    with atomic.writing(Path(args.out) / "table.md") as file:
+    with atomic.writing(Path(args.out) / f"{here}.md") as file:
       file.write(table(rows).encode())
-    pictures.save_png(Path(args.out) / "samples.png", picture(samples))
+    pictures.save_png(Path(args.out) / f"{here}.png", picture(samples))
+    near = {name: np.concatenate([x, every[memorization.places(x, every)]]) for name, x in samples.items()}
+    pictures.save_png(Path(args.out) / f"{here}_nearest.png", picture(near))
   print(table(rows))
 
 

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from diffjax import experiment
+from diffjax.config import settled
 from diffjax.data.source import Field
 from diffjax.machine import pictures
 from diffjax.metrics.metric import Metric
@@ -22,6 +24,9 @@ class Digits:
   def __len__(self):
     return 20
 
+  def read(self, indices, names):
+    return {name: self.arrays[name][indices] for name in names}
+
 
 def metric(train, test, extractor):
   """The classifier's, of which only what real digits have is asked."""
@@ -34,30 +39,33 @@ def metric(train, test, extractor):
 
 
 def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, monkeypatch, capsys):
-  monkeypatch.setitem(page.SOURCES, "digits", Digits)
+  monkeypatch.setattr(page.experiment, "source", lambda config, split: Digits(split))
   monkeypatch.setitem(page.METRICS, "classifier", metric)
-  row = lambda name, folder, metric, labels: (
+  row = lambda name, config, folder, metric, labels: (
     dict.fromkeys(page.HEADER, "-")
     | {"model": page.MODELS[name], "bits": folder.name, "parameters": str(len(labels))},
     np.zeros((page.COLUMNS, 8, 8, 1), np.uint8),
   )
   monkeypatch.setattr(page, "row", row)
   page.main([f"--out={tmp_path}", "--only", "digits_gan", "digits"])
-  lines = (tmp_path / "table.md").read_text().splitlines()
+  lines = (tmp_path / "digits.md").read_text().splitlines()
   assert capsys.readouterr().out.splitlines()[:-1] == lines
   cells = [dict(zip(page.HEADER, line[2:-2].split(" | "), strict=True)) for line in (lines[0], *lines[2:])]
   assert [cell["model"] for cell in cells[1:]] == [
-    "training digits",
-    "held-out digits",
+    "training images",
+    "held-out images",
     "GAN, non-saturating, R1",
     "diffusion",
   ]
   known, held_out = (tuple(cell[name] for name in page.HEADER[2:6]) for cell in cells[1:3])
   assert known == ("1.7", "0.998", "0.00", "100.0 %") and held_out == ("-", "0.990", "1.00", "5.0 %")
   assert (cells[3]["bits"], cells[3]["parameters"]) == ("digits_gan", "20")
-  sheet = np.asarray(page.Image.open(tmp_path / "samples.png"))
-  rows = pictures.grid(np.zeros((3 * page.COLUMNS, 8, 8, 1), np.uint8), page.COLUMNS, scale=4)
-  assert sheet.shape[0] == rows.shape[0] and sheet.shape[1] == rows.shape[1] + 170
+  for picture, rows in ("digits", 3), ("digits_nearest", 6):
+    sheet = np.asarray(page.Image.open(tmp_path / f"{picture}.png"))
+    grid = pictures.grid(np.zeros((rows * page.COLUMNS, 8, 8, 1), np.uint8), page.COLUMNS, scale=4)
+    assert sheet.shape[0] == grid.shape[0] and sheet.shape[1] == grid.shape[1] + 170
+  above, below = np.array_split(sheet[-(sheet.shape[0] // 3) :, 170:], 2)
+  assert (0 in above, 9 in above, 0 in below, 9 in below) == (True, False, False, True)  # the nearest, of 9s
 
 
 def test_the_page_of_all_is_not_written_over_by_some(capsys):
@@ -67,7 +75,7 @@ def test_the_page_of_all_is_not_written_over_by_some(capsys):
 
 
 def test_seconds_are_told_of_a_run_that_one_call_took_from_start_to_end(tmp_path, monkeypatch):
-  step, clock = [0], iter(range(0, 100, 7))
+  step, clock, config = [0], iter(range(0, 100, 7)), page.config_of("digits_gan")
 
   def train(config, folder):
     (folder / "checkpoints" / "saved").mkdir(parents=True, exist_ok=True)
@@ -76,12 +84,20 @@ def test_seconds_are_told_of_a_run_that_one_call_took_from_start_to_end(tmp_path
   monkeypatch.setattr(page.training, "train", train)
   monkeypatch.setattr(page.time, "process_time", lambda: next(clock))
   monkeypatch.setattr(page.diffjax, "load", lambda folder: SimpleNamespace(step=step[0]))
-  told = [page.trained("digits_gan", tmp_path / "stopped") for _ in range(2)]
+  told = [page.trained(config, tmp_path / "stopped") for _ in range(2)]
   step[0] = 0
   assert told == ["-", "-"]  # its second call goes on from the first's
-  assert [page.trained("digits_gan", tmp_path / "whole") for _ in range(2)] == ["7", "7"]
+  assert [page.trained(config, tmp_path / "whole") for _ in range(2)] == ["7", "7"]
 
 
 @pytest.mark.parametrize("name", page.MODELS)
 def test_every_config_is_there(name):
   assert page.config_of(name).data.source == "digits"
+
+
+def test_every_config_of_fashion_mnist_makes_a_model_of_its_images():
+  fields = {"image": Field((28, 28, 1), "uint8"), "label": Field((), "int32", 10)}
+  for name in page.fashion.OVERRIDES:
+    config = page.config_of(name, "fashion.npz")
+    assert config.data.arrays.test_path == "fashion.npz"
+    experiment.create(settled(config), fields, traced=False)
