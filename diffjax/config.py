@@ -55,7 +55,7 @@ def base() -> ConfigDict:
     section = config[choice.section]
     for name in choice.entries:
       if options := {option: _default(p) for option, p in choice.options(name).items()}:
-        section[name] = {**section.get(name, {}), **options}
+        section[name] = {**(section[name] if name in section else {}), **options}
   return config.lock()
 
 
@@ -199,8 +199,8 @@ SHORT = {
 }
 
 
-def require_path(config: ConfigDict, path: str) -> None:
-  """Raises ConfigError, naming the nearest field, if config.<path> does not exist."""
+def require_path(config: ConfigDict, path: str) -> Any:
+  """What lies at config.<path>; raises ConfigError, naming the nearest field, if that does not exist."""
   node = config
   for name in path.split("."):
     if not isinstance(node, ConfigDict) or name not in node:
@@ -214,14 +214,15 @@ def require_path(config: ConfigDict, path: str) -> None:
       hint = f"; did you mean config.{near[0]}?" if near else "."
       raise ConfigError(f"config.{path} does not exist{hint}")
     node = node[name]
+  return node
 
 
 def require_field(config: ConfigDict, path: str) -> None:
   """Raises ConfigError if config.<path> does not exist, or is a whole section."""
-  require_path(config, path)
-  inside = [name for name, _ in leaves(config) if name.startswith(f"{path}.")]
-  if inside:
-    raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{inside[0]}.")
+  found = require_path(config, path)
+  if isinstance(found, ConfigDict):
+    first, _ = next(leaves(found, f"{path}."))
+    raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{first}.")
 
 
 def settled(config: ConfigDict | FrozenConfigDict) -> FrozenConfigDict:
