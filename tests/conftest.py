@@ -18,6 +18,7 @@ os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can dead
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of what tests compile runs once or twice, and takes longer to optimise than to run.
 FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+FLAGS += ["--xla_cpu_parallel_codegen_split_count=1"]  # the other core has tests of its own
 if version("jax") < "0.11":  # where the CPU's other emitters, quicker to compile, are still there
   FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
@@ -26,6 +27,7 @@ os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 gc.set_threshold(50_000, 20, 20)
 
 import hypothesis  # noqa: E402
+import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -59,6 +61,18 @@ install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype"
 def pytest_collection_modifyitems(items):
   """The longest files first, so that the workers end at about the same time."""
   items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def optimised_classifier():
+  """The classifiers of metrics train for hundreds of steps: optimising that takes less time than it saves."""
+  from diffjax.metrics import classifier
+
+  options = {"xla_backend_optimization_level": 1}
+  with pytest.MonkeyPatch.context() as patch:
+    train = jax.jit(classifier._train.__wrapped__, static_argnums=0, compiler_options=options)
+    patch.setattr(classifier, "_train", train)
+    yield
 
 
 @pytest.fixture(autouse=True, scope="session")
