@@ -10,7 +10,7 @@ from diffjax import config
 
 
 def get_config():
-  """A vision transformer on patches of 4 pixels, byte pairs of names and keywords."""
+  """A vision transformer on patches of 8 pixels, byte pairs of names and keywords."""
   c = config.base()
   c.task.name = "clip"
   c.data.source = "emoji"
@@ -24,14 +24,14 @@ def get_config():
   c.model.transformer.heads = 4
   c.model.transformer.dropout = 0.1
   c.model.transformer.rows = 0.3
-  c.model.vit.patch = 4
+  c.model.vit.patch = 8
   c.model.vit.channels = 128
   c.model.vit.blocks = 4
   c.model.vit.heads = 4
   c.model.vit.pool = "mean"
   c.model.vit.dropout = 0.1
   c.model.vit.rows = 0.3
-  c.train.steps = 1500
+  c.train.steps = 600
   c.train.batch_size = 128
   c.train.optimizer = "adamw"
   c.train.adamw.weight_decay = 0.1
@@ -41,7 +41,7 @@ def get_config():
   c.train.averages = ("constant",)
   c.train.constant.rates = (0.99,)
   c.log.every = 50
-  c.checkpoint.every = 500
+  c.checkpoint.every = 200
   c.eval.metrics = ("retrieval",)
   c.eval.split = "test"
   return c
