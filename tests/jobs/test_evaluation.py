@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from diffjax import config as configs
+from diffjax.data.source import ArraySource
 from diffjax.jobs import evaluation, report, training
 from diffjax.jobs.drawing import Sampling
 from diffjax.machine import parallel
@@ -109,6 +111,24 @@ def test_what_is_there_is_written_before_the_next_is_begun(workdir, tmp_path, mo
   report = json.loads((tmp_path / "4" / "metrics.json").read_text())
   assert report["metrics"]["classifier"]["values"]["level"]["value"] > 0
   assert report["likelihood"]["one"]["bits_per_dim"] == 3.5
+
+
+def test_how_far_a_solver_may_be_off_is_in_a_likelihood_s_error():
+  def measure(params, frozen, batch, sample_keys):
+    number = batch["index"].astype(float)
+    return {"bits": number, "tolerance": 0 * number + 0.5, "nfe": 0 * number + 7}
+
+  config = configs.base()
+  config.eval.likelihood_images, config.sample.batch_size = 5, 2
+  source = ArraySource({"image": np.zeros((5, 2, 2, 1), np.uint8)}, "0123")
+  task = SimpleNamespace(likelihoods={"ode": measure}, fields=("image",))
+  made = SimpleNamespace(task=task, frozen={}, plain={"sample": {}})
+  run = SimpleNamespace(config=config, test=source, experiment=made, parallel=parallel.create())
+  ((name, found),) = evaluation._likelihoods(run, {}, lambda *_: None)
+  assert (name, found["bits_per_dim"], found["evaluations"], found["images"]) == ("ode", 2, 7, 5)
+  np.testing.assert_allclose(
+    found["standard_error"], np.hypot(np.std(range(5), ddof=1) / 5**0.5, 0.5), rtol=1e-6
+  )
 
 
 def test_several_checkpoints_make_a_curve(workdir):
