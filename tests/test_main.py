@@ -157,7 +157,8 @@ def test_training_leaves_a_whole_workdir(done):
   assert all(line["images_per_second"] > 0 for line in found if line["step"] == STEPS and "loss" in line)
   held_out = {name.split("/")[1] for line in found for name in line if name.startswith("held_out/")}
   assert held_out == {"raw", "ema_0.5", "ema_0.99"}
-  assert list((folder / "tensorboard").glob("events.*"))
+  events = b"".join(path.read_bytes() for path in (folder / "tensorboard").glob("events.*"))
+  assert all(picture in events for picture in (b"samples", b"strip", b"fed"))
   log = (folder / "log.txt").read_text()
   assert f"step {STEPS}/{STEPS}" in log and "training: " in log and "\x1b" not in log
   assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["6", "8"]
