@@ -22,12 +22,15 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Int32
 
-from diffjax.ranges import FREE, Count, Whole, at_least, checked
+from diffjax.ranges import FREE, Count, at_least, checked, closed
 from diffjax.types import ConfigError
 
 START, END, UNKNOWN = "<start>", "<end>", "<unknown>"
 SHOWN = 5  # words in a message
 LONGEST = 77  # tokens that a trained tokenizer keeps of a text at most, unless told otherwise; CLIP's
+MOST = 65_536  # tokens that any may keep: every text is padded to its length
+Length = Annotated[int, closed(1, MOST)]
+LengthOrLongest = Annotated[int, closed(0, MOST)]
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -121,7 +124,7 @@ def _framed(backend) -> None:
   backend.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)
 
 
-def words(captions: Sequence[str], vocabulary: Count = 4096, length: Whole = 0) -> Tokenizer:
+def words(captions: Sequence[str], vocabulary: Count = 4096, length: LengthOrLongest = 0) -> Tokenizer:
   """A token for every word, in lower case, and for every run of other signs.
 
   Args:
@@ -149,7 +152,7 @@ def words(captions: Sequence[str], vocabulary: Count = 4096, length: Whole = 0) 
 
 
 def bpe(
-  captions: Sequence[str], vocabulary: Annotated[int, at_least(300)] = 4096, length: Whole = 0
+  captions: Sequence[str], vocabulary: Annotated[int, at_least(300)] = 4096, length: LengthOrLongest = 0
 ) -> Tokenizer:
   """Bytes, joined where they stand together most often; no text is unknown.
 
@@ -180,7 +183,7 @@ def bpe(
   return _trained(backend, captions, length)
 
 
-def file(captions: Sequence[str], path: Annotated[str, FREE] = "", length: Count = LONGEST) -> Tokenizer:
+def file(captions: Sequence[str], path: Annotated[str, FREE] = "", length: Length = LONGEST) -> Tokenizer:
   """A tokenizer.json, a run's among them (WORKDIR/tokenizer_text.json).
 
   Args:
@@ -204,7 +207,7 @@ def file(captions: Sequence[str], path: Annotated[str, FREE] = "", length: Count
 def clip(
   captions: Sequence[str],
   path: Annotated[str, FREE] = "",
-  length: Count = LONGEST,
+  length: Length = LONGEST,
   fill_with_end: bool = False,
 ) -> Tokenizer:
   """CLIP's tokenizer: lower case, byte pairs within words, 49,408 tokens.

@@ -70,8 +70,7 @@ def trained(config, folder: Path) -> str:
   training.train(config, folder)
   seconds = time.process_time() - begun
   if new and diffjax.load(folder).step == config.train.steps:
-    with atomic.writing(kept) as file:
-      file.write(json.dumps(seconds).encode())
+    atomic.write_json(kept, seconds)
   return f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
 
 

@@ -85,6 +85,12 @@ def test_what_is_too_long_loses_its_end_and_that_is_said(name, capsys):
   assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_no_length_is_beyond_what_memory_holds(name):
+  with pytest.raises(ConfigError, match="length is 2147483648"):
+    TOKENIZERS[name](CAPTIONS, length=2**31)
+
+
 def test_words_without_a_token_are_said(capsys):
   made = TOKENIZERS["words"](CAPTIONS)
   made(["a Zebra above a six", "zwei six", "a Zebra"], "prompts")
