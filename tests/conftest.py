@@ -49,10 +49,19 @@ CHECKED = (
   "samplers",
   "likelihood",
 )
-# The longest files, in the order in which two workers take them: those that start processes one after the other.
+# The longest files, in the order in which workers take them, so that what is left for the end is short.
 FIRST = (
   *("test_processes.py", "test_configs.py", "test_main.py", "test_every_task.py", "test_errors.py"),
-  *("test_objectives.py", "test_likelihood.py", "test_trained.py", "test_gathering.py", "test_train_step.py"),
+  *(
+    "test_every_schedule.py",
+    "test_every_metric.py",
+    "test_samplers.py",
+    "test_objectives.py",
+    "test_likelihood.py",
+  ),
+  *("test_trained.py", "test_importance.py", "test_every_model.py", "test_schedules.py", "test_imported.py"),
+  *("test_classifier.py", "test_docs.py", "test_pool.py", "test_weights.py", "test_text_runs.py"),
+  *("test_agreement.py", "test_train_step.py", "test_gathering.py", "test_moving_digits_metric.py"),
 )
 
 install_import_hook([f"diffjax.{name}" for name in CHECKED], "beartype.beartype")

@@ -8,6 +8,7 @@ the processor, all cores together. With --fashion all that of Fashion-MNIST, as 
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -84,7 +85,8 @@ def bits(config, folder: Path, step: int) -> Mapping[str, Mapping[str, float]]:
 
 
 def figures(value: Mapping[str, float]) -> dict[str, str]:
-  """The cells of what the metric says."""
+  """The cells of what the metric says; a distance that has its count in its name is one too."""
+  value = {re.sub(r"_\d+$", "", key): number for key, number in value.items()}
   cell = lambda key, form: f"{value[key]:{form}}".replace("%", " %") if key in value else "-"
   return {name: cell(*of) for name, of in FIGURES.items()}
 

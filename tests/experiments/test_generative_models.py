@@ -38,6 +38,11 @@ def metric(train, test, extractor):
   return Metric(("image",), copied, lambda found: of_training if found else {}, held_out, {})
 
 
+def test_a_distance_is_shown_also_where_its_name_has_its_count():
+  assert page.figures({"frechet_1442": 3.04, "agreement": 0.5})["Fréchet"] == "3.0"
+  assert page.figures({"frechet": 3.04, "frechet_rank_deficient": 1.0})["Fréchet"] == "3.0"
+
+
 def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(page.experiment, "source", lambda config, split: Digits(split))
   monkeypatch.setitem(page.METRICS, "classifier", metric)

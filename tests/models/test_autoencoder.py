@@ -44,6 +44,9 @@ def test_it_is_diffusers(name):
     np.testing.assert_allclose(decode(variables, io["sample"]), io[f"decoded{suffix}"], atol=1e-5)
   np.testing.assert_allclose(draw(moments, io["noise"]), io["sample"], atol=1e-5)
   np.testing.assert_allclose(kl(moments), io["kl"], rtol=1e-5)
+  alone = [decode(variables, z[None])[0] for z in io["sample"]]
+  assert len(alone) > 1
+  np.testing.assert_allclose(alone, decode(variables, io["sample"]), atol=1e-5)
 
 
 def test_kl_is_the_integral():
