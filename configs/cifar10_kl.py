@@ -4,7 +4,9 @@
     python main.py --workdir=runs/cifar10_kl --mode=eval
 
 Where LPIPS's weights are at hand (diffjax/metrics/lpips.py says where they are looked for) it is better to the eye with
---config.objective.terms="('l1','lpips','kl','adversarial')". configs/cifar10_latent.py is diffusion on its latents.
+--config.objective.terms="('l1','lpips','kl','adversarial')" and
+--config.objective.lpips.weight=3072, which is 1 for each number of an image. configs/cifar10_latent.py is diffusion on
+its latents.
 
 Not trained here: it is for an accelerator, 5.1 million parameters, 0.7 of the discriminator, and 50,000 steps of 64.
 """

@@ -25,5 +25,6 @@ def get_config():
   c.model.unet.channels = 48
   c.model.unet.multipliers = (1, 2)
   c.model.unet.attention = (8, 4)
+  c.objective.times = "discrete"
   c.train.steps = 4000
   return c

@@ -15,6 +15,8 @@ def get_config():
   """A transformer over patches of 6x6 pixels that attends to the words, cosine, v, guidance.
 
   Scenes are mostly black, of mean -0.9 and deviation 0.4: the space brings them near mean 0 and deviation 1.
+  Most of its steps see much noise, where it is decided which digit is where; with uniform times 54 % of the captions
+  come true in place of 94 %.
   With --config.model.name=unet it is a U-Net that attends at 12x12 and 6x6 pixels, Imagen's form.
   """
   c = config.base()
@@ -23,6 +25,8 @@ def get_config():
   c.space.pixels.shift = -0.9
   c.schedule.name = "cosine"
   c.objective.predict = "v"
+  c.objective.times = "logit_normal"
+  c.objective.logit_normal.mean = 0.8
   c.condition.names = ("text",)
   c.condition.text.dropout = 0.1
   c.model.name = "dit"

@@ -19,6 +19,7 @@ def get_config():
   c.data.scenes.size = 32
   c.space.pixels.scale = 1.0
   c.space.pixels.shift = 0.0
+  c.objective.times = "discrete"
   c.condition.names = ("low",)
   c.condition.low.factor = 2
   c.condition.low.noise = 0.3

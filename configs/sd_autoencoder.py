@@ -27,6 +27,7 @@ def get_config():
   c.model.dtype = "bfloat16"
   c.model.kl.remat = True
   c.objective.terms = ("l1", "lpips", "kl", "adversarial")
+  c.objective.lpips.weight = 3.0 * 256**2  # the published loss adds it to every number's L1, and sums these
   c.objective.kl.weight = 1e-6
   c.objective.adversarial.weight = 0.5
   c.objective.adversarial.start = 50_001

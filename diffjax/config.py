@@ -147,7 +147,13 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
     _import(name)
   config = base()
   for path, value in leaves(plain):
-    require_field(config, path)
+    try:
+      require_field(config, path)
+    except ConfigError as error:
+      raise ConfigError(
+        f"{error} If a file of your own brought it, name that file's module in config.extensions, or give the run's "
+        "config by --config=FILE as well."
+      ) from None
     *sections, field = path.split(".")
     section = config
     for name in sections:

@@ -11,6 +11,8 @@ from diffjax.machine import atomic, charts, pictures, reporting
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.probe import Probed
 
+REAL = "nearer real"  # is better
+
 
 def summary(metric: Metric, seeds: list[Mapping[str, float]], count: int) -> dict:
   """What a report says of the values [seeds] of a metric of `count` samples."""
@@ -20,7 +22,7 @@ def summary(metric: Metric, seeds: list[Mapping[str, float]], count: int) -> dic
       "value": float(np.median([seed[name] for seed in seeds])),
       "of_seeds": [seed[name] for seed in seeds],
       "floor": floor.get(name),
-      "better": "higher" if name in metric.higher else "lower",
+      "better": "higher" if name in metric.higher else REAL if name in metric.near else "lower",
     }
     for name in seeds[0]
   }

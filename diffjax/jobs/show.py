@@ -1,6 +1,8 @@
 """main.py's --show and the end of its --help: what a config may say, read from the entries themselves."""
 
 import inspect
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +11,10 @@ from ml_collections import ConfigDict
 
 def show(config: ConfigDict) -> None:
   """Prints every field that the config's task has, with its type and range, and all choices with their options."""
-  print("\n".join(lines(config)))
+  try:
+    print("\n".join(lines(config)), flush=True)
+  except BrokenPipeError:  # a pager that has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
 
 
 def lines(config: ConfigDict) -> Iterator[str]:

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
+from diffjax.machine.byproducts import to_stderr
 from diffjax.types import ConfigError
 
 HEARTBEAT = 30  # seconds
@@ -73,6 +74,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
   """
   import jax
 
+  if coordinator and process:
+    to_stderr(f"waiting up to {JOIN} seconds for process 0 at {coordinator}")
   try:
     jax.distributed.initialize(
       coordinator,

@@ -17,7 +17,7 @@ from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.frechet import frechet_distance
-from diffjax.metrics.memorization import memorization
+from diffjax.metrics.memorization import FIGURES, memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
@@ -94,4 +94,6 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
     "trained_on": train.fingerprint,
     "memory": memory.reference,
   }
-  return Metric(("image",), features, score, floor, settings, higher=("agreement",), floor_at=floor_at)
+  return Metric(
+    ("image",), features, score, floor, settings, higher=("agreement",), near=FIGURES, floor_at=floor_at
+  )

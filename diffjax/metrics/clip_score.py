@@ -42,4 +42,5 @@ def metric(
 
   held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))
   settings = {"run": run.fingerprint, "reference": f"{len(held_out['text'])} images of {test.fingerprint}"}
-  return Metric(("image",), features, score, score(features(held_out, held_out)), settings)
+  floor = score(features(held_out, held_out))
+  return Metric(("image",), features, score, floor, settings, higher=("score",), near=("shuffled",))

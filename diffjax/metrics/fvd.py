@@ -17,7 +17,7 @@ from diffjax.machine.parallel import Parallel
 from diffjax.metrics import i3d_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.i3d import extractor
-from diffjax.metrics.memorization import memorization
+from diffjax.metrics.memorization import FIGURES, memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count
@@ -83,7 +83,7 @@ def metric(
     "reference": f"{len(real)} clips of {train.fingerprint}",
     "memory": memory.reference,
   }
-  return Metric(("video",), features, score, memory.floor, settings)
+  return Metric(("video",), features, score, memory.floor, settings, near=FIGURES)
 
 
 def population(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,6 +70,9 @@ PUBLISHED = {
 }
 
 
+LEAST = {"vgg16": 16, "alexnet": 31}  # pixels to a side of which the last layer still has one
+
+
 class Weights(NamedTuple):
   """Weights as `distance` takes them.
 
@@ -124,7 +127,12 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
 
 
 def distance(weights: Weights, a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> PerExample:
-  """Equation (1), of images [B, H, W, 3], or [B, H, W, 1] as grey ones."""
+  """Equation (1), of images [B, H, W, 3], or [B, H, W, 1] as grey ones; ConfigError where they are too small."""
+  if min(a.shape[1:3]) < (least := LEAST.get(weights.network, 1)):
+    raise ConfigError(
+      f"LPIPS by {weights.network} needs images of at least {least}x{least} pixels, and these have "
+      f"{a.shape[1]}x{a.shape[2]}; leave it out, or take vgg16, which needs {LEAST['vgg16']}x{LEAST['vgg16']}."
+    )
   total = 0.0
   for k, (f, g) in enumerate(zip(*(_taps(weights, x) for x in (a, b)), strict=True)):
     head = weights.tensors[f"lin{k}.weight"]

@@ -65,6 +65,9 @@ class Memorization:
     return {"memory_ratio": float(np.median(found["nearest"]) / middle), "memory_share": float(share)}
 
 
+FIGURES = ("memory_ratio", "memory_share")  # of both the best is what held-out images have: 1, and 5 %
+
+
 def memorization(train: Source, test: Source, field: str = "image") -> Memorization:
   """The figure for a set of images, or of videos."""
   count = looked_at(train, train.fields[field].shape)

@@ -23,7 +23,8 @@ class Metric:
     floor_at: number of samples -> the same for names that hang on it.
     settings: what the values depend on besides the samples.
     stranger: the fingerprint of a run that must have had no part in making the samples; "": there is none.
-    higher: the names of which a higher value is the better one; of the others a lower one is.
+    higher: the names of which a higher value is the better one; of those that neither name a lower one is.
+    near: the names of which the best value is that of real data.
   """
 
   fields: tuple[str, ...]
@@ -33,6 +34,7 @@ class Metric:
   settings: dict[str, object]
   stranger: str = ""
   higher: tuple[str, ...] = ()
+  near: tuple[str, ...] = ()
   floor_at: Callable[[int], dict[str, float]] = lambda count: {}
 
   def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:

@@ -135,7 +135,9 @@ def metric(
   held_out = test.read(np.arange(min(len(test), reference)), ("video", "label"))
   floor = score(features(held_out, held_out))
   settings = {"known": len(frames), "reference": f"{len(held_out['label'])} clips of {test.fingerprint}"}
-  return Metric(("video",), features, score, floor, settings, higher=("identity", "agreement"))
+  return Metric(
+    ("video",), features, score, floor, settings, higher=("identity", "agreement"), near=("speed",)
+  )
 
 
 def score(found: Mapping[str, np.ndarray]) -> dict[str, float]:

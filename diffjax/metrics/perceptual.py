@@ -27,7 +27,7 @@ from diffjax.metrics.inception import POOL3, SPATIAL, extractor
 from diffjax.metrics.inception_score import inception_score
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import NEAREST, neighbours
-from diffjax.metrics.memorization import memorization
+from diffjax.metrics.memorization import FIGURES, memorization
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
@@ -119,7 +119,7 @@ def metric(
     **({"memory": memory.reference} if memory else {}),
   }
   floor = memory.floor if memory else {}
-  return Metric(("image",), features, score, floor, settings, higher=HIGHER)
+  return Metric(("image",), features, score, floor, settings, higher=HIGHER, near=FIGURES)
 
 
 def about(gaussian: reference.Reference) -> dict[str, object]:

@@ -115,7 +115,8 @@ def metric(
     return of_images(found) | of_texts(found) | words
 
   settings = {"run": run.fingerprint, "reference": f"{len(held_out['text'])} images of {test.fingerprint}"}
-  return Metric(("image",), features, score, score(features(held_out, held_out)), settings)
+  floor = score(features(held_out, held_out))
+  return Metric(("image",), features, score, floor, settings, higher=tuple(floor))
 
 
 def of_samples(
@@ -147,7 +148,8 @@ def of_samples(
   held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))
   settings = {"run": run.fingerprint, "reference": f"{len(held_out['text'])} images of {test.fingerprint}"}
   floor = score(features(held_out, held_out))
-  return Metric(("image",), features, score, floor, settings, stranger=run.fingerprint)
+  higher = tuple(floor.keys() - {"shuffled_r1"})
+  return Metric(("image",), features, score, floor, settings, run.fingerprint, higher, near=("shuffled_r1",))
 
 
 def bag_of_words(train: Source, held_out) -> dict[str, float]:

@@ -72,12 +72,15 @@ def metric(
     return {name: frechet_distance(Moments.of(looks), real)} if len(looks) > 1 else {}
 
   settings = {"ink": ink, "reference": f"{len(held_out['cells'])} scenes of {test.fingerprint}"}
+  floor = score(held_out)
   return Metric(
     ("image",),
     features,
     lambda found: score(found) | distance(found),
-    score(held_out),
+    floor,
     settings,
+    higher=tuple(floor.keys() - {"shuffled"}),
+    near=("shuffled",),
     floor_at=lambda count: distance(of(train, count)),
   )
 

@@ -242,6 +242,11 @@ class UNet(nn.Module):
       ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
         conditions.
     """
+    if x.ndim < 4:
+      raise ConfigError(
+        f"a U-Net is of images, and the data of this one have the shape {x.shape[1:]}; choose another network, or a "
+        "space whose data have height and width."
+      )
     check(self, *x.shape[-3:-1])
     modules = (ResBlock, Attention, CrossAttention, SpatialTransformer, TimeAttention)
     make_block, make_attention, make_cross, make_transformer, make_time = (

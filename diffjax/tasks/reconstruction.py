@@ -111,7 +111,8 @@ def perceptual(
   """LPIPS.
 
   Args:
-    weight: of the distance, which is a mean over pixels, not a sum.
+    weight: of the distance, which is a mean over pixels, not a sum as l1 is; Rombach et al.'s code counts it once
+      for every number of an image, which is a weight of height times width times channels.
     network: one of lpips.NETWORKS.
     weights_file: an npz; see metrics/lpips.py for where it is found by default.
   """

@@ -1,6 +1,9 @@
 """--show prints every field that a task has, and of every choice all entries with their options."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +53,21 @@ def test_the_help_names_every_section():
     re.search(rf"^  {name or '.no section.'} +{section.__doc__}$", said, re.M)
     for name, section in SECTIONS.items()
   )
+
+
+def test_the_command_shows_a_config_and_ends_quietly_when_its_reader_has_seen_enough():
+  command = [sys.executable, "main.py", "--config=configs/digits.py", "--config.train.steps=7", "--show"]
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+  root = Path(__file__).parents[2]
+  whole = subprocess.run(command, cwd=root, **pipes)
+  assert whole.returncode == 0 and "  config.train.steps = 7    (int, at least 1)" in whole.stdout
+  started = subprocess.Popen(command, cwd=root, **pipes)
+  started.stdout.close()
+  _, said = started.communicate()
+  assert started.returncode == 0 and "error" not in said and "Broken" not in said
+
+
+def test_help_ends_with_the_sections():
+  command = [sys.executable, "main.py", "--help"]
+  said = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+  assert said.stdout.rstrip().endswith(show.sections().rstrip()) and "--workdir" in said.stdout

@@ -7,6 +7,7 @@ import pytest
 from diffjax.metrics import lpips
 from diffjax.tasks.reconstruction import Reconstruction
 from diffjax.tasks.terms import TERMS
+from diffjax.types import ConfigError
 
 RNG = np.random.default_rng(0)
 X0, X = (jnp.asarray(RNG.uniform(-1, 1, (3, 16, 16, 1)), jnp.float32) for _ in range(2))
@@ -27,6 +28,19 @@ def some_weights(network, path=""):
   return lpips.Weights(
     network, {name: RNG.uniform(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
   )
+
+
+@pytest.mark.parametrize("name, want", [("l1", lambda e: abs(e)), ("l2", lambda e: e**2 / 2)])
+def test_errors_of_pixels_are_summed(name, want):
+  (term,) = TERMS[name]()
+  found = term.of(Reconstruction(X0, X, {}, term.frozen, judge, judge))
+  np.testing.assert_allclose(found, want(np.asarray(X0 - X)).sum((1, 2, 3)), rtol=1e-5)
+
+
+def test_lpips_names_the_least_size():
+  weights = lpips.Weights("alexnet", {})
+  with pytest.raises(ConfigError, match="at least 31x31 pixels, and these have 8x8"):
+    lpips.distance(weights, jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 8, 8, 1)))
 
 
 @pytest.mark.parametrize("name", TERMS)
