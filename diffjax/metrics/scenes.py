@@ -1,4 +1,4 @@
-"""Whether samples of scenes show what their captions say, decided exactly: data/scenes.py knows what a caption means.
+"""Whether samples of scenes show what their captions mean, decided exactly: data/scene_grammar.py knows the meaning.
 
     true          everything that the caption says is there, and nothing else; of `seen` and `novel` captions, and
                   of each kind
@@ -15,7 +15,8 @@ digit. What is said of real held-out scenes is the reader's own error.
 import numpy as np
 
 from diffjax.data.digits import digits
-from diffjax.data.scenes import EMPTY, KINDS, Meanings, as_cells, is_novel, meanings, truth
+from diffjax.data.scene_grammar import EMPTY, KINDS, Meanings, is_novel, meanings, truth
+from diffjax.data.scenes import as_cells
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import FEATURES, train_classifier

@@ -6,25 +6,13 @@ import numpy as np
 import pytest
 
 from diffjax.data.digits import NAMES
-from diffjax.data.scenes import (
-  EMPTY,
-  PLACES,
-  Meanings,
-  as_cells,
-  drawn,
-  grammar,
-  is_novel,
-  meanings,
-  novel,
-  painted,
-  scenes,
-  truth,
-)
+from diffjax.data.scene_grammar import EMPTY, PLACES, Meanings, grammar, is_novel, meanings, novel, truth
+from diffjax.data.scenes import as_cells, draw, paint, scenes
 from diffjax.data.text import TOKENIZERS
 from diffjax.types import ConfigError
 
 COUNT = 3000
-READ = {split: drawn(split, 0, np.arange(COUNT)) for split in ("train", "test")}
+READ = {split: draw(split, 0, np.arange(COUNT)) for split in ("train", "test")}
 
 
 def made(split="train", **options):
@@ -53,11 +41,11 @@ def shows(caption, cells):
 @pytest.mark.parametrize("split", READ)
 def test_a_scene_shows_what_its_caption_says_and_few_others_do(split):
   captions, cells = made(split).captions(np.arange(COUNT)), READ[split].cells
-  said = meanings(captions)
+  meaning = meanings(captions)
   assert all(shows(caption, scene.reshape(2, 2)) for caption, scene in zip(captions, cells, strict=True))
-  assert truth(cells, said).all.all()
+  assert truth(cells, meaning).all.all()
   some = slice(0, 100)
-  every = truth(cells[some, None], Meanings(*(part[None, some] for part in said)))
+  every = truth(cells[some, None], Meanings(*(part[None, some] for part in meaning)))
   byhand = [[shows(caption, scene.reshape(2, 2)) for caption in captions[some]] for scene in cells[some]]
   np.testing.assert_array_equal(every.all, byhand)
   assert 0.005 < np.mean(byhand) < 0.05
@@ -93,30 +81,30 @@ def test_novel_facts_are_in_every_second_test_scene_and_nowhere_else():
 
 def test_scenes_are_functions_of_their_number_and_other_ones_for_each():
   rows = np.array([2999, 5, 5, 17])
-  for part, whole in zip(drawn("train", 0, rows)[:2], READ["train"][:2], strict=True):
+  for part, whole in zip(draw("train", 0, rows)[:2], READ["train"][:2], strict=True):
     np.testing.assert_array_equal(part, whole[rows])
   assert (
-    len(np.unique(painted("train", READ["train"], 24), axis=0)) > 0.95 * COUNT
+    len(np.unique(paint("train", READ["train"], 24), axis=0)) > 0.95 * COUNT
   )  # of single ones some repeat
   assert made().fingerprint != made(seed=1).fingerprint != made(size=32).fingerprint
-  assert (drawn("train", 1, np.arange(COUNT)).cells != READ["train"].cells).any(1).mean() > 0.9
+  assert (draw("train", 1, np.arange(COUNT)).cells != READ["train"].cells).any(1).mean() > 0.9
 
 
 def test_every_kind_digit_and_place_occurs_as_often_as_it_should():
-  said = READ["train"].said
-  shares = np.bincount(said.kind, minlength=5) / COUNT
+  meaning = READ["train"].meaning
+  shares = np.bincount(meaning.kind, minlength=5) / COUNT
   np.testing.assert_allclose(
     shares, [0.112, 0.223, 0.281, 0.281, 0.103], atol=0.03
   )  # of ten, less what is novel
-  for values, count in ((said.first, 10), (said.cell[said.kind == 1], 4)):
+  for values, count in ((meaning.first, 10), (meaning.cell[meaning.kind == 1], 4)):
     np.testing.assert_allclose(np.bincount(values, minlength=count) / len(values), 1 / count, atol=0.05)
 
 
 @pytest.mark.parametrize("size", [24, 32])
 def test_what_is_painted_is_read_again(size):
-  few = drawn("test", 0, np.arange(200))
-  cells = as_cells(painted("test", few, size)).astype(float)[..., 0]
-  scans = as_cells(painted("test", few, 24)).astype(float)[..., 0]
+  few = draw("test", 0, np.arange(200))
+  cells = as_cells(paint("test", few, size)).astype(float)[..., 0]
+  scans = as_cells(paint("test", few, 24)).astype(float)[..., 0]
   ink = cells.mean((2, 3)) / 255
   assert ink[few.cells >= 0].min() > 0.16 and ink[few.cells < 0].max() == 0
   assert np.abs(cells - scans).mean() < (1e-9 if size == 24 else 4)

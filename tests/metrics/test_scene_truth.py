@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from diffjax.data import SOURCES
-from diffjax.data.scenes import EMPTY, drawn, meanings
+from diffjax.data.scene_grammar import EMPTY, meanings
+from diffjax.data.scenes import draw
 from diffjax.data.text import TOKENIZERS
 from diffjax.metrics import METRICS
 from diffjax.metrics.scenes import score
@@ -53,8 +54,8 @@ def test_shares_are_of_their_own_captions():
 
 
 def test_every_scene_s_own_cells_are_true():
-  scenes = drawn("test", 0, np.arange(500))
-  found = score({"cells": scenes.cells, **scenes.said._asdict()})
+  scenes = draw("test", 0, np.arange(500))
+  found = score({"cells": scenes.cells, **scenes.meaning._asdict()})
   assert found["true"] == found["true_novel"] == found["true_seen"] == found["digits"] == found["layout"] == 1
 
 
