@@ -17,6 +17,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 import os
 import re
 import sys
@@ -158,6 +159,8 @@ def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
     section = config
     for name in sections:
       section = section[name]
+    if value is None and isinstance(section[field], float):  # in JSON, which has no infinity
+      value = math.inf
     section[field] = tuple(value) if isinstance(value, list) else value
   return config
 
