@@ -10,6 +10,8 @@ from experiments.tools.sweeps import product
 SWEEP = product(
   "configs/scenes_pixel.py",
   {"sample.classifier_free.w": (0.0, 1.0, 2.0, 4.0, 8.0)},
-  shared={"eval.count": 512},
+  shared={"eval.count": 256},
   trained={},
+  metrics=("scenes true", "scenes frechet_256"),
+  plane=("scenes frechet_256", "scenes true"),
 )
