@@ -197,6 +197,29 @@ def test_samples_of_the_data_are_better_than_noise(name, made):
     assert value not in memorization.FIGURES or value in metric.near
 
 
+def test_what_runs_of_clip_see_and_read_is_counted(made):
+  """Of vectors that `as_run` says, by hand; a digit has two captions, which are as near as each other."""
+  data = some(made["clip_score"][1], slice(60))
+  means = as_run(TOKENIZERS["words"](NAMES)).params["means"]
+  gaps = data["image"].reshape(60, 1, 64) / 255 - means
+  seen, label = (gaps**2).sum(-1).argmin(1), data["label"]
+  assert judged(made["zero_shot"][0], data)["accuracy"] == np.mean(seen == label) < 1
+  vectors = np.asarray(of_classes(None, np.arange(10)))
+  products = 100 * vectors[seen] @ vectors[label].T
+  found = judged(made["clip_score"][0], data)
+  np.testing.assert_allclose(
+    (found["score"], found["shuffled"]), (np.diag(products).mean(), products.mean()), rtol=1e-5
+  )
+  captions = {tuple(row) for row in data["text"].tolist()}
+  alike = np.bincount([int(label[(data["text"] == row).all(1).argmax()]) for row in captions], minlength=10)
+  first = (seen[:, None] == label) / np.maximum(
+    alike[label], 1
+  )  # another's caption in the place of one's own
+  found = judged(made["caption_retrieval"][0], data)
+  np.testing.assert_allclose(found["text_of_image_r1"], np.diag(first).mean(), rtol=1e-5)
+  np.testing.assert_allclose(found["shuffled_r1"], first.mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", FEWEST)
 def test_too_few_samples_are_refused_or_flagged(value, made):
   metric, samples = made.get(value) or (only(value), made["inception"][1])
