@@ -62,7 +62,7 @@ class Choice:
     field: the field in it.
     entries: the dict; options are an entry's keyword parameters with defaults.
     part: the name by which a task takes it; "" for what every run has.
-    given: parameters that the run sets itself.
+    arguments: parameters that the run sets itself.
     many: whether the field is a tuple of names.
     where: whether a config has it, whatever its task.
   """
@@ -71,7 +71,7 @@ class Choice:
   field: str
   entries: Mapping[str, Any]
   part: str = ""
-  given: tuple[str, ...] = ()
+  arguments: tuple[str, ...] = ()
   many: bool = False
   where: Callable[[ConfigDict], bool] = lambda config: True
 
@@ -85,7 +85,7 @@ class Choice:
     if not callable(self.entries[name]):
       return {}
     parameters = inspect.signature(self.entries[name]).parameters.values()
-    return {p.name: p for p in parameters if p.default is not p.empty and p.name not in self.given}
+    return {p.name: p for p in parameters if p.default is not p.empty and p.name not in self.arguments}
 
   def belongs(self, config: ConfigDict) -> bool:
     """Whether a run of this config has this choice."""
@@ -93,10 +93,10 @@ class Choice:
 
   def check(self, config: ConfigDict) -> None:
     """Raises ConfigError at a name that is no entry, or at an option of one that is outside its range."""
-    chosen = self.names(config)
-    if len(set(chosen)) < len(chosen):
-      raise ConfigError(f"config.{self.section}.{self.field} is {chosen}; none may stand there twice.")
-    for name in chosen:
+    names = self.names(config)
+    if len(set(names)) < len(names):
+      raise ConfigError(f"config.{self.section}.{self.field} is {names}; none may stand there twice.")
+    for name in names:
       if name not in self.entries:
         _refuse(self.section, self.field, name, self.entries)
       for option, parameter in self.options(name).items():
@@ -116,7 +116,7 @@ _TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype"
 _OF_AUTOENCODERS = ("parent", "name", "out_channels", "conditions", "dtype", "shape", "variational")
 _OF_IMAGES = ("parent", "name", "shape", "outputs", "conditions", "dtype")
 _OF_TASKS = (
-  Choice("data", "source", SOURCES, given=("tokenizer",)),
+  Choice("data", "source", SOURCES, arguments=("tokenizer",)),
   Choice("data", "tokenizer", TOKENIZERS, where=_has_text),
   Choice("data", "augment", AUGMENTATIONS, "augmentation"),
   Choice("space", "name", SPACES, "space", ("fields",)),
@@ -159,7 +159,7 @@ _OF_TASKS = (
 # Plain fields that a task may take as well, by the name of its parameter.
 PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps", "temperature": "sample.temperature"}
 PARTS = {*PLAIN, *(choice.part for choice in _OF_TASKS if choice.part)}
-CHOICES = (Choice("task", "name", TASKS, given=(*PARTS, "fields")), *_OF_TASKS)
+CHOICES = (Choice("task", "name", TASKS, arguments=(*PARTS, "fields")), *_OF_TASKS)
 
 
 def parts(config: ConfigDict) -> set[str]:
@@ -178,8 +178,8 @@ ALSO = {
 }
 
 
-def _refuse(section: str, field: str, value: Any, known) -> typing.NoReturn:
+def _refuse(section: str, field: str, value: Any, entries) -> typing.NoReturn:
   also = ALSO.get(str(value).lower())
-  near = [also] if also in known else difflib.get_close_matches(str(value), list(known), n=1)
+  near = [also] if also in entries else difflib.get_close_matches(str(value), list(entries), n=1)
   hint = f" Did you mean {near[0]!r}?" if near else ""
-  raise ConfigError(f"config.{section}.{field} is {value!r}; it must be one of {', '.join(known)}.{hint}")
+  raise ConfigError(f"config.{section}.{field} is {value!r}; it must be one of {', '.join(entries)}.{hint}")

@@ -113,7 +113,7 @@ def resolved(config: ConfigDict) -> dict[str, Any]:
 
 def annotations() -> dict[str, Any]:
   """What every field is annotated with, by its path."""
-  found = {
+  types = {
     f"{section}.{field.name}".lstrip("."): field.type
     for section, fields in SECTIONS.items()
     for field in dataclasses.fields(fields)
@@ -121,8 +121,8 @@ def annotations() -> dict[str, Any]:
   for choice in CHOICES:
     for name in choice.entries:
       for option, parameter in choice.options(name).items():
-        found[f"{choice.section}.{name}.{option}"] = parameter.annotation
-  return found
+        types[f"{choice.section}.{name}.{option}"] = parameter.annotation
+  return types
 
 
 def free(config: ConfigDict) -> Callable[[str], bool]:
@@ -133,7 +133,7 @@ def free(config: ConfigDict) -> Callable[[str], bool]:
 
 def _is_free(annotation: Any) -> bool:
   """Said so, or a run that is used: its folder may move, and its weights are compared by themselves."""
-  return any(said is FREE for said in getattr(annotation, "__metadata__", ())) or bool(
+  return any(mark is FREE for mark in getattr(annotation, "__metadata__", ())) or bool(
     ranges.uses(annotation)
   )
 
@@ -217,9 +217,9 @@ def require_path(config: ConfigDict, path: str) -> Any:
         raise ConfigError(f"config.{path} is now {RENAMED[path]}.")
       if (last := path.split(".")[-1]) in SHORT:
         raise ConfigError(f"config.{path} does not exist; did you mean config.{SHORT[last]}?")
-      known = [known for known, _ in leaves(config)]
-      same_name = [place for place in known if place.split(".")[-1] == path.split(".")[-1]]
-      near = difflib.get_close_matches(path, same_name or known, n=1, cutoff=0.0 if same_name else 0.5)
+      paths = [place for place, _ in leaves(config)]
+      same_name = [place for place in paths if place.split(".")[-1] == path.split(".")[-1]]
+      near = difflib.get_close_matches(path, same_name or paths, n=1, cutoff=0.0 if same_name else 0.5)
       hint = f"; did you mean config.{near[0]}?" if near else "."
       raise ConfigError(f"config.{path} does not exist{hint}")
     node = node[name]
@@ -228,9 +228,9 @@ def require_path(config: ConfigDict, path: str) -> Any:
 
 def require_field(config: ConfigDict, path: str) -> None:
   """Raises ConfigError if config.<path> does not exist, or is a whole section."""
-  found = require_path(config, path)
-  if isinstance(found, ConfigDict):
-    first, _ = next(leaves(found, f"{path}."))
+  value = require_path(config, path)
+  if isinstance(value, ConfigDict):
+    first, _ = next(leaves(value, f"{path}."))
     raise ConfigError(f"config.{path} is a section; set its fields one by one, such as config.{first}.")
 
 
@@ -253,26 +253,26 @@ def typed(config: ConfigDict) -> ConfigDict:
   Raises:
     ConfigError: a field that is missing, unknown, or of another type.
   """
-  wanted, given = annotations(), dict(leaves(config.to_dict()))
-  for path in wanted:
-    if path not in given and (path.count(".") < 2 or path.split(".")[1] in _chosen(config)):
+  types, values = annotations(), dict(leaves(config.to_dict()))
+  for path in types:
+    if path not in values and (path.count(".") < 2 or path.split(".")[1] in _names(config)):
       raise ConfigError(
         f"config.{path} is missing; a config begins with config.base(), which has every field."
       )
   config = config.copy_and_resolve_references().unlock()
-  for path, value in given.items():
-    if path not in wanted:
+  for path, value in values.items():
+    if path not in types:
       require_path(base(), path)
-    fitted = ranges.fitted(f"config.{path}", value, wanted[path])
-    if repr(fitted) != repr(value):
+    cast = ranges.fitted(f"config.{path}", value, types[path])
+    if repr(cast) != repr(value):
       *sections, field = path.split(".")
       node = functools.reduce(ConfigDict.__getitem__, sections, config)
       with node.ignore_type():
-        node[field] = fitted
+        node[field] = cast
   return config.lock()
 
 
-def _chosen(config: ConfigDict) -> set[str]:
+def _names(config: ConfigDict) -> set[str]:
   """All names that a config chooses."""
   return {name for choice in CHOICES for name in choice.names(config)}
 
@@ -291,9 +291,9 @@ def require_used(config: ConfigDict, paths: Iterable[str]) -> None:
       raise ConfigError(
         f"config.{path} has no effect here: config.task.name is {config.task.name!r}, which takes no such thing."
       )
-    field, wanted = f"config.{section}.{choice.field}", f"\"('{name}',)\"" if choice.many else name
+    field, entry = f"config.{section}.{choice.field}", f"\"('{name}',)\"" if choice.many else name
     raise ConfigError(
-      f"config.{path} has no effect here: {field} is {config[section][choice.field]!r}; --{field}={wanted} chooses it."
+      f"config.{path} has no effect here: {field} is {config[section][choice.field]!r}; --{field}={entry} chooses it."
     )
 
 

@@ -77,7 +77,7 @@ class Maker:
 
   config: Any
   find: Find
-  found: dict[str, Trained] = dataclasses.field(default_factory=dict)
+  runs: dict[str, Trained] = dataclasses.field(default_factory=dict)
   needed: set[str] = dataclasses.field(default_factory=set)
   own: Trained | None = None  # what an option that names no run takes
 
@@ -92,24 +92,24 @@ class Maker:
       return make
 
     @functools.wraps(make.func)
-    def call(*arguments, **given):
+    def call(*arguments, **keywords):
       with placed(self.config, choice, name):
-        return make(*arguments, **self._runs(choice, name), **given)
+        return make(*arguments, **self._runs(choice, name), **keywords)
 
     call.__signature__ = inspect.signature(make)
     return call
 
   def _runs(self, choice: Choice, name: str) -> dict[str, Trained]:
     """The runs that an entry's options name."""
-    wanted = {
+    options = {
       option: uses for option, p in choice.options(name).items() if (uses := ranges.uses(p.annotation))
     }
-    places = {option: self.config[choice.section][name][option] for option in wanted}
+    places = {option: self.config[choice.section][name][option] for option in options}
     if choice.section not in FREE_SECTIONS:
       self.needed |= {place for place in places.values() if place}
     return {
       option: self._run(option, places[option], uses.can)
-      for option, uses in wanted.items()
+      for option, uses in options.items()
       if places[option] or not uses.optional
     }
 
@@ -117,9 +117,9 @@ class Maker:
     if not place and not self.own:
       raise ConfigError(f"{option} is empty; name the workdir of a run that can {can}.")
     try:
-      if place and place not in self.found:
-        self.found[place] = self.find(place, can)
-      run = self.found[place] if place else self.own
+      if place and place not in self.runs:
+        self.runs[place] = self.find(place, can)
+      run = self.runs[place] if place else self.own
       require(run.can, can, f"the run {place!r}" if place else "this run")
     except ConfigError as error:
       raise ConfigError(f"{option} is {place!r}: {error}") from None
@@ -127,16 +127,16 @@ class Maker:
 
   def parts(self, fields: Mapping[str, Field]) -> dict[str, Any]:
     """What the config's task takes, by the names of its parameters."""
-    wanted, made = parts(self.config), {"fields": fields}
+    names, values = parts(self.config), {"fields": fields}
     for choice in CHOICES:
-      if choice.part in wanted:
+      if choice.part in names:
         makers = self.entries(choice.section, choice.field)
-        made[choice.part] = makers if choice.many else next(iter(makers.values()))
+        values[choice.part] = makers if choice.many else next(iter(makers.values()))
     for part, path in PLAIN.items():
-      if part in wanted:
+      if part in names:
         section, field = path.split(".")
-        made[part] = self.config[section][field]
-    return made
+        values[part] = self.config[section][field]
+    return values
 
 
 @contextlib.contextmanager
@@ -184,10 +184,10 @@ def makers(
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
   (make,), (tokenizer,) = (makers(config, "data", field).values() for field in ("source", "tokenizer"))
-  made = given(make, tokenizer=tokenizer)(split=split)
+  data = given(make, tokenizer=tokenizer)(split=split)
   if not config.data.templates:
-    return made
-  return captioned(made, config.data.templates, tokenizer)
+    return data
+  return captioned(data, config.data.templates, tokenizer)
 
 
 def create(
@@ -212,11 +212,11 @@ def create(
   config = settled(config)
   maker = Maker(config, find)
   (make,) = maker.entries("task", "name").values()
-  made = maker.parts(fields)
+  arguments = maker.parts(fields)
   if config.parallel.sequence:
-    made["model"] = _of_sequences(config, made.get("model"), cut)
+    arguments["model"] = _of_sequences(config, arguments.get("model"), cut)
   try:
-    task = make(**made)
+    task = make(**arguments)
   except Unsuitable as error:
     raise _unsuitable(config, error) from None
   try:
@@ -240,9 +240,9 @@ def create(
   return Experiment(
     config=config,
     task=task,
-    frozen={place: trained.params for place, trained in maker.found.items()} | dict(task.frozen),
-    uses={place: trained.fingerprint for place, trained in maker.found.items()},
-    needs={place: maker.found[place].fingerprint for place in sorted(maker.needed)},
+    frozen={place: trained.params for place, trained in maker.runs.items()} | dict(task.frozen),
+    uses={place: trained.fingerprint for place, trained in maker.runs.items()},
+    needs={place: maker.runs[place].fingerprint for place in sorted(maker.needed)},
     learning_rate=rate,
     optimizer=optimizer(scale(), rate, train.clip),
     averages=averages,
@@ -274,13 +274,13 @@ def _unsuitable(config, error: Unsuitable) -> ConfigError:
 
 
 def _check_weights(config, averages: Averages) -> None:
-  known = ("raw", *averages, *(("average",) if averages else ()))
+  names = ("raw", *averages, *(("average",) if averages else ()))
   if config.sample.weights == "average" and not averages:
     raise ConfigError(
       f"config.sample.weights is 'average', but config.train.averages is {config.train.averages}, in which nothing is "
       "averaged; set config.sample.weights to 'raw', or name an average and its rates."
     )
-  if config.sample.weights not in known:
+  if config.sample.weights not in names:
     raise ConfigError(
-      f"config.sample.weights is {config.sample.weights!r}; it must be one of {', '.join(known)}."
+      f"config.sample.weights is {config.sample.weights!r}; it must be one of {', '.join(names)}."
     )

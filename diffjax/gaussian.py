@@ -83,8 +83,8 @@ def posterior_mean(schedule: Schedule, x0: Batch, xt: Batch, s: Times, t: Times)
   """Mean of q(x_s | x_t, x0), equation (3)."""
   alpha_s, sigma_s = schedule.alpha_sigma(s)
   alpha_t, sigma_t = schedule.alpha_sigma(t)
-  kept = jnp.where(alpha_s == alpha_t, 1, alpha_t / alpha_s)  # 1 also where both are 0
-  of_xt = kept * (sigma_s / sigma_t) ** 2
+  ratio = jnp.where(alpha_s == alpha_t, 1, alpha_t / alpha_s)  # 1 also where both are 0
+  of_xt = ratio * (sigma_s / sigma_t) ** 2
   of_x0 = alpha_s * lost_snr(schedule, s, t)
   return expand(of_xt, xt) * xt + expand(of_x0, x0) * x0
 

@@ -285,8 +285,8 @@ def given_frames(given: Whole = 1, field: str = "video") -> Guide:
   def apply(denoiser, scene):
     if not given:
       return denoiser
-    known = first(scene.encode({field: scene.data[field]}), given)
-    return map_x0(denoiser, lambda x0: jnp.concatenate([known, x0[:, given:]], axis=1))
+    frames = first(scene.encode({field: scene.data[field]}), given)
+    return map_x0(denoiser, lambda x0: jnp.concatenate([frames, x0[:, given:]], axis=1))
 
   return Guide(apply, request=request)
 

@@ -56,10 +56,10 @@ def jpeg(x0: Batch, quality: Int[Array, "b"]) -> Batch:
   planes = jnp.pad(planes, ((0, 0), (0, -h % SIDE), (0, -w % SIDE), (0, 0)), mode="edge")
   blocks = planes.reshape(b, planes.shape[1] // SIDE, SIDE, planes.shape[2] // SIDE, SIDE, c)
   steps, cosines = tables(quality, c), jnp.asarray(COSINES, jnp.float32)
-  found = jnp.einsum("ui,vj,bminjc->bmncuv", cosines, cosines, blocks)
-  levels = found / steps[:, None, None]
-  found = jnp.sign(levels) * jnp.floor(jnp.abs(levels) + HALF) * steps[:, None, None]
-  planes = jnp.einsum("ui,vj,bmncuv->bminjc", cosines, cosines, found).reshape(planes.shape)[:, :h, :w]
+  coefficients = jnp.einsum("ui,vj,bminjc->bmncuv", cosines, cosines, blocks)
+  levels = coefficients / steps[:, None, None]
+  coefficients = jnp.sign(levels) * jnp.floor(jnp.abs(levels) + HALF) * steps[:, None, None]
+  planes = jnp.einsum("ui,vj,bmncuv->bminjc", cosines, cosines, coefficients).reshape(planes.shape)[:, :h, :w]
   back = jnp.asarray(np.linalg.inv(YCBCR) if c == 3 else np.eye(c), jnp.float32)
   x = jnp.round(jnp.clip(jnp.round(planes) + shift, *_range(c)) @ back.T)
   return jnp.clip(x, 0, 255) / 127.5 - 1

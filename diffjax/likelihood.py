@@ -244,8 +244,8 @@ def matched(
   if not discrete:
     return uniform(schedule, x0, logsnr, discrete, sample_keys)
   sharp = jnp.exp(-logsnr / 2) < 1 / (levels - 1)
-  given = (schedule, x0, logsnr, discrete, sample_keys, levels)
-  return jax.lax.cond(sharp, *(functools.partial(way, *given) for way in (variational, uniform)))
+  arguments = (schedule, x0, logsnr, discrete, sample_keys, levels)
+  return jax.lax.cond(sharp, *(functools.partial(way, *arguments) for way in (variational, uniform)))
 
 
 DEQUANTISATIONS: dict[str, Callable] = {"auto": matched, "uniform": uniform, "variational": variational}
@@ -333,8 +333,8 @@ def ode_likelihood(
 
 def _drift(denoiser: Denoiser, schedule: Schedule, x: Batch, logsnr: PerExample) -> Batch:
   """dx/dL of equation (6)."""
-  found = jax.jvp(SCALES[schedule.scale], (logsnr,), (jnp.ones_like(logsnr),))
-  (alpha, sigma), (d_alpha, d_sigma) = ((expand(c, x) for c in pair) for pair in found)
+  pairs = jax.jvp(SCALES[schedule.scale], (logsnr,), (jnp.ones_like(logsnr),))
+  (alpha, sigma), (d_alpha, d_sigma) = ((expand(c, x) for c in pair) for pair in pairs)
   x0 = denoiser(x, schedule.t_of(logsnr)).x0
   return d_alpha * x0 + d_sigma / sigma * (x - alpha * x0)
 

@@ -92,13 +92,13 @@ def call(network, schedule, prediction, x0, t, draws) -> Pass:
   return Pass(eps, xt, network(*prediction.inputs(schedule, xt, t), draws.keys("dropout")))
 
 
-def weighted(weight: Weight, schedule, prediction, x0, drawn: Drawn, seen: Pass) -> PerExample:
+def weighted(weight: Weight, schedule, prediction, x0, drawn: Drawn, forward: Pass) -> PerExample:
   """Equation (1)."""
   (t, density), row = drawn, prediction.row
-  error = mean_dims((seen.out - prediction.target(schedule, x0, seen.eps, t)) ** 2)
+  error = mean_dims((forward.out - prediction.target(schedule, x0, forward.eps, t)) ** 2)
   loss = weight.of(schedule, t, row) / error_scale(row, schedule, t) * error
   if weight.decoder and schedule.steps is not None:
-    mean = prediction.x0(schedule, seen.xt, seen.out, t)
+    mean = prediction.x0(schedule, forward.xt, forward.out, t)
     loss = jnp.where(at_row_0(schedule, t), decoder_nll(schedule, x0, mean), loss)
   return loss / density if weight.importance else loss
 
@@ -107,8 +107,8 @@ def regular(weight: Weight) -> Objective:
   """The triple of equation (1)."""
 
   def loss(network, schedule, prediction, x0, drawn, draws):
-    seen = call(network, schedule, prediction, x0, drawn[0], draws)
-    return weighted(weight, schedule, prediction, x0, drawn, seen)
+    forward = call(network, schedule, prediction, x0, drawn[0], draws)
+    return weighted(weight, schedule, prediction, x0, drawn, forward)
 
   return Objective(loss)
 
@@ -122,10 +122,10 @@ def hybrid(weight: Weight, vlb_weight: NotNegative = 0.001) -> Objective:
 
   def loss(network, schedule, prediction, x0, drawn, draws):
     t, density = drawn
-    seen, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
-    estimate = jax.lax.stop_gradient(prediction.x0(schedule, seen.xt, seen.out, t))
-    bound = chain_nll(schedule, x0, seen.xt, estimate, var_frac, t) / density
-    return weighted(weight, schedule, prediction, x0, drawn, seen) + vlb_weight * bound
+    forward, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
+    estimate = jax.lax.stop_gradient(prediction.x0(schedule, forward.xt, forward.out, t))
+    bound = chain_nll(schedule, x0, forward.xt, estimate, var_frac, t) / density
+    return weighted(weight, schedule, prediction, x0, drawn, forward) + vlb_weight * bound
 
   return Objective(loss, outputs=2, refuses=_between_rows)
 
@@ -135,9 +135,9 @@ def learned_vlb(weight: Weight) -> Objective:
 
   def loss(network, schedule, prediction, x0, drawn, draws):
     t, density = drawn
-    seen, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
-    estimate = prediction.x0(schedule, seen.xt, seen.out, t)
-    return chain_nll(schedule, x0, seen.xt, estimate, var_frac, t) / density
+    forward, var_frac = _two_outputs(call(network, schedule, prediction, x0, t, draws))
+    estimate = prediction.x0(schedule, forward.xt, forward.out, t)
+    return chain_nll(schedule, x0, forward.xt, estimate, var_frac, t) / density
 
   def refuses(schedule, times, weight):
     if not weight.decoder:
@@ -156,10 +156,10 @@ def _between_rows(schedule: Schedule, times: TimeDistribution, weight: Weight) -
   )
 
 
-def _two_outputs(seen: Pass) -> tuple[Pass, Batch]:
+def _two_outputs(forward: Pass) -> tuple[Pass, Batch]:
   """The pass with the prediction for its output, and var_frac."""
-  out, raw = jnp.split(seen.out, 2, axis=-1)
-  return seen._replace(out=out), (raw + 1) / 2
+  out, raw = jnp.split(forward.out, 2, axis=-1)
+  return forward._replace(out=out), (raw + 1) / 2
 
 
 def chain_nll(
@@ -228,10 +228,10 @@ def vdm(weight: Weight, levels: Annotated[int, at_least(2)] = 256) -> Objective:
       of = lambda interior: rebuilt(schedule, fixed | {"interior": interior})
       each, pull = jax.vjp(lambda interior: diffusion(of(interior)), fixed["interior"])
       grads = jax.lax.stop_gradient(pull(2 * each / len(each))[0])
-      moved = jax.tree.map(
+      terms = jax.tree.map(
         lambda g, live, held: jnp.sum(g * (live - held)), grads, params["interior"], fixed["interior"]
       )
-      extra = sum(jax.tree.leaves(moved))  # 0, with the gradient g
+      extra = sum(jax.tree.leaves(terms))  # 0, with the gradient g
       schedule = rebuilt(schedule, params | {"interior": fixed["interior"]})
     bound = level_nll(schedule, x0, draws, levels) + prior_kl(schedule, x0) / x0[0].size
     return bound + diffusion(schedule) + extra

@@ -95,8 +95,8 @@ def of(annotation: Any) -> Range:
   """The range that an annotation says, of a tuple its elements'; FINITE where it says none."""
   if typing.get_origin(annotation) is tuple:
     annotation = typing.get_args(annotation)[0]
-  said = getattr(annotation, "__metadata__", ())
-  return next((found for found in said if isinstance(found, Range)), FINITE)
+  metadata = getattr(annotation, "__metadata__", ())
+  return next((mark for mark in metadata if isinstance(mark, Range)), FINITE)
 
 
 def kinds(annotation: Any) -> tuple[type, ...]:
@@ -105,8 +105,8 @@ def kinds(annotation: Any) -> tuple[type, ...]:
     annotation = typing.get_args(annotation)[0]
   if typing.get_origin(annotation) is tuple:
     return kinds(typing.get_args(annotation)[0])
-  named = typing.get_args(annotation) or (annotation,)
-  return tuple(kind for kind in named if kind in (bool, int, float, str, type(None)))
+  types = typing.get_args(annotation) or (annotation,)
+  return tuple(kind for kind in types if kind in (bool, int, float, str, type(None)))
 
 
 def is_tuple(annotation: Any) -> bool:
@@ -190,4 +190,4 @@ def Run(can: str, optional: bool = False) -> Any:
 
 def uses(annotation: Any) -> Uses | None:
   """What a run that an option names must be able to do; None where the option names no run."""
-  return next((said for said in getattr(annotation, "__metadata__", ()) if isinstance(said, Uses)), None)
+  return next((mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Uses)), None)

@@ -62,9 +62,9 @@ def to_pixels(x0: Array) -> Array:
 def field_of(fields: Mapping[str, Field], name: str, dtype: str) -> Field:
   """The field of that name; ConfigError where there is none of this dtype."""
   if name not in fields or fields[name].dtype != dtype:
-    known = [other for other, field in fields.items() if field.dtype == dtype]
+    names = [other for other, field in fields.items() if field.dtype == dtype]
     there = (
-      f"the data's {dtype} fields are {', '.join(known)}" if known else f"the data have no {dtype} field"
+      f"the data's {dtype} fields are {', '.join(names)}" if names else f"the data have no {dtype} field"
     )
     raise ConfigError(f"field is {name!r}, but {there}.")
   return fields[name]
@@ -91,17 +91,17 @@ def pixels(
 
 
 def _pictures(
-  shape: tuple[int, ...], std: float, field: str, seen: Callable, scale: float, shift: float
+  shape: tuple[int, ...], std: float, field: str, view: Callable, scale: float, shift: float
 ) -> Space:
-  """The space of the uint8 pictures that `seen` makes of (fields, draws or None)."""
+  """The space of the uint8 pictures that `view` makes of (fields, draws or None)."""
   plain = scale == 1 and shift == 0
   return Space(
     shape,
     std,
     bounded=plain,
     fields=(field,),
-    observed=seen if plain else None,
-    encode=lambda data, draws: scale * (of_pixels(seen(data, draws)) - shift),
+    observed=view if plain else None,
+    encode=lambda data, draws: scale * (of_pixels(view(data, draws)) - shift),
     decode=lambda frozen, x0: {field: to_pixels(x0 / scale + shift)},
   )
 
@@ -141,10 +141,10 @@ def reduced(
   """
   shape = require_factor(factor, field_of(fields, field, "uint8").shape)
 
-  def seen(data, draws=None):
+  def view(data, draws=None):
     return small(data[field], factor, degradation, own_keys(data, draws, "degradation"))
 
-  return _pictures(shape, std, field, seen, scale, shift)
+  return _pictures(shape, std, field, view, scale, shift)
 
 
 def vector(
@@ -188,14 +188,14 @@ def embedding(fields: Mapping[str, Field], field: str, run: Trained | str, of: s
   if not run:
     return {}
   field_of(fields, of, "uint8")
-  found = {field: Encoding(run, "encode", of)}
-  made = fields_of(fields, found)
-  if field not in made or len(made[field].shape) != 1:
+  encodings = {field: Encoding(run, "encode", of)}
+  outputs = fields_of(fields, encodings)
+  if field not in outputs or len(outputs[field].shape) != 1:
     raise ConfigError(
-      f"run is {run.place!r}, which encodes pictures as {', '.join(f'{n} {f.shape}' for n, f in made.items())} and "
+      f"run is {run.place!r}, which encodes pictures as {', '.join(f'{n} {f.shape}' for n, f in outputs.items())} and "
       "not as vectors; name one of the task 'clip'."
     )
-  return found
+  return encodings
 
 
 def latent(

@@ -188,11 +188,11 @@ def recorded(history: History, t: PerExample, losses: PerExample) -> History:
   new = jnp.zeros(steps, jnp.int32).at[row].add(1)
   before = jnp.tril(row[:, None] == row, -1).sum(1)  # how many of the batch were recorded earlier in the row
   place = jnp.arange(last) + new[:, None]
-  kept = jnp.take_along_axis(history.losses, place, axis=1, mode="fill", fill_value=0)
+  table = jnp.take_along_axis(history.losses, place, axis=1, mode="fill", fill_value=0)
   place = last - new[row] + before
   place = jnp.where(place < 0, last, place)  # pushed out already; an index beyond the end is dropped
-  kept = kept.at[row, place].set(jax.lax.stop_gradient(losses).astype(kept.dtype), mode="drop")
-  return History(kept, history.counts + new)
+  table = table.at[row, place].set(jax.lax.stop_gradient(losses).astype(table.dtype), mode="drop")
+  return History(table, history.counts + new)
 
 
 def importance(

@@ -434,7 +434,7 @@ def test_the_base_holds_every_option_with_its_default(choice):
   for name, entry in choice.entries.items():
     parameters = inspect.signature(entry).parameters.values() if callable(entry) else ()
     for parameter in parameters:
-      if parameter.default is inspect.Parameter.empty or parameter.name in choice.given:
+      if parameter.default is inspect.Parameter.empty or parameter.name in choice.arguments:
         continue
       assert base[choice.section][name][parameter.name] == parameter.default, f"{name} {parameter.name}"
 

@@ -57,17 +57,18 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
   Raises:
     ConfigError: the config asks for what our network does not do.
   """
-  told = config.get("_class_name") == "UNet2DConditionModel"
+  cross_attention = config.get("_class_name") == "UNet2DConditionModel"
   widths, size = config["block_out_channels"], size or config["sample_size"]
-  for name, wanted in (_OF_TRANSFORMERS if told else _OF_PLAIN) | _OF_UNETS:
-    _is(config, name, wanted)
-  attending = "CrossAttnDownBlock2D" if told else "AttnDownBlock2D"
+  for name, ours in (_OF_TRANSFORMERS if cross_attention else _OF_PLAIN) | _OF_UNETS:
+    _is(config, name, ours)
+  attending = "CrossAttnDownBlock2D" if cross_attention else "AttnDownBlock2D"
   kinds = config["down_block_types"]
   _is(config, "up_block_types", [kind.replace("Down", "Up") for kind in reversed(kinds)], list)
-  if odd := set(kinds) - {attending, "DownBlock2D"} - ({"ResnetDownsampleBlock2D"} if not told else set()):
+  plain = {"DownBlock2D"} if cross_attention else {"DownBlock2D", "ResnetDownsampleBlock2D"}
+  if odd := set(kinds) - {attending} - plain:
     raise ConfigError(f"down_block_types has {odd.pop()!r}, but this network has {attending}.")
   head = config.get("attention_head_dim", 8)  # with transformers it is the number of heads
-  if not told:
+  if not cross_attention:
     heads = {"head_channels": head or 0}
   elif isinstance(head, int):
     heads = {"heads": head}
@@ -75,15 +76,15 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
     heads = {
       "head_channels": _same("attention_head_dim", [c // n for c, n in zip(widths, head, strict=True)])
     }
-  blocks = config.get("transformer_layers_per_block", 1) if told else ()
+  blocks = config.get("transformer_layers_per_block", 1) if cross_attention else ()
   blocks_of = {attending: _entry(config, "downsample_type", "conv", {"conv": "conv", "resnet": "bare_block"})}
   blocks_of |= {"DownBlock2D": "conv", "ResnetDownsampleBlock2D": "bare_block"}  # whatever downsample_type is
   resamples = tuple(blocks_of[kind] for kind in kinds)
   _is(config, "upsample_type", config.get("downsample_type", "conv"))
   scale_shift = _entry(config, "resnet_time_scale_shift", "default", {"default": False, "scale_shift": True})
   groups = config.get("norm_num_groups", 32)
-  middle_norm = told or not scale_shift or bool(config.get("attn_norm_num_groups"))
-  if not told and config.get("attn_norm_num_groups"):
+  middle_norm = cross_attention or not scale_shift or bool(config.get("attn_norm_num_groups"))
+  if not cross_attention and config.get("attn_norm_num_groups"):
     _is(config, "attn_norm_num_groups", groups)
   return UNet(
     channels=widths[0],
@@ -92,7 +93,7 @@ def unet(config: Config, size: int = 0, conditions: Embeds = (), **fields) -> UN
     attention=tuple(size >> level for level, kind in enumerate(kinds) if kind == attending),
     transformers=(blocks,) * len(widths) if isinstance(blocks, int) else tuple(blocks),
     dropout=config.get("dropout", 0.0),
-    out_channels=config.get("out_channels", 4 if told else 3),
+    out_channels=config.get("out_channels", 4 if cross_attention else 3),
     groups=groups,
     eps=config.get("norm_eps", 1e-5),
     centred=bool(config.get("downsample_padding", 1)),
@@ -146,13 +147,13 @@ def dit(config: Config, conditions: Embeds = (), **fields) -> DiT:
   Raises:
     ConfigError: the config asks for what our network does not do.
   """
-  for name, wanted in (
+  for name, ours in (
     ("activation_fn", "gelu-approximate"),
     ("attention_bias", True),
     ("norm_elementwise_affine", False),
     ("norm_type", "ada_norm_zero"),
   ):
-    _is(config, name, wanted)
+    _is(config, name, ours)
   heads = config.get("num_attention_heads", 16)
   return DiT(
     patch=config.get("patch_size", 2),
@@ -225,14 +226,14 @@ def _same(name, values):
   return values[0]
 
 
-def _entry(config, name, default, known):
-  """What a field means in our network; ConfigError where it is none of those known."""
-  if (value := config.get(name, default)) not in known:
-    raise ConfigError(f"{name} is {value!r}, but this network has {' or '.join(map(repr, known))}.")
-  return known[value]
+def _entry(config, name, default, entries):
+  """What a field means in our network; ConfigError where it is none of these entries."""
+  if (value := config.get(name, default)) not in entries:
+    raise ConfigError(f"{name} is {value!r}, but this network has {' or '.join(map(repr, entries))}.")
+  return entries[value]
 
 
-def _is(config, name, wanted, kind=lambda value: value):
+def _is(config, name, ours, kind=lambda value: value):
   """Raises ConfigError unless a field, where it is there, is what our network does."""
-  if kind(config.get(name, wanted)) != wanted:
-    raise ConfigError(f"{name} is {config[name]!r}, but this network has {wanted!r}.")
+  if kind(config.get(name, ours)) != ours:
+    raise ConfigError(f"{name} is {config[name]!r}, but this network has {ours!r}.")

@@ -64,12 +64,12 @@ def kind(folder: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
   """A table; ConfigError where it cannot be read."""
   try:
-    found = json.loads(path.read_text("utf-8"))
+    table = json.loads(path.read_text("utf-8"))
   except (OSError, ValueError, RecursionError) as error:
     raise ConfigError(f"{path} cannot be read ({error}).") from None
-  if not isinstance(found, dict):
+  if not isinstance(table, dict):
     raise ConfigError(f"{path} is no table of names.")
-  return found
+  return table
 
 
 def tensors(folder: Path) -> Mapping[str, np.ndarray]:
@@ -129,8 +129,8 @@ def clip_text(folder: Path, config: Mapping[str, Any]) -> Published:
   tokenizer = tokenizer_of(folder, net.length)
 
   def encode_text(params, tokens):
-    found = net.apply({"params": params["model"]}, tokens)
-    return {"tokens": found.tokens, "pooled": unit(found.pooled)}
+    encoding = net.apply({"params": params["model"]}, tokens)
+    return {"tokens": encoding.tokens, "pooled": unit(encoding.pooled)}
 
   model = imported(folder, net, "clip_text", jnp.zeros((1, net.length), jnp.int32))
   return Published({"encode_text": encode_text, "tokenizer": lambda params: tokenizer}, {"model": model})
@@ -151,8 +151,8 @@ def clip(folder: Path, config: Mapping[str, Any]) -> Published:
     return net.apply({"params": params["model"]}, (images / 255 - mean) / std, None).images
 
   def encode_text(params, tokens):
-    found = net.apply({"params": params["model"]}, tokens, method="read")
-    return {"tokens": found.tokens, "pooled": unit(found.pooled)}
+    encoding = net.apply({"params": params["model"]}, tokens, method="read")
+    return {"tokens": encoding.tokens, "pooled": unit(encoding.pooled)}
 
   like = jnp.zeros((1, side, side, 3)), jnp.zeros((1, net.text.length), jnp.int32)
   can = {"encode": encode, "encode_text": encode_text, "tokenizer": lambda params: tokenizer}
@@ -163,14 +163,14 @@ def tokenizer_of(folder: Path, length: int) -> Tokenizer:
   """The tokenizer of a text encoder; what it fills texts up with is looked at, as the published models do."""
   for place in (folder, folder.parent / "tokenizer"):
     if (place / "merges.txt").is_file():
-      found = text.clip((), str(place), length)
+      tokenizer = text.clip((), str(place), length)
     elif (place / "tokenizer.json").is_file():
-      found = text.file((), str(place / "tokenizer.json"), length)
+      tokenizer = text.file((), str(place / "tokenizer.json"), length)
     else:
       continue
     pad = read_json(place / "tokenizer_config.json").get("pad_token", text.CLIP_END)
     pad = pad["content"] if isinstance(pad, dict) else pad
-    return dataclasses.replace(found, fill=found.number(pad))
+    return dataclasses.replace(tokenizer, fill=tokenizer.number(pad))
   raise ConfigError(
     f"{folder} holds no tokenizer, and neither does {folder.parent / 'tokenizer'}; it is vocab.json with merges.txt, "
     "or tokenizer.json."

@@ -38,17 +38,17 @@ def to_params(
   Raises:
     ConfigError: a tensor is missing or left over, comes under two names, or its shape or type is wrong.
   """
-  wanted = tensor_names(shapes, names)
-  found = current_names(tensors, names, source)
-  every = {name for parts in wanted.values() for name in parts}
-  missing, left = sorted(every - set(found)), sorted(set(found) - every)
-  if missing or left:
-    told = [_listed("lacks", missing, left), _listed("has, beyond the network's,", left, missing)]
-    raise ConfigError(f"{source} {' and '.join(filter(None, told))}; it holds another network.")
+  layout = tensor_names(shapes, names)
+  current = current_names(tensors, names, source)
+  every = {name for parts in layout.values() for name in parts}
+  missing, extra = sorted(every - set(current)), sorted(set(current) - every)
+  if missing or extra:
+    lists = [_listed("lacks", missing, extra), _listed("has, beyond the network's,", extra, missing)]
+    raise ConfigError(f"{source} {' and '.join(filter(None, lists))}; it holds another network.")
   values = []
   for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     path = _path(keys)
-    values.append(fitted([found[name] for name in wanted[path]], path, leaf.shape, source))
+    values.append(fitted([current[name] for name in layout[path]], path, leaf.shape, source))
   return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
 
@@ -68,19 +68,19 @@ def current_names(tensors: Mapping[str, np.ndarray], names: Names, source: str) 
   Raises:
     ConfigError: two of them have the same name today, and are no copies.
   """
-  found = {}
+  current = {}
   for name, tensor in tensors.items():
     today = name
     for pattern, new in names.old:
       today = re.sub(pattern, new, today)
     if any(re.search(pattern, today) for pattern in names.ignored):
       continue
-    if today in found and not any(re.search(pattern, today) for pattern in names.copied):
+    if today in current and not any(re.search(pattern, today) for pattern in names.copied):
       raise ConfigError(f"{source} has the tensor {today} under two names, of which one is {name}.")
-    if today in found and not np.array_equal(found[today], tensor):
+    if today in current and not np.array_equal(current[today], tensor):
       raise ConfigError(f"{source} has several copies of {today}, and {name} differs from the first.")
-    found[today] = tensor
-  return found
+    current[today] = tensor
+  return current
 
 
 def fitted(parts: Sequence[np.ndarray], path: str, shape: tuple[int, ...], source: str) -> np.ndarray:
@@ -114,12 +114,12 @@ def _as_matrix(shape):
 def _listed(what, names, others):
   """ "lacks 3 tensors (a; b, nearest c)", or nothing without names."""
 
-  def told(name):
+  def entry(name):
     near = difflib.get_close_matches(name, others, 1, 0.8)
     return f"{name}, where there is {near[0]}" if near else name
 
   more = "; ..." if len(names) > SHOWN else ""
-  return names and f"{what} {len(names)} tensors ({'; '.join(map(told, names[:SHOWN]))}{more})"
+  return names and f"{what} {len(names)} tensors ({'; '.join(map(entry, names[:SHOWN]))}{more})"
 
 
 def _path(keys) -> str:
@@ -128,16 +128,18 @@ def _path(keys) -> str:
 
 def _tensor_name(path, paths, names):
   module, _, leaf = path.rpartition("/")
-  found = [_translated(path, *row, paths) for row in names.parameters.items()]
+  candidates = [_translated(path, *row, paths) for row in names.parameters.items()]
   if leaf in LEAVES:
-    found += [
+    candidates += [
       tuple(f"{name}.{LEAVES[leaf]}" for name in _translated(module, *row, paths))
       for row in names.modules.items()
     ]
-  found = [parts for parts in found if parts]
-  if len(found) != 1:
-    raise KeyError(f"{len(found)} rows name the parameter {path}: {', '.join(map(' + '.join, found))}")
-  return found[0]
+  candidates = [parts for parts in candidates if parts]
+  if len(candidates) != 1:
+    raise KeyError(
+      f"{len(candidates)} rows name the parameter {path}: {', '.join(map(' + '.join, candidates))}"
+    )
+  return candidates[0]
 
 
 def _translated(path, ours, theirs, paths):

@@ -55,9 +55,9 @@ def _read_shards(path: Path) -> dict[str, np.ndarray]:
       f"{path} is no index of safetensors files: it has no weight_map of tensors to file names."
     )
   shards = {file: _read_file(path.parent / file) for file in sorted(set(places.values()))}
-  held = {name: file for file, shard in shards.items() for name in shard}
-  if held != places or len(held) != sum(map(len, shards.values())):
-    wrong = sorted(name for name in held.keys() | places if held.get(name) != places.get(name))
+  contents = {name: file for file, shard in shards.items() for name in shard}
+  if contents != places or len(contents) != sum(map(len, shards.values())):
+    wrong = sorted(name for name in contents.keys() | places if contents.get(name) != places.get(name))
     raise ConfigError(
       f"{path} and its files differ about {len(wrong)} tensors, such as {', '.join(wrong[:3])}."
     )

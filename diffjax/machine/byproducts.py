@@ -19,7 +19,7 @@ class ByProducts:
 
   def __init__(self, say: Callable[[str], None] = to_stderr):
     """Takes what says a line."""
-    self._say, self._told = say, set()
+    self._say, self._reported = say, set()
 
   @contextlib.contextmanager
   def may_fail(self, what: str, errors: Errors = OSError) -> Iterator[None]:
@@ -27,6 +27,6 @@ class ByProducts:
     try:
       yield
     except errors as error:
-      if what not in self._told:
-        self._told.add(what)
+      if what not in self._reported:
+        self._reported.add(what)
         self._say(f"warning: {what} failed, and the run goes on without: {disk.reason(error)}")

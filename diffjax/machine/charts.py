@@ -69,9 +69,9 @@ def draw(path: str | os.PathLike, *panels: Panel) -> None:
 
 def _panel(axes: Any, panel: Panel) -> None:
   for name, line in panel.lines.items():
-    (drawn,) = axes.plot(line.x, line.y, label=name, marker="o" if len(line.x) <= 30 else "", markersize=4)
+    (curve,) = axes.plot(line.x, line.y, label=name, marker="o" if len(line.x) <= 30 else "", markersize=4)
     if line.low is not None and line.high is not None:
-      axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+      axes.fill_between(line.x, line.low, line.high, color=curve.get_color(), alpha=0.2, linewidth=0)
   for name, level in panel.levels.items():
     axes.axhline(level, color="gray", linestyle="--", label=name)
   values = [v for line in panel.lines.values() for v in (*line.y, *(line.low or ()), *(line.high or ()))]
@@ -103,8 +103,8 @@ def logged(path: str | os.PathLike, metrics: Path) -> bool:
         place = ("loss", "training")
       elif kind == "held_out":
         weights, *case = rest.split("/")
-        measured = case[-1] if case and not case[-1].startswith("logsnr") else "loss"
-        place = (f"held-out {measured}", weights)
+        quantity = case[-1] if case and not case[-1].startswith("logsnr") else "loss"
+        place = (f"held-out {quantity}", weights)
       else:
         continue
       panel, label = place

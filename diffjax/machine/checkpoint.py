@@ -73,8 +73,8 @@ def _mute() -> None:
   closed = lambda error: isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
   log, raised, unraisable = logging.getLogger("asyncio"), sys.excepthook, sys.unraisablehook
   sys.excepthook = lambda kind, error, trace: None if closed(error) else raised(kind, error, trace)
-  left = lambda about: closed(about.exc_value) or inspect.iscoroutine(about.object)
-  sys.unraisablehook = lambda about: None if left(about) else unraisable(about)
+  harmless = lambda about: closed(about.exc_value) or inspect.iscoroutine(about.object)
+  sys.unraisablehook = lambda about: None if harmless(about) else unraisable(about)
   log.addFilter(lambda record: not record.getMessage().startswith(("Future exception", "Task")))
 
 
@@ -87,13 +87,13 @@ class Checkpoints:
     Raises:
       ConfigError: there is a file in the folder's place.
     """
-    kept = [policy.LatestN(keep)] + ([policy.EveryNSteps(keep_every)] if keep_every else [])
+    policies = [policy.LatestN(keep)] + ([policy.EveryNSteps(keep_every)] if keep_every else [])
     self._folder, self._keep = Path(folder).absolute(), keep
     disk.require_folder(self._folder, f"The folder of checkpoints {self._folder}", writes=False)
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy.AnyPreservationPolicy(kept), enable_async_checkpointing=True
+        preservation_policy=policy.AnyPreservationPolicy(policies), enable_async_checkpointing=True
       ),
     )
 
@@ -200,12 +200,12 @@ class Checkpoints:
     Raises:
       RunError: the files are damaged, hold another model's state, or have checksums of another kind.
     """
-    about, wanted = self.about(step), _as_dict(abstract)
-    self._require_model(step, about, wanted)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-    found = self._read(step, "it", lambda: self._manager.restore(step, args=args)).state
-    self._require_whole(step, found, about)
-    return TrainState(**found)
+    about, target = self.about(step), _as_dict(abstract)
+    self._require_model(step, about, target)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    arrays = self._read(step, "it", lambda: self._manager.restore(step, args=args)).state
+    self._require_whole(step, arrays, about)
+    return TrainState(**arrays)
 
   def restore_weights(self, abstract: Params, step: int, weights: str) -> Params:
     """The raw parameters of a step's state, or one of its averages; the rest of it is not read.
@@ -225,9 +225,9 @@ class Checkpoints:
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     args = ocp.args.PyTreeRestore(item=tree, restore_args=where, partial_restore=True)
     place = self._folder / str(step) / "state"
-    found = self._read(step, f"its {weights} weights", lambda: reader.restore(place, args=args))
-    self._require_whole(step, found, about)
-    return found["params"] if weights == "raw" else found["ema"][weights]
+    arrays = self._read(step, f"its {weights} weights", lambda: reader.restore(place, args=args))
+    self._require_whole(step, arrays, about)
+    return arrays["params"] if weights == "raw" else arrays["ema"][weights]
 
   def _read(self, step: int, what: str, read: Callable[[], Any]) -> Any:
     """What orbax reads."""
@@ -237,10 +237,10 @@ class Checkpoints:
       _mute()
       raise self._unreadable(step, f"{what} cannot be read ({_why(error)})") from None
 
-  def _require_model(self, step: int, about: dict[str, Any], wanted: Any) -> None:
+  def _require_model(self, step: int, about: dict[str, Any], target: Any) -> None:
     """Raises RunError if a checkpoint holds other arrays than these, in the parts of the state that they lie in."""
-    here, there = _arrays(wanted), about.get("arrays", {})
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(wanted)]
+    here, there = _arrays(target), about.get("arrays", {})
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(target)]
     roots = {jax.tree_util.keystr(path[: 1 + (path[0].key == "ema")]) for path in paths}
     there = {name: kind for name, kind in there.items() if name.startswith(tuple(roots))}
     names = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
@@ -257,7 +257,7 @@ class Checkpoints:
       "in another workdir."
     )
 
-  def _require_whole(self, step: int, found: Any, about: dict[str, Any]) -> None:
+  def _require_whole(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
     """Raises RunError if a restored array's checksum is another than when it was saved, or of another kind."""
     kind, commit = (about.get(name, "not named") for name in ("checksum", "commit"))
     if kind != CHECKSUM:
@@ -266,8 +266,8 @@ class Checkpoints:
         f"({CHECKSUM}), so that it cannot be told whether it is whole. Go on with the version that saved it (commit "
         f"{commit}), or train anew in another workdir."
       )
-    wanted, got = about["checksums"], jax.device_get(fingerprint(found))
-    wrong = [name for name in got if wanted.get(name) != int(got[name])]
+    expected, actual = about["checksums"], jax.device_get(fingerprint(arrays))
+    wrong = [name for name in actual if expected.get(name) != int(actual[name])]
     if wrong:
       raise self._unreadable(step, f"the bytes of {wrong[0]} are not those that were saved")
 

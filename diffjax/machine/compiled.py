@@ -21,19 +21,19 @@ def keep(folder: Path, seconds: float) -> None:
   """Keeps in a folder, from now on, what takes at least so many seconds to compile."""
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-  show, told = warnings.showwarning, set()
+  show, kinds = warnings.showwarning, set()
 
   def hear(message, *where, **how):
-    found = FAILED.match(str(message))
-    if not found:
+    match = FAILED.match(str(message))
+    if not match:
       return show(message, *where, **how)
-    if found[1] == "reading":
-      for path in folder.glob(f"{glob.escape(found[2])}-*"):
+    if match[1] == "reading":
+      for path in folder.glob(f"{glob.escape(match[2])}-*"):
         with contextlib.suppress(OSError):
           path.unlink()
-    if found[1] not in told:
-      told.add(found[1])
-      what = "damaged, and compiled anew" if found[1] == "reading" else "not writable, and left as it is"
+    if match[1] not in kinds:
+      kinds.add(match[1])
+      what = "damaged, and compiled anew" if match[1] == "reading" else "not writable, and left as it is"
       to_stderr(f"warning: the cache of compiled functions {folder} is {what}")
 
   warnings.showwarning = hear

@@ -20,15 +20,15 @@ from diffjax.types import RunError
 
 def require_same(parallel: Parallel, what: Mapping[str, Any]) -> None:
   """Raises RunError in every process if `what`, JSON with names, is not the same in all of them."""
-  found = [json.loads(text) for text in parallel.texts(json.dumps(what, sort_keys=True))]
-  for process, other in enumerate(found):
-    names = [name for name in sorted(what) if found[0].get(name) != other.get(name)]
+  copies = [json.loads(text) for text in parallel.texts(json.dumps(what, sort_keys=True))]
+  for process, other in enumerate(copies):
+    names = [name for name in sorted(what) if copies[0].get(name) != other.get(name)]
     if names:
-      shown = "; ".join(
-        f"{name} is {other.get(name)!r} there and {found[0].get(name)!r} in process 0" for name in names[:5]
+      differences = "; ".join(
+        f"{name} is {other.get(name)!r} there and {copies[0].get(name)!r} in process 0" for name in names[:5]
       )
       raise RunError(
-        f"Process {process} of {len(found)} runs something else: {shown}. Start all processes with the same "
+        f"Process {process} of {len(copies)} runs something else: {differences}. Start all processes with the same "
         "command, code and packages."
       )
 
@@ -38,10 +38,10 @@ class Copies:
 
   def __init__(self, parallel: Parallel, state: TrainState):
     """Takes shapes, types and places of a state."""
-    named = jax.tree_util.tree_leaves_with_path(_plain(state))
-    self._names = [jax.tree_util.keystr(path) for path, _ in named]
-    shapes = [leaf.shape for _, leaf in named]
-    self._held = [parallel.held(shape) for shape in shapes]
+    leaves = jax.tree_util.tree_leaves_with_path(_plain(state))
+    self._names = [jax.tree_util.keystr(path) for path, _ in leaves]
+    shapes = [leaf.shape for _, leaf in leaves]
+    self._places = [parallel.owners(shape) for shape in shapes]
     self._parallel, self._sums = parallel, parallel.each_device(checksum, shapes)
 
   def check(self, state: TrainState, step: int) -> None:
@@ -49,8 +49,8 @@ class Copies:
     if self._parallel.device_count == 1:
       return
     sums = self._parallel.fetch(self._sums(*jax.tree.leaves(_plain(state))))
-    for name, held, column in zip(self._names, self._held, sums.T, strict=True):
-      if one := _differing(held, column):
+    for name, places, column in zip(self._names, self._places, sums.T, strict=True):
+      if one := _differing(places, column):
         raise RunError(
           f"At step {step} process {one[1]} does not hold the numbers that process {one[0]} holds of {name}: a "
           "device or its memory is at fault, or the processes did not compute the same. Start again, from the "
@@ -64,10 +64,10 @@ def _plain(state: TrainState) -> TrainState:
   return jax.tree.map(plain, state)
 
 
-def _differing(held: list[tuple[int, Any]], sums: np.ndarray) -> tuple[int, int] | None:
-  """Two processes, the second odd, whose checksums of the same part differ; held: (process, part) by device."""
+def _differing(places: list[tuple[int, Any]], sums: np.ndarray) -> tuple[int, int] | None:
+  """Two processes, the second odd, whose checksums of the same part differ; places: (process, part) by device."""
   first = {}
-  for (process, part), value in zip(held, sums, strict=True):
+  for (process, part), value in zip(places, sums, strict=True):
     other, expected = first.setdefault(part, (process, value))
     if value != expected:
       return other, process

@@ -21,13 +21,13 @@ def package() -> str:
 
 
 def _required(path: Path) -> str:
-  found = package()
-  if not found:
+  name = package()
+  if not name:
     raise ConfigError(
       f"{path} is a film, which needs imageio-ffmpeg or PyAV, and neither is installed; pip install imageio-ffmpeg, "
       "or make a folder of its frames."
     )
-  return found
+  return name
 
 
 def count(path: Path) -> int:
@@ -73,8 +73,8 @@ def _reading(path: Path, read):
   try:
     return read()
   except Exception as error:  # whatever a decoder makes of a stranger's bytes
-    said = words(error).splitlines()[0]
-    raise ConfigError(f"{path} cannot be read as a film ({said}); mend, convert or remove it.") from None
+    message = words(error).splitlines()[0]
+    raise ConfigError(f"{path} cannot be read as a film ({message}); mend, convert or remove it.") from None
 
 
 def _count_by_av(path: Path) -> int:

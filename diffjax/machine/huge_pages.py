@@ -27,10 +27,10 @@ def asking(environment: Mapping[str, str], enabled: Path = ENABLED) -> dict[str,
     madvised = "[madvise]" in enabled.read_text()
   except OSError:  # another system's kernel
     madvised = False
-  said = environment.get(VARIABLE, "")
-  if not madvised or TUNABLE in said or _glibc() < SINCE:
+  tunables = environment.get(VARIABLE, "")
+  if not madvised or TUNABLE in tunables or _glibc() < SINCE:
     return {}
-  return {VARIABLE: ":".join(filter(None, (said, f"{TUNABLE}=1")))}
+  return {VARIABLE: ":".join(filter(None, (tunables, f"{TUNABLE}=1")))}
 
 
 def ask() -> None:

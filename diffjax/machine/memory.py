@@ -25,14 +25,14 @@ def fitting(parallel: Parallel, function: Callable, shared: Any, batch: Any, at_
   Raises:
     ConfigError: not one example fits.
   """
-  kept, each = parallel.needs(function, shared, batch)
+  base, each = parallel.needs(function, shared, batch)
   least = min(free(device, parallel.device_count) for device in parallel.mesh.local_devices)
   least = min(map(int, parallel.texts(str(least))))  # of all processes
-  fits = int((SHARE * least - kept) / (each * at_once))
+  fits = int((SHARE * least - base) / (each * at_once))
   if fits < 1:
     raise ConfigError(
       f"A batch cannot be sized to the memory: {least / 2**30:.3g} GiB are free on a device, of which {SHARE:.0%} may "
-      f"be used, and one example takes {(kept + each * at_once) / 2**30:.3g} GiB. Free memory, take a smaller "
+      f"be used, and one example takes {(base + each * at_once) / 2**30:.3g} GiB. Free memory, take a smaller "
       "model, or name the batch size in place of 0."
     )
   return parallel.batch_devices << (fits.bit_length() - 1)
@@ -51,11 +51,11 @@ def free(device: Any, devices: int) -> int:
     return account["bytes_limit"] - account["bytes_in_use"]
   if "SC_AVPHYS_PAGES" not in os.sysconf_names:
     raise ConfigError("batch_size is 0, but this system does not say what memory is free; name a size.")
-  left = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+  room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
   with contextlib.suppress(OSError, ValueError):  # no such file, or no limit, which is the word "max"
     most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
-    left = min(left, most - used)
-  return max(left, 0) // devices
+    room = min(room, most - used)
+  return max(room, 0) // devices
 
 
 def give_back() -> None:

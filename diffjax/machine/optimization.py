@@ -141,10 +141,10 @@ def unpacked(state: Any, like: Any) -> Any:
   def unpack(tree):
     others = iter(tree.others)
     slices = (tree.vector[end - size : end] for end, size in zip(ends, sizes, strict=True))
-    found = [
+    arrays = [
       v.reshape(leaf.shape) if _small(leaf) else next(others) for v, leaf in zip(slices, leaves, strict=True)
     ]
-    return jax.tree.unflatten(structure, found)
+    return jax.tree.unflatten(structure, arrays)
 
   return _replaced(state, jax.tree.structure(packed(like, like)), unpack)
 

@@ -200,8 +200,8 @@ class Parallel:
 
     def put(x):
       def part(index):
-        wanted = np.arange(batch_size)[index[1]]
-        return x[(index[0], np.searchsorted(rows, wanted), *index[2:])]
+        examples = np.arange(batch_size)[index[1]]
+        return x[(index[0], np.searchsorted(rows, examples), *index[2:])]
 
       return jax.make_array_from_callback((x.shape[0], batch_size, *x.shape[2:]), place, part)
 
@@ -275,11 +275,11 @@ class Parallel:
     put = lambda place: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape))
     shared = jax.tree.map(put(lambda shape: self._whole(self.of_state(shape))), shared)
     batch = jax.tree.map(put(lambda shape: self.cut()), batch)
-    kept = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shared))
+    base = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shared))
     compiled = jax.jit(function, out_shardings=self.cut(), compiler_options=self.compiling("once"))
-    found = compiled.lower(shared, batch).compile().memory_analysis()
-    needed = found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes
-    return kept, (needed - kept) * self.batch_devices / len(jax.tree.leaves(batch)[0])
+    analysis = compiled.lower(shared, batch).compile().memory_analysis()
+    needed = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    return base, (needed - base) * self.batch_devices / len(jax.tree.leaves(batch)[0])
 
   def fetch(self, tree: Any) -> Any:
     """Copies to NumPy, gathered from all devices and processes."""
@@ -295,7 +295,7 @@ class Parallel:
     out = P(self.mesh.axis_names)
     return jax.jit(jax.shard_map(stacked, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False))
 
-  def held(self, shape: tuple[int, ...]) -> list[tuple[int, Hashable]]:
+  def owners(self, shape: tuple[int, ...]) -> list[tuple[int, Hashable]]:
     """The process of each device, and which part of an array of the state the device holds."""
     parts = self.of_state(shape).devices_indices_map(shape)
     key = lambda device: tuple((part.start, part.stop) for part in parts[device])
@@ -313,8 +313,8 @@ class Parallel:
       return [text]
     data = np.frombuffer(text.encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.asarray(data.size))
-    found = multihost_utils.process_allgather(np.pad(data, (0, int(lengths.max()) - data.size)))
-    return [row[:n].tobytes().decode() for row, n in zip(np.asarray(found, np.uint8), lengths, strict=True)]
+    buffers = multihost_utils.process_allgather(np.pad(data, (0, int(lengths.max()) - data.size)))
+    return [row[:n].tobytes().decode() for row, n in zip(np.asarray(buffers, np.uint8), lengths, strict=True)]
 
   def asked_to_stop(self, call: int) -> bool:
     """Whether a process was sent SIGTERM and this is the call that all of them end after.
@@ -351,9 +351,9 @@ def create(mode: str = "jit", data: int = 0, fsdp: int = 1, model: int = 1, smal
   if not data and count % (fsdp * model) == 0:
     sizes[DATA] = count // (fsdp * model)
   if math.prod(sizes.values()) != count:
-    asked = " x ".join(str(size or "the rest") for size in sizes.values())
+    product = " x ".join(str(size or "the rest") for size in sizes.values())
     raise ConfigError(
-      f"{' x '.join(sizes)} is {asked}, which does not multiply to the {count} devices of this run; choose sizes "
+      f"{' x '.join(sizes)} is {product}, which does not multiply to the {count} devices of this run; choose sizes "
       "whose product they are, and data = 0 for what is left."
     )
   if mode == "pmap" and fsdp * model > 1:

@@ -104,19 +104,19 @@ def captioned(
 
 
 def walk(
-  seen: UInt8[np.ndarray, "s n *t h w c"], estimates: UInt8[np.ndarray, "s n *t h w c"], titles: Sequence[str]
+  xt: UInt8[np.ndarray, "s n *t h w c"], estimates: UInt8[np.ndarray, "s n *t h w c"], titles: Sequence[str]
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
   Args:
-    seen: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
+    xt: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
     estimates: the sample that each would be, of the same shape.
     titles: of the S columns.
 
   Raises:
     ConfigError: as `grid`.
   """
-  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in (seen, estimates)], axis=2)
+  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in (xt, estimates)], axis=2)
   stops, n, _, height, width, channels = pairs.shape  # [S, N, 2, H, W, C]
   scale = math.ceil(TILE / min(height, width))
   rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * 2 * stops, height, width, channels)

@@ -62,8 +62,7 @@ def local_devices(environment: Mapping[str, str]) -> list[int] | None:
   task that is alone in its node takes them all; of several, each takes the one.
   """
   nodes, tasks = (environment.get(f"SLURM_{name}") for name in ("STEP_NUM_NODES", "NTASKS"))
-  chosen = "JAX_LOCAL_DEVICE_IDS" in environment
-  return [] if nodes and nodes == tasks and not chosen else None
+  return [] if nodes and nodes == tasks and "JAX_LOCAL_DEVICE_IDS" not in environment else None
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:

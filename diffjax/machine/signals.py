@@ -74,12 +74,12 @@ def ending() -> Iterator[None]:
 
   A second signal ends the process hard, as GRACE seconds do where the main thread does not come back.
   """
-  left, came = threading.Event(), []
+  end, came = threading.Event(), []
 
   def first(number):
     name = signal.Signals(number).name
     _say(f"{name}: ending. What is saved stays, and the same command goes on from there.")
-    threading.Thread(target=lambda: left.wait(GRACE) or _hard(number), daemon=True).start()
+    threading.Thread(target=lambda: end.wait(GRACE) or _hard(number), daemon=True).start()
 
   answer = _First(first)
 
@@ -97,17 +97,17 @@ def ending() -> Iterator[None]:
     with _listening(main, aside):
       yield
   finally:
-    left.set()
+    end.set()
 
 
 @contextlib.contextmanager
 def asking() -> Iterator[Callable[[], str | None]]:
   """A block in which the first signal is only a request: its name, from then on. A second ends the process hard."""
-  heard, came = [], []
+  names, came = [], []
 
   def first(number):
-    heard.append(signal.Signals(number).name)
-    _say(f"{heard[0]}: saving after this step; a second one ends the run without.")
+    names.append(signal.Signals(number).name)
+    _say(f"{names[0]}: saving after this step; a second one ends the run without.")
 
   answer = _First(first)
 
@@ -119,4 +119,4 @@ def asking() -> Iterator[Callable[[], str | None]]:
     answer(number)
 
   with _listening(answer, aside):
-    yield lambda: heard[0] if heard else None
+    yield lambda: names[0] if names else None

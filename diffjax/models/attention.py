@@ -57,13 +57,13 @@ class MultiHeadAttention(nn.Module):
     b, n, c = x.shape
     if self.heads < 1 or c % self.heads:
       raise ConfigError(f"heads={self.heads} must divide the channels, which are {c}.")
-    seen = x if context is None else context
+    context = x if context is None else context
 
     def project(name, source):
       y = nn.Dense(c, self.bias, self.dtype, kernel_init=initialiser(), name=name)(source)
       return y.reshape(b, -1, self.heads, c // self.heads)
 
-    query, key, value = project("query", x), project("key", seen), project("value", seen)
+    query, key, value = project("query", x), project("key", context), project("value", context)
     allowed = None if mask is None else mask[:, None, None]
     out = jax.nn.dot_product_attention(query, key, value, mask=allowed, is_causal=self.causal)
     return Dense(c, self.init_scale, self.dtype, name="out")(out.reshape(b, n, c))

@@ -71,9 +71,9 @@ class CLIP(nn.Module):
     log_scale = self.param("log_scale", nn.initializers.constant(self.scale), (), jnp.float32)
     constant = nn.initializers.constant
     bias = 0.0 if self.bias is None else self.param("bias", constant(self.bias), (), jnp.float32)
-    seen = None if images is None else unit(self.image(images, keys).pooled)
-    read = None if text is None else unit(self.text(text, None, keys).pooled)
-    return Pairs(seen, read, log_scale, bias)
+    image_features = None if images is None else unit(self.image(images, keys).pooled)
+    text_features = None if text is None else unit(self.text(text, None, keys).pooled)
+    return Pairs(image_features, text_features, log_scale, bias)
 
   def read(self, text: Int[Array, "b l"]) -> TextFeatures:
     """All that the text tower makes of texts [B, L]; its pooled vectors are no unit vectors yet."""

@@ -171,9 +171,9 @@ class DiT(nn.Module):
     make_block = nn.remat(Block) if self.remat else Block
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
     waves = (self.frequency_shift, self.cosines_first)
-    seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
-    emb = nn.swish(seen.vector)
-    x = with_planes(x, seen.planes)
+    embedding = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
+    emb = nn.swish(embedding.vector)
+    x = with_planes(x, embedding.planes)
     b, *frames, height, width, _ = x.shape
     rows, columns, depth = height // self.patch, width // self.patch, self.tubelet if frames else 1
     times = frames[0] // depth if frames else 1
@@ -184,12 +184,15 @@ class DiT(nn.Module):
     if frames:
       h = h.reshape(b, times, rows * columns, -1)
       h += sinusoids(jnp.arange(times), self.channels)[:, None].astype(self.dtype)
-    told = (emb, seen.tokens, keys)
+    conditioning = (emb, embedding.tokens, keys)
     for i in range(self.blocks):
       block = make_block(
         self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, name=f"block_{i}"
       )
-      h = self._across(block, i, h, told, seen.together) if frames else block(self._cut(h, 1), *told)
+      if frames:
+        h = self._across(block, i, h, conditioning, embedding.together)
+      else:
+        h = block(self._cut(h, 1), *conditioning)
     shift, scale = jnp.split(Dense(2 * self.channels, 0.0, name="modulation")(emb)[:, None], 2, axis=-1)
     h = norm(h.reshape(b, -1, self.channels)) * (1 + scale) + shift
     h = Dense(depth * self.patch**2 * self.out_channels, 0.0, name="out")(h)
@@ -199,20 +202,20 @@ class DiT(nn.Module):
   def _cut(self, h, axis):
     return self.cut(h, axis) if self.cut else h
 
-  def _across(self, block, turn, h, told, together):
+  def _across(self, block, turn, h, conditioning, together):
     """A block upon tubelets h [B, T, N, C]: across those of one time, of one place, or across all."""
     b, times, places, c = h.shape
     if not self.factorised:
       bias = (
         None if together is None else jnp.repeat(jnp.repeat(apart(together, times), places, 2), places, 3)
       )
-      return block(self._cut(h.reshape(b, -1, c), 1), *told, bias).reshape(h.shape)
+      return block(self._cut(h.reshape(b, -1, c), 1), *conditioning, bias).reshape(h.shape)
     h = self._cut(h, 2)  # of which attention over time sees one place alone
     if turn % 2 == 0:
-      return block(h.reshape(-1, places, c), *of_frames(told, times)).reshape(h.shape)
+      return block(h.reshape(-1, places, c), *of_frames(conditioning, times)).reshape(h.shape)
     bias = None if together is None else of_frames(apart(together, times), places)
     return (
-      block(h.swapaxes(1, 2).reshape(-1, times, c), *of_frames(told, places), bias)
+      block(h.swapaxes(1, 2).reshape(-1, times, c), *of_frames(conditioning, places), bias)
       .reshape(b, places, times, c)
       .swapaxes(1, 2)
     )

@@ -54,17 +54,17 @@ class UNetEncoder(nn.Module):
         f"multipliers={self.multipliers} need sides divisible by {step}; they are {x.shape[1:3]}."
       )
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
-    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
-    emb = nn.swish(seen.vector)
-    x = with_planes(x, seen.planes)
+    embedding = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    emb = nn.swish(embedding.vector)
+    x = with_planes(x, embedding.planes)
 
     def stage(h, channels, name):
       h = ResBlock(channels, self.dropout, self.dtype, name=f"{name}_block")(h, emb, keys)
       attends = h.shape[1] in self.attention
       if attends:
         h = Attention(self.heads, self.dtype, name=f"{name}_attention")(h)
-      if seen.tokens is not None and (attends or name == "middle"):
-        h = CrossAttention(self.heads, self.dtype, name=f"{name}_cross")(h, *seen.tokens)
+      if embedding.tokens is not None and (attends or name == "middle"):
+        h = CrossAttention(self.heads, self.dtype, name=f"{name}_cross")(h, *embedding.tokens)
       return h
 
     h = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)

@@ -245,8 +245,8 @@ class Dropout(nn.Module):
     if keys is None or self.rate == 0:
       return x
     own = streams.purpose(keys, "/".join(self.path))
-    kept, size = jnp.float32(1 - self.rate), math.prod(x.shape[1:])
-    mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, (size,)))(own)
+    share, size = jnp.float32(1 - self.rate), math.prod(x.shape[1:])
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, share, (size,)))(own)
     return jnp.where(mask.reshape(x.shape), x / (1 - self.rate), 0).astype(x.dtype)
 
 

@@ -53,7 +53,7 @@ class Layer(nn.Module):
     above = [(i, j) for i in range(-reach, 1 - self.first) for j in range(-reach, reach + 1)]
     left = [(0, j) for j in range(-reach, 0)]
     shares = np.tile(colour_of(width, self.colours), 2)
-    here = seen(colour_of(horizontal.shape[-1], self.colours), shares, own=not self.first)
+    here = channel_mask(colour_of(horizontal.shape[-1], self.colours), shares, own=not self.first)
     dense = lambda name: Dense(2 * width, dtype=self.dtype, name=name)
     say = lambda name: Vectors(2 * width, self.conditions, name=name)(cond, len(vertical))[:, None, None]
     v = dense("above")(shifted(vertical, above)) + say("embedding_v")
@@ -61,7 +61,7 @@ class Layer(nn.Module):
     if here.any():
       h += MaskedDense(here, self.dtype, name="here")(horizontal)
     v, h = (jnp.tanh(x[..., :width]) * nn.sigmoid(x[..., width:]) for x in (v, h))
-    within = seen(shares[:width], shares[:width], own=True)
+    within = channel_mask(shares[:width], shares[:width], own=True)
     h = MaskedDense(within, self.dtype, name="out")(Dropout(self.dropout, name="dropout")(h, keys))
     return v, h if self.first else horizontal + h
 
@@ -108,7 +108,7 @@ class PixelCNN(nn.Module):
         name=f"layer_{i}",
       )(v, h, cond, keys)
     numbers = np.repeat(np.arange(colours), self.outputs)
-    mask = seen(colour_of(self.width, colours), numbers, own=True)
+    mask = channel_mask(colour_of(self.width, colours), numbers, own=True)
     out = MaskedDense(mask, "float32", name="out")(nn.swish(h.astype(jnp.float32)))
     return out.reshape(*x.shape, self.outputs)
 
@@ -118,7 +118,7 @@ def colour_of(channels: int, colours: int) -> np.ndarray:
   return np.arange(channels) * colours // channels
 
 
-def seen(inputs: np.ndarray, outputs: np.ndarray, own: bool) -> np.ndarray:
+def channel_mask(inputs: np.ndarray, outputs: np.ndarray, own: bool) -> np.ndarray:
   """[C, D]: which channels see which, by their colours."""
   return inputs[:, None] <= outputs if own else inputs[:, None] < outputs
 

@@ -69,23 +69,23 @@ class Prior(nn.Module):
       ConfigError: if the heads do not divide the channels, or cond has other names than the conditions.
     """
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)
-    seen = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
-    if seen.together is not None:
+    embedding = Conditioning(widths, self.time_scale, self.conditions, name="embedding")(time, cond)
+    if embedding.together is not None:
       raise ConfigError(
         "a prior's places see each other, whatever the condition 'moving' says; leave it out."
       )
-    x = with_planes(x, seen.planes)
+    x = with_planes(x, embedding.planes)
     places = int(np.prod(x.shape[1:-1]))
     normal = nn.initializers.normal(0.02)
     positions, queries = (
       self.param(name, normal, (places, self.channels), jnp.float32) for name in ("positions", "queries")
     )
     noisy = Dense(self.channels, dtype=self.dtype, name="noisy")(x.reshape(len(x), places, -1))
-    told = seen.vector[:, None]
-    parts = [told, noisy + positions, noisy + queries + told]
+    vector = embedding.vector[:, None]
+    parts = [vector, noisy + positions, noisy + queries + vector]
     mask = jnp.ones((len(x), 1 + 2 * places), bool)
-    if seen.tokens is not None:
-      parts, mask = [seen.tokens[0], *parts], jnp.concatenate([seen.tokens[1], mask], axis=1)
+    if embedding.tokens is not None:
+      parts, mask = [embedding.tokens[0], *parts], jnp.concatenate([embedding.tokens[1], mask], axis=1)
     h = jnp.concatenate([part.astype(self.dtype) for part in parts], axis=1)
 
     make_block = nn.remat(Block) if self.remat else Block

@@ -65,5 +65,5 @@ class Read(nn.Module):
   @nn.compact
   def __call__(self, value: Int[Array, "b l"]) -> Embedded:
     """Tokens [B, L] to Embedded."""
-    found = self.encoder(value)
-    return Given(self.widths, self.plain, name="given")(Encoded(found.tokens, found.pooled, value >= 0))
+    encoding = self.encoder(value)
+    return Given(self.widths, self.plain, name="given")(Encoded(encoding.tokens, encoding.pooled, value >= 0))

@@ -86,13 +86,13 @@ def nearest(z: Float[Array, "*n d"], vectors: Float[Array, "k d"]) -> Int[Array,
 def quantise(z: Float[Array, "b *n d"], vectors: Float[Array, "k d"]) -> Quantised:
   """Equations (1) to (3) for z [B, ..., D] and the codes' vectors [K, D]."""
   codes = nearest(z, vectors)
-  chosen = vectors[codes]
+  codewords = vectors[codes]
 
   def distance(a, b):
     return jnp.square(a - b).reshape(z.shape[0], -1).mean(-1) * z.shape[-1]
 
-  straight = z + lax.stop_gradient(chosen - z)
-  losses = distance(lax.stop_gradient(z), chosen), distance(z, lax.stop_gradient(chosen))
+  straight = z + lax.stop_gradient(codewords - z)
+  losses = distance(lax.stop_gradient(z), codewords), distance(z, lax.stop_gradient(codewords))
   return Quantised(straight, codes, *losses)
 
 
@@ -118,8 +118,8 @@ def averaged(
   size, channels = codebook.vectors.shape
   z = lax.stop_gradient(z).astype(jnp.float32).reshape(-1, channels)
   codes = codes.ravel()
-  chosen = jax.ops.segment_sum(jnp.ones(len(codes)), codes, size)
-  counts = decay * codebook.counts + (1 - decay) * chosen
+  uses = jax.ops.segment_sum(jnp.ones(len(codes)), codes, size)
+  counts = decay * codebook.counts + (1 - decay) * uses
   sums = decay * codebook.sums + (1 - decay) * jax.ops.segment_sum(z, codes, size)
   total = counts.sum()
   smooth = (counts + smoothing) / (total + size * smoothing) * total

@@ -30,7 +30,7 @@ class Coupling(nn.Module):
   """Equation (1).
 
   Attributes:
-    kept: b, [H, W, C] of 0 and 1.
+    mask: b, [H, W, C] of 0 and 1.
     hidden: widths of its network's layers.
     layers: one of LAYERS; convolutions are 3x3.
     dropout: rate after each.
@@ -38,7 +38,7 @@ class Coupling(nn.Module):
     dtype: of the computation but for the last layer.
   """
 
-  kept: np.ndarray
+  mask: np.ndarray
   hidden: tuple[int, ...]
   layers: str
   dropout: float
@@ -49,7 +49,7 @@ class Coupling(nn.Module):
   def changes(self, x: Batch, cond: Mapping[str, Any], keys: Keys | None) -> tuple[Batch, Batch]:
     """(1 - b) s and (1 - b) t."""
     channels, dense = x.shape[-1], self.layers == "dense"
-    h = (x * self.kept).reshape(len(x), -1) if dense else x * self.kept
+    h = (x * self.mask).reshape(len(x), -1) if dense else x * self.mask
     shift = Vectors(self.hidden[0], self.conditions, name="embedding")(cond, len(x))
     shift = shift if dense else shift[:, None, None]
     for i, width in enumerate(self.hidden):
@@ -62,7 +62,7 @@ class Coupling(nn.Module):
     else:
       h = Conv(2 * channels, init_scale=0.0, name="out")(h)
     scale = self.param("scale", nn.initializers.ones_init(), x.shape[1:], jnp.float32)
-    return (1 - self.kept) * scale * jnp.tanh(h[..., :channels]), (1 - self.kept) * h[..., channels:]
+    return (1 - self.mask) * scale * jnp.tanh(h[..., :channels]), (1 - self.mask) * h[..., channels:]
 
   def __call__(self, x: Batch, cond: Mapping[str, Any], keys: Keys | None) -> tuple[Batch, PerExample]:
     """y and equation (2)."""
@@ -103,20 +103,20 @@ class RealNVP(nn.Module):
         f"levels is {self.levels}, but {height}x{width} pixels cannot be squeezed so often; lower it."
       )
     self.steps = [
-      Coupling(kept, self.hidden, self.layers, self.dropout, self.conditions, self.dtype)
-      for kept in self._parts()
+      Coupling(mask, self.hidden, self.layers, self.dropout, self.conditions, self.dtype)
+      for mask in self._parts()
     ]
 
   def _parts(self) -> list[np.ndarray]:
     """b of every coupling."""
-    (height, width, channels), found = self.shape, []
+    (height, width, channels), masks = self.shape, []
     for _ in range(self.levels):
       rows, columns, _ = np.indices((height, width, channels))
-      found += [(rows + columns + i) % 2 for i in range(self.couplings)]
+      masks += [(rows + columns + i) % 2 for i in range(self.couplings)]
       height, width, channels = height // 2, width // 2, channels * 4
       of_channel = np.indices((height, width, channels))[2]
-      found += [(of_channel < channels // 2) == (i % 2 == 0) for i in range(self.couplings)]
-    return [kept.astype(np.float32) for kept in found]
+      masks += [(of_channel < channels // 2) == (i % 2 == 0) for i in range(self.couplings)]
+    return [mask.astype(np.float32) for mask in masks]
 
   def __call__(
     self, x: Float[Array, "b h w c"], cond: Mapping[str, Any], keys: Keys | None = None

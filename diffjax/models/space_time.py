@@ -34,8 +34,8 @@ def apart(together: Bool[Array, "b"] | None, frames: int) -> Float[Array, "b 1 t
   """What is added to attention's logits: -inf between the frames of examples that are not together, else 0."""
   if together is None:
     return 0.0
-  seen = together[:, None, None, None] | jnp.eye(frames, dtype=bool)
-  return jnp.where(seen, 0.0, -jnp.inf)
+  mask = together[:, None, None, None] | jnp.eye(frames, dtype=bool)
+  return jnp.where(mask, 0.0, -jnp.inf)
 
 
 class TimeAttention(nn.Module):

@@ -89,11 +89,11 @@ class ResBlock(nn.Module):
     h = GroupNorm(True, self.dtype, self.groups, self.eps, name="norm_0")(x)
     if self.resample:
       h, x = self.resample(h), self.resample(x)
-    told = Dense((1 + self.scale_shift) * self.channels, dtype=self.dtype, name="embedding")(emb)
-    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, None if self.scale_shift else told)
+    projection = Dense((1 + self.scale_shift) * self.channels, dtype=self.dtype, name="embedding")(emb)
+    h = Conv(self.channels, dtype=self.dtype, name="conv_0")(h, None if self.scale_shift else projection)
     h = GroupNorm(not self.scale_shift, self.dtype, self.groups, self.eps, name="norm_1")(h)
     if self.scale_shift:
-      scale, shift = jnp.split(told[:, None, None], 2, axis=-1)
+      scale, shift = jnp.split(projection[:, None, None], 2, axis=-1)
       h = nn.swish(h * (1 + scale) + shift)
     h = Dropout(self.dropout, name="dropout")(h, keys)
     h = Conv(self.channels, init_scale=0.0, dtype=self.dtype, name="conv_1")(h)
@@ -255,9 +255,9 @@ class UNet(nn.Module):
     norm = (self.groups, self.eps)
     widths = Widths(self.channels, 4 * self.channels, 4 * self.channels, rows=1.0)
     waves = (self.frequency_shift, self.cosines_first)
-    seen = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
-    emb, tokens = nn.swish(seen.vector), seen.tokens
-    x = with_planes(x, seen.planes)
+    embedding = Conditioning(widths, self.time_scale, self.conditions, *waves, name="embedding")(time, cond)
+    emb, tokens = nn.swish(embedding.vector), embedding.tokens
+    x = with_planes(x, embedding.planes)
     outer, frames = x.shape[:-3], x.shape[1] if x.ndim == 5 else 0
     if frames:
       x, (emb, tokens, keys) = x.reshape(-1, *x.shape[2:]), of_frames((emb, tokens, keys), frames)
@@ -276,7 +276,9 @@ class UNet(nn.Module):
         if tokens is not None:
           h = make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *tokens)
       return (
-        make_time(frames, heads, self.dtype, *norm, name=f"{name}_time")(h, seen.together) if frames else h
+        make_time(frames, heads, self.dtype, *norm, name=f"{name}_time")(h, embedding.together)
+        if frames
+        else h
       )
 
     def stage(h, level, name, attends=True):

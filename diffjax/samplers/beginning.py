@@ -57,8 +57,10 @@ def check(
   trained = weights[0] > NONE * weights.max()
   if schedule.steps is not None and not trained:
     raise Unsuitable("weight", f"which is 0 {at} so that this row is never trained; choose 'simple' or 'edm'")
-  said = [f"{still}: what is left of the data there is missing in the samples."] if signal[0] > SOME else []
+  warnings = (
+    [f"{still}: what is left of the data there is missing in the samples."] if signal[0] > SOME else []
+  )
   return (
-    *said,
+    *warnings,
     *([] if trained else [f"the weight of the loss is 0 {at} so that nothing is trained there."]),
   )

@@ -27,9 +27,9 @@ def ddim(eta: Share = 0.0) -> Sampler:
     if eta == 0:
       return Carry(expand(alpha_s, x) * x0 + expand(sigma_s, x) * eps)
     var = eta**2 * posterior_variance(schedule, s, t)
-    kept = jnp.sqrt(jnp.maximum(sigma_s**2 - var, 0))
+    direction = jnp.sqrt(jnp.maximum(sigma_s**2 - var, 0))
     noise = draws.normal(keys, x.shape[1:], x.dtype)
-    mean = expand(alpha_s, x) * x0 + expand(kept, x) * eps
+    mean = expand(alpha_s, x) * x0 + expand(direction, x) * eps
     return Carry(mean + expand(jnp.sqrt(var), x) * noise)
 
   return Sampler(step, order=1, deterministic=eta == 0)

@@ -55,10 +55,10 @@ def _churned(solver, churn, sigma_min, sigma_max, noise_scale):
     x, r = carry.x, jnp.exp(-schedule.logsnr(t) / 2)
     active = (r >= sigma_min) & (r <= sigma_max) & jnp.isfinite(r)
     later = jnp.where(active, schedule.t_of(schedule.logsnr(t) - 2 * math.log1p(churn)), t)
-    kept = jnp.where(active, schedule.alpha_sigma(later)[0] / schedule.alpha_sigma(t)[0], 1)
+    ratio = jnp.where(active, schedule.alpha_sigma(later)[0] / schedule.alpha_sigma(t)[0], 1)
     std = jnp.sqrt(jnp.where(active, jnp.maximum(transition_variance(schedule, t, later), 0), 0))
     noise = draws.normal(keys, x.shape[1:], x.dtype)
-    x = expand(kept, x) * x + expand(noise_scale * std, x) * noise
+    x = expand(ratio, x) * x + expand(noise_scale * std, x) * noise
     return Carry(solver(denoiser, schedule, x, later, s))
 
   return step

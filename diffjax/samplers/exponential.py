@@ -91,7 +91,7 @@ def multistep(
     [now.x0],
     [1.0],
   )  # `ending`: the divided differences that end with the last node
-  moved = transport(schedule, now.x0, x, s, t)
+  xs = transport(schedule, now.x0, x, s, t)
   for other in others:
     u = jnp.where(jnp.isfinite(nodes[-1] - now.at), nodes[-1] - now.at, 0)
     product = [low - u * high for low, high in zip([0.0, *product], [*product, 0.0], strict=True)]
@@ -101,5 +101,5 @@ def multistep(
       differences.append(expand(inverse(other.at - first), x) * (differences[-1] - before))
     ending = differences
     weight = sum(c * moment for c, moment in zip(product, moments[: len(product)], strict=True))
-    moved += expand(weight, x) * ending[-1]
-  return moved
+    xs += expand(weight, x) * ending[-1]
+  return xs

@@ -69,13 +69,13 @@ def leading(
       f"steps is {steps}; the grid 'leading' would start at row {steps - 1} of the schedule's {rows}. "
       f"Give it 2 to {rows // 2} steps or all {rows}, or choose 'trailing'."
     )
-  chosen = np.arange(count)[without_row_0:] * (rows // count) + offset
-  if chosen[-1] >= rows:
+  indices = np.arange(count)[without_row_0:] * (rows // count) + offset
+  if indices[-1] >= rows:
     raise ConfigError(
-      f"offset is {offset}; with {steps} steps the grid 'leading' would start at row {chosen[-1]}, but the last of the "
-      f"schedule's is {rows - 1}. Give it fewer steps."
+      f"offset is {offset}; with {steps} steps the grid 'leading' would start at row {indices[-1]}, but the last of "
+      f"the schedule's is {rows - 1}. Give it fewer steps."
     )
-  return _of_rows(schedule, np.append(chosen, 0) if then_row_0 else chosen)
+  return _of_rows(schedule, np.append(indices, 0) if then_row_0 else indices)
 
 
 def linspace(schedule: Schedule, steps: int, without_row_0: bool = False) -> np.ndarray:

@@ -61,7 +61,7 @@ def plms(begin: Annotated[str, one_of(BEGINNINGS)] = "ddim") -> Sampler:
       first = (past.count == 0) & interior
       heun = jax.lax.cond(jnp.any(first), ahead, jnp.zeros_like, x)
       lead = jnp.where(first.reshape(-1, *[1] * (x.ndim - 1)), heun, lead)
-    moved = transport(schedule, x0 - expand(r, x) * lead, x, s, t)
-    return Carry(moved, Past(tuple(differences[:-1]), jnp.where(interior, past.count + 1, 0)))
+    xs = transport(schedule, x0 - expand(r, x) * lead, x, s, t)
+    return Carry(xs, Past(tuple(differences[:-1]), jnp.where(interior, past.count + 1, 0)))
 
   return Sampler(step, order=2, deterministic=True, start=start, first=int(begin == "heun"))

@@ -26,10 +26,10 @@ def _reverse(coefficients):
   def step(denoiser, schedule, carry, t, s, keys):
     x, x0 = carry.x, denoiser(carry.x, t).x0
     alpha, sigma = schedule.alpha_sigma(t)
-    kept, gain, std = (expand(jnp.where(alpha > 0, c, 0), x) for c in coefficients(schedule, t, s))
+    decay, gain, std = (expand(jnp.where(alpha > 0, c, 0), x) for c in coefficients(schedule, t, s))
     score = -implied_eps(schedule, x0, x, t) / expand(sigma, x)
-    moved = kept * x + gain * score + std * draws.normal(keys, x.shape[1:], x.dtype)
-    return Carry(jnp.where(expand(alpha, x) > 0, moved, transport(schedule, x0, x, s, t)))
+    xs = decay * x + gain * score + std * draws.normal(keys, x.shape[1:], x.dtype)
+    return Carry(jnp.where(expand(alpha, x) > 0, xs, transport(schedule, x0, x, s, t)))
 
   return Sampler(step, order=1, deterministic=False)
 
@@ -41,8 +41,8 @@ def euler_maruyama() -> Sampler:
     t = jnp.asarray(t)
     alpha, sigma = schedule.alpha_sigma(t)
     slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones_like(t),))[1]
-    spent = -slope * sigma**2 * (t - s)  # g^2 dt
-    return 1 - schedule.derivatives(t)[0] / alpha * (t - s), spent, jnp.sqrt(spent)
+    variance = -slope * sigma**2 * (t - s)  # g^2 dt
+    return 1 - schedule.derivatives(t)[0] / alpha * (t - s), variance, jnp.sqrt(variance)
 
   return _reverse(coefficients)
 

@@ -38,10 +38,10 @@ def _unipc(order: int) -> Sampler:
     now = estimated(denoiser, schedule, x, t)
     corrected = multistep(schedule, before, r, t, last, (now, *older), middle=True)
     x = jnp.where(expand(last.at, x) > -jnp.inf, corrected, x)
-    known = (last, *older)[: order - 1]
-    moved = multistep(schedule, x, t, s, now, known, middle=True)
+    history = (last, *older)[: order - 1]
+    xs = multistep(schedule, x, t, s, now, history, middle=True)
     time = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
-    return Carry(moved, Memory(x, time, (now, *known)))
+    return Carry(xs, Memory(x, time, (now, *history)))
 
   return Sampler(step, order=3, deterministic=True, start=start)
 
