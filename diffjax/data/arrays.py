@@ -49,34 +49,34 @@ def arrays(
   if not path:
     raise ConfigError("path is '', which is no file; name an npz of images.")
   names = {"image": image, "label": label, "embedding": embedding} | ({"text": caption} if tokenizer else {})
-  named = lambda split: {field: name.replace("{split}", split) for field, name in names.items()}
-  train = found = _read(path, "path", named("train"))
-  classes = {"label": int(found["label"].max()) + 1} if "label" in found else {}
+  names_of = lambda split: {field: name.replace("{split}", split) for field, name in names.items()}
+  train = data = _read(path, "path", names_of("train"))
+  classes = {"label": int(data["label"].max()) + 1} if "label" in data else {}
   if test_path and split == "test":
-    found = _read(test_path, "test_path", named("test"))
-    _fit(train, found)
+    data = _read(test_path, "test_path", names_of("test"))
+    _fit(train, data)
   elif not test_path:
     pixels = [one.tobytes() for one in train["image"]]
-    train, found = (
+    train, data = (
       {field: array[splits.rows(side, pixels, test_fraction)] for field, array in train.items()}
       for side in ("train", split)
     )
   tokenizers = {}
-  if "text" in found:
+  if "text" in data:
     tokenizers["text"] = read = tokenizer([str(text) for text in train["text"]])
-    found["text"] = read([str(text) for text in found["text"]])
-  parts = (part for field, array in found.items() for part in (field, array.shape, array))
+    data["text"] = read([str(text) for text in data["text"]])
+  parts = (part for field, array in data.items() for part in (field, array.shape, array))
   kinds = [read.fingerprint for read in tokenizers.values()]
   key = fingerprint("arrays", split, classes, *parts, *kinds)
-  return ArraySource(found, key, classes, tokenizers=tokenizers)
+  return ArraySource(data, key, classes, tokenizers=tokenizers)
 
 
 def _fit(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> None:
   """Raises ConfigError unless the two files hold the same kind of examples."""
-  kinds = [{field: list(array.shape[1:]) for field, array in found.items()} for found in (train, test)]
+  kinds = [{field: list(array.shape[1:]) for field, array in data.items()} for data in (train, test)]
   if kinds[0] != kinds[1]:
-    said = [", ".join(f"{field} {shape}" for field, shape in kind.items()) for kind in kinds]
-    raise ConfigError(f"test_path holds examples of {said[1]}, and path of {said[0]}.")
+    descriptions = [", ".join(f"{field} {shape}" for field, shape in kind.items()) for kind in kinds]
+    raise ConfigError(f"test_path holds examples of {descriptions[1]}, and path of {descriptions[0]}.")
   if "label" in train and test["label"].max() > (last := train["label"].max()):
     raise ConfigError(
       f"test_path has the label {test['label'].max()}, but the classes of path are 0 to {last}."
@@ -85,48 +85,52 @@ def _fit(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> None:
 
 def _read(path: str, option: str, names: dict[str, str]) -> dict[str, np.ndarray]:
   """The arrays of a file by field, each checked."""
-  said = f"{option} is {path!r}, "
-  arrays, there = npz.read(Path(path).expanduser(), tuple(names.values()), f"{said}which")
-  found = {field: arrays[name] for field, name in names.items() if name in arrays}
-  if "image" not in found:
+  prefix = f"{option} is {path!r}, "
+  arrays, there = npz.read(Path(path).expanduser(), tuple(names.values()), f"{prefix}which")
+  data = {field: arrays[name] for field, name in names.items() if name in arrays}
+  if "image" not in data:
     raise ConfigError(
-      f"{said}which has no array {names['image']!r} but {', '.join(there) or 'none'}; name the images' by image."
+      f"{prefix}which has no array {names['image']!r} but {', '.join(there) or 'none'}; name the images' by image."
     )
-  seen = {field: f"{said}whose {names[field]} are {a.dtype} {list(a.shape)}; " for field, a in found.items()}
-  images = found["image"]
+  prefixes = {
+    field: f"{prefix}whose {names[field]} are {a.dtype} {list(a.shape)}; " for field, a in data.items()
+  }
+  images = data["image"]
   if images.ndim == 3 and images.shape[2] not in (3, 4):  # which is one picture
     images = images[..., None]
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
     raise ConfigError(
-      f"{seen['image']}images are uint8 [N, H, W, 3], or [N, H, W, 1] or [N, H, W] if they are grey."
+      f"{prefixes['image']}images are uint8 [N, H, W, 3], or [N, H, W, 1] or [N, H, W] if they are grey."
     )
   return {"image": images} | {
-    field: CHECKS[field](found[field], len(images), seen[field]) for field in found if field != "image"
+    field: CHECKS[field](data[field], len(images), prefixes[field]) for field in data if field != "image"
   }
 
 
-def _labels(labels: np.ndarray, count: int, seen: str) -> np.ndarray:
+def _labels(labels: np.ndarray, count: int, prefix: str) -> np.ndarray:
   if labels.shape != (count,) or labels.dtype.kind not in "iu" or labels.min() < 0:
-    raise ConfigError(f"{seen}labels are whole numbers from 0 on, one for each of the {count} images.")
+    raise ConfigError(f"{prefix}labels are whole numbers from 0 on, one for each of the {count} images.")
   if labels.max() >= np.iinfo(np.int32).max:
-    raise ConfigError(f"{seen}one of them is {labels.max()}, which is no class.")
+    raise ConfigError(f"{prefix}one of them is {labels.max()}, which is no class.")
   return labels.astype(np.int32)
 
 
-def _embeddings(embeddings: np.ndarray, count: int, seen: str) -> np.ndarray:
+def _embeddings(embeddings: np.ndarray, count: int, prefix: str) -> np.ndarray:
   shaped = embeddings.ndim == 2 and len(embeddings) == count and embeddings.shape[1]
   if embeddings.dtype != np.float32 or not shaped or not np.isfinite(embeddings).all():
-    raise ConfigError(f"{seen}embeddings are finite and float32 [N, D], one for each of the {count} images.")
+    raise ConfigError(
+      f"{prefix}embeddings are finite and float32 [N, D], one for each of the {count} images."
+    )
   return embeddings
 
 
-def _captions(captions: np.ndarray, count: int, seen: str) -> np.ndarray:
+def _captions(captions: np.ndarray, count: int, prefix: str) -> np.ndarray:
   if (
     captions.shape != (count,)
     or captions.dtype.kind != "U"
     or not all(str(text).strip() for text in captions)
   ):
-    raise ConfigError(f"{seen}captions are strings that say something, one for each of the {count} images.")
+    raise ConfigError(f"{prefix}captions are strings that say something, one for each of the {count} images.")
   return captions
 
 

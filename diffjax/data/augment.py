@@ -72,7 +72,7 @@ class Change(NamedTuple):
   shift: Float[Array, "b 2"]
 
 
-def drawn(draws: keys.Draws, probability: float) -> Change:
+def random_change(draws: keys.Draws, probability: float) -> Change:
   """The changes of a step's examples, each from its own key."""
   u = jax.vmap(lambda key: jax.random.uniform(key, (10,)))(draws.keys("augment uniform")).T
   z = keys.normal(draws.keys("augment normal"), (4,)).T
@@ -130,7 +130,7 @@ def halving(size: int) -> np.ndarray:
   return matrix.astype(np.float32)
 
 
-def moved(x0: Batch, matrix: Float[Array, "b 2 2"], shift: Float[Array, "b 2"]) -> Batch:
+def warp(x0: Batch, matrix: Float[Array, "b 2 2"], shift: Float[Array, "b 2"]) -> Batch:
   """Images [B, H, W, C] read at the places that `inverse` gives, equations (1) and (2)."""
   height, width = x0.shape[1:3]
   exact = {"precision": jax.lax.Precision.HIGHEST}
@@ -177,7 +177,7 @@ def changed(x0: Batch, change: Change) -> Batch:
   x0 = jnp.where(each(change.mirrored), x0[:, :, ::-1], x0)
   x0 = jnp.where(each(change.upside_down), x0[:, ::-1], x0)
   affine = jnp.any(labels(change)[:, 2:] != 0, axis=1)
-  return jnp.where(each(affine), moved(x0, *inverse(change, height, width)), x0)
+  return jnp.where(each(affine), warp(x0, *inverse(change, height, width)), x0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +279,7 @@ def nonleaking(probability: Share = 0.12) -> Augmentation:
   """The changes of the module's docstring, `probability` being p; mirrored half the time whatever it is."""
 
   def apply(x0, draws):
-    change = drawn(draws, probability)
+    change = random_change(draws, probability)
     return changed(x0, change), labels(change)
 
   return Augmentation(LABELS, apply)

@@ -65,12 +65,12 @@ def place(kind: str, of: Any, version: Any = (), cache_dir: str | None = None) -
   return Place(folder(cache_dir), f"{kind}-{fingerprint(of)}", fingerprint(version))
 
 
-def tidy(kept: Place) -> None:
+def tidy(entry: Place) -> None:
   """Removes other versions of what was just written, and what nobody has read for long."""
-  own, before = kept.file("").name, time.time() - UNREAD * 24 * 3600
-  for path in (path for kind in KINDS for path in kept.folder.glob(f"{kind}-*")):
+  own, before = entry.file("").name, time.time() - UNREAD * 24 * 3600
+  for path in (path for kind in KINDS for path in entry.folder.glob(f"{kind}-*")):
     with contextlib.suppress(OSError):  # of another user, or gone by now
-      old = path.name.startswith(f"{kept.head}-") or path.stat().st_mtime < before
+      old = path.name.startswith(f"{entry.head}-") or path.stat().st_mtime < before
       if old and not path.name.startswith(own):
         path.unlink()
 
@@ -129,13 +129,13 @@ Decode = Callable[[int], tuple[Mapping[str, Any], Sequence[str]]]
 
 
 def decoded(
-  name: str, kept: Place, count: int, fields: Mapping[str, Field], decode: Decode
+  name: str, entry: Place, count: int, fields: Mapping[str, Field], decode: Decode
 ) -> dict[str, np.ndarray]:
   """Fields of all examples, each [N, ...], from the cache or decoded into it.
 
   Args:
     name: what the progress line calls them.
-    kept: where they lie.
+    entry: where they lie.
     count: N.
     fields: that an example has.
     decode: number -> the fields of that example, and notes about it, which are counted on the terminal.
@@ -143,10 +143,10 @@ def decoded(
   Raises:
     ConfigError: some examples cannot be decoded; the first of them are named.
   """
-  found = {field: load(kept.file(f".{field}.npy"), count) for field in fields}
-  if all(found[name] is not None and found[name].shape[1:] == fields[name].shape for name in fields):
-    return found
-  found = {field: np.empty((count, *of.shape), of.dtype) for field, of in fields.items()}
+  arrays = {field: load(entry.file(f".{field}.npy"), count) for field in fields}
+  if all(arrays[name] is not None and arrays[name].shape[1:] == fields[name].shape for name in fields):
+    return arrays
+  arrays = {field: np.empty((count, *of.shape), of.dtype) for field, of in fields.items()}
   notes, errors = collections.Counter(), []
 
   def put(i):
@@ -155,7 +155,7 @@ def decoded(
     except ConfigError as error:
       return (), error
     for field, values in example.items():
-      found[field][i] = values
+      arrays[field][i] = values
     return noted, None
 
   for start in range(0, count, SAID):
@@ -163,15 +163,15 @@ def decoded(
     for noted, error in decoding.each(put, range(start, stop)):
       notes.update(noted)
       errors += [error] if error else []
-    said = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
-    print(f"decoding {name}: {stop} of {count}{said}", file=sys.stderr, flush=True)
+    remarks = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
+    print(f"decoding {name}: {stop} of {count}{remarks}", file=sys.stderr, flush=True)
   if errors:
     raise images.broken(errors)
-  with keeping(kept.folder):
-    for field, values in found.items():
-      save(kept.file(f".{field}.npy"), values)
-    tidy(kept)
-  return found
+  with keeping(entry.folder):
+    for field, values in arrays.items():
+      save(entry.file(f".{field}.npy"), values)
+    tidy(entry)
+  return arrays
 
 
 def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> np.ndarray:
@@ -186,16 +186,16 @@ def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> 
   stamps = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
   names = [(path.parent.name, path.name) for path in files]
   folders = sorted({str(path.parent.resolve()) for path in files})
-  kept = place("contents", (name, folders), (names, stamps), cache_dir)
-  if (found := load(kept.file(".npy"), len(files))) is not None:
-    return found
-  found = np.empty((len(files), 32), np.uint8)
+  entry = place("contents", (name, folders), (names, stamps), cache_dir)
+  if (digests := load(entry.file(".npy"), len(files))) is not None:
+    return digests
+  digests = np.empty((len(files), 32), np.uint8)
   for i, path in enumerate(files):
     with path.open("rb") as file:
-      found[i] = np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
+      digests[i] = np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
     if (i + 1) % 20000 == 0:
       print(f"reading {name}: {i + 1} of {len(files)} files", file=sys.stderr, flush=True)
-  with keeping(kept.folder):
-    save(kept.file(".npy"), found)
-    tidy(kept)
-  return found
+  with keeping(entry.folder):
+    save(entry.file(".npy"), digests)
+    tidy(entry)
+  return digests

@@ -53,10 +53,10 @@ class CaptionedSource:
     names = names or tuple(self.fields)
     own = list(dict.fromkeys("label" if name == "text" else name for name in names))
     wording, rows = np.divmod(indices, len(self.source))
-    found = self.source.read(rows, own)
+    data = self.source.read(rows, own)
     if "text" in names:
-      found["text"] = self.tokens[wording, found["label"]]
-    return {name: found[name] for name in names}
+      data["text"] = self.tokens[wording, data["label"]]
+    return {name: data[name] for name in names}
 
 
 def captioned(

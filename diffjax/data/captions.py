@@ -76,16 +76,16 @@ def pairs_of(root: Path) -> list[Pair]:
   """
   tars = sorted(root.glob("*.tar"))
   if (root / METADATA).is_file():
-    found = _of_metadata(root)
+    pairs = _of_metadata(root)
   elif tars:
-    found = (pair for tar in tars for pair in _of_tar(root, tar))
+    pairs = (pair for tar in tars for pair in _of_tar(root, tar))
   else:
-    found = _of_texts(root)
-  found = sorted(found)
-  for pair in found:
+    pairs = _of_texts(root)
+  pairs = sorted(pairs)
+  for pair in pairs:
     if not pair.caption:
       raise ConfigError(f"{pair.name} has an empty caption; write one, or remove the image.")
-  return found
+  return pairs
 
 
 def _text(data: bytes, place: str) -> str:
@@ -98,13 +98,13 @@ def _text(data: bytes, place: str) -> str:
 def _of_json(data: bytes, place: str, keys: Sequence[str]) -> tuple[dict, str]:
   """A JSON object, and the caption in it."""
   try:
-    found = json.loads(_text(data, place))
+    record = json.loads(_text(data, place))
   except ValueError as error:
     raise ConfigError(f"{place} is not JSON ({error}); mend it.") from None
-  caption = next((found[key] for key in keys if key in found), None) if isinstance(found, dict) else None
+  caption = next((record[key] for key in keys if key in record), None) if isinstance(record, dict) else None
   if not isinstance(caption, str):
     raise ConfigError(f"{place} has no caption; it stands under {' or '.join(map(repr, keys))}.")
-  return found, " ".join(caption.split())
+  return record, " ".join(caption.split())
 
 
 def _of_metadata(root: Path) -> Iterator[Pair]:
@@ -113,8 +113,8 @@ def _of_metadata(root: Path) -> Iterator[Pair]:
     if not line.strip():
       continue
     place = f"{root / METADATA}:{number}"
-    found, caption = _of_json(line, place, CAPTION_KEYS)
-    name = found.get("file_name")
+    record, caption = _of_json(line, place, CAPTION_KEYS)
+    name = record.get("file_name")
     file = root / str(name)
     if not isinstance(name, str) or not file.resolve().is_relative_to(root.resolve()) or not file.is_file():
       raise ConfigError(f"{place} names the image {name!r}, which is no file in {root}.")
@@ -143,13 +143,13 @@ def _of_tar(root: Path, path: Path) -> Iterator[Pair]:
         key, dot, ending = member.name.rpartition(".")
         if not member.isfile() or not dot:
           continue
-        stored, place = Stored(path, member.offset_data, member.size), f"{path}:{member.name}"
+        entry, place = Stored(path, member.offset_data, member.size), f"{path}:{member.name}"
         if f".{ending.lower()}" in ENDINGS:
-          images[key] = Pair(f"{path.relative_to(root)}/{member.name}", stored, "")
+          images[key] = Pair(f"{path.relative_to(root)}/{member.name}", entry, "")
         elif ending == "txt":
-          captions[key] = " ".join(_text(stored.read(), place).split())
+          captions[key] = " ".join(_text(entry.read(), place).split())
         elif ending == "json" and key not in captions:
-          captions[key] = _of_json(stored.read(), place, CAPTION_KEYS[::-1])[1]
+          captions[key] = _of_json(entry.read(), place, CAPTION_KEYS[::-1])[1]
   except tarfile.TarError as error:
     raise ConfigError(f"{path} cannot be read as a tar file ({error}); mend or remove it.") from None
   for key, pair in images.items():
@@ -186,20 +186,20 @@ def captions(
     ConfigError: no such folder, no images, or see pairs_of.
   """
   root = root_of(path, "images with captions")
-  found = pairs_of(root)
-  if not found:
+  pairs = pairs_of(root)
+  if not pairs:
     raise ConfigError(f"path is {path!r}, which holds no images with captions.")
-  names = [pair.name.encode() for pair in found]
-  train, chosen = ([found[i] for i in splits.rows(side, names, test_fraction)] for side in ("train", split))
+  names = [pair.name.encode() for pair in pairs]
+  train, examples = ([pairs[i] for i in splits.rows(side, names, test_fraction)] for side in ("train", split))
   read = tokenizer([pair.caption for pair in train])
-  tokens = read([pair.caption for pair in chosen])
-  files = sorted({pair.image.file for pair in found})
+  tokens = read([pair.caption for pair in examples])
+  files = sorted({pair.image.file for pair in pairs})
   contents = dict(zip(files, cache.contents(path, files, cache_dir), strict=True))
-  stored = [(pair.name, pair.image.start, contents[pair.image.file].tobytes()) for pair in chosen]
-  key = fingerprint("captions", split, size, channels, background, stored, tokens, read.fingerprint)
+  parts = [(pair.name, pair.image.start, contents[pair.image.file].tobytes()) for pair in examples]
+  key = fingerprint("captions", split, size, channels, background, parts, tokens, read.fingerprint)
   text = Field(tokens.shape[1:], "int32", read.vocabulary, tokenizer=read)
   fields = {"image": Field((size, size, channels), "uint8"), "text": text}
-  picture = lambda i: picture_of(chosen[i], channels, background)
-  source = PicturedSource(picture, {"text": tokens}, fields, key, len(chosen))
+  picture = lambda i: picture_of(examples[i], channels, background)
+  source = PicturedSource(picture, {"text": tokens}, fields, key, len(examples))
   of = (str(root.resolve()), split, size, channels, background, test_fraction, "captions")
   return pictured(path, source, of, cache_dir, memory, tokenizers={"text": read})

@@ -15,8 +15,8 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 @functools.cache
 def _table() -> np.ndarray:
   """[1797, 65]: the pixels and the label of every digit."""
-  found = importlib.util.find_spec("sklearn")  # to import it takes more than a second
-  place = found and Path(found.origin).parent / FILE
+  package = importlib.util.find_spec("sklearn")  # to import it takes more than a second
+  place = package and Path(package.origin).parent / FILE
   if place and place.exists():
     return np.loadtxt(place, delimiter=",")
   from sklearn.datasets import load_digits
@@ -32,7 +32,7 @@ def digits(split: str) -> ArraySource:
   rank = np.zeros(len(labels), int)
   for label in range(10):
     rank[labels == label] = np.arange(np.sum(labels == label))
-  chosen = (rank % 5 == 4) == (split == "test")
-  images, labels = images[chosen], labels[chosen]
+  mask = (rank % 5 == 4) == (split == "test")
+  images, labels = images[mask], labels[mask]
   key = fingerprint("digits", split, images, labels)
   return ArraySource({"image": images, "label": labels}, key, {"label": 10}, names={"label": NAMES})

@@ -47,29 +47,29 @@ def emoji(
   if size not in (32, 64):
     raise ConfigError(f"size is {size}; emoji are of 32 or 64 pixels.")
   place = Path(path).expanduser() if path else cache.folder() / "emoji.npz"
-  wanted = (f"image_{size}", *NAMES)
+  members = (f"image_{size}", *NAMES)
   there, _ = npz.read(
-    place, wanted, f"path is {path!r}, but the npz of emoji (see diffjax/data/emoji.py), {place},"
+    place, members, f"path is {path!r}, but the npz of emoji (see diffjax/data/emoji.py), {place},"
   )
-  missing = [name for name in wanted if name not in there or len(there[name]) != len(there[wanted[0]])]
-  if missing or there[wanted[0]].dtype != np.uint8 or there[wanted[0]].shape[1:] != (size, size, 3):
+  missing = [name for name in members if name not in there or len(there[name]) != len(there[members[0]])]
+  if missing or there[members[0]].dtype != np.uint8 or there[members[0]].shape[1:] != (size, size, 3):
     raise ConfigError(
       f"path is {path!r}, but {place} is not the npz of emoji (no {missing[0] if missing else 'such pictures'}), which "
       "diffjax/data/emoji.py describes."
     )
-  images, *about = (there[name] for name in wanted)
+  images, *about = (there[name] for name in members)
   name, short, words, category, skin, held_out = about
-  kept = np.ones(len(name), bool) if variants else (skin == 0) & (category != "Flags")
-  called = {
+  mask = np.ones(len(name), bool) if variants else (skin == 0) & (category != "Flags")
+  captions_of = {
     i: _captions(str(name[i]), str(short[i]), str(words[i]), keywords, captions)
-    for i in np.flatnonzero(kept & ~held_out)
+    for i in np.flatnonzero(mask & ~held_out)
   }
-  read = tokenizer(sorted({caption for several in called.values() for caption in several}))
+  read = tokenizer(sorted({caption for several in captions_of.values() for caption in several}))
   if split == "train":
-    rows = np.repeat(list(called), captions)
-    texts = [caption for several in called.values() for caption in several]
+    rows = np.repeat(list(captions_of), captions)
+    texts = [caption for several in captions_of.values() for caption in several]
   else:
-    rows = np.flatnonzero(kept & held_out)
+    rows = np.flatnonzero(mask & held_out)
     texts = [str(name[i]) for i in rows]
   arrays = {"image": images[rows], "text": read(texts)}
   key = fingerprint("emoji", split, *arrays.values(), read.fingerprint)

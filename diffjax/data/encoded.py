@@ -42,34 +42,34 @@ class Encoding:
 
   def __call__(self, params, values):
     """Arrays [B, ...] by the end of their name, "" for the only one."""
-    found = self.run.can[self.what](params, values[..., ::-1, :] if self.mirrored else values)
-    return found if isinstance(found, Mapping) else {"": found}
+    arrays = self.run.can[self.what](params, values[..., ::-1, :] if self.mirrored else values)
+    return arrays if isinstance(arrays, Mapping) else {"": arrays}
 
 
 Encodings = Mapping[str, Encoding]
 
 
-def _named(name: str, part: str) -> str:
+def _field_name(name: str, part: str) -> str:
   return f"{name}_{part}" if part else name
 
 
 def fields_of(fields: Mapping[str, Field], encodings: Encodings) -> dict[str, Field]:
   """The fields that encodings add to these."""
-  found = {}
+  new = {}
   for name, encoding in encodings.items():
     field = fields[encoding.field]
     like = jax.ShapeDtypeStruct((1, *field.shape), field.dtype)
     for part, array in jax.eval_shape(encoding, encoding.run.params, like).items():
-      found[_named(name, part)] = Field(array.shape[1:], str(array.dtype))
-  return found
+      new[_field_name(name, part)] = Field(array.shape[1:], str(array.dtype))
+  return new
 
 
 def completed(data: Data, encodings: Encodings, frozen: Frozen) -> Data:
   """A batch with the fields of these encodings; those that are there already stay."""
   for name, encoding in encodings.items():
     if not any(field == name or field.startswith(f"{name}_") for field in data):
-      found = encoding(frozen[encoding.run.place], data[encoding.field])
-      data = data | {_named(name, part): array for part, array in found.items()}
+      arrays = encoding(frozen[encoding.run.place], data[encoding.field])
+      data = data | {_field_name(name, part): array for part, array in arrays.items()}
   return data
 
 
@@ -90,8 +90,8 @@ class EncodedSource:
     """Gathers the rows; the source itself is asked only for fields of its own."""
     names = names or tuple(self.fields)
     own = [name for name in names if name not in self.arrays]
-    found = self.source.read(indices, own) if own else {}
-    return {name: found[name] if name in found else np.asarray(self.arrays[name][indices]) for name in names}
+    data = self.source.read(indices, own) if own else {}
+    return {name: data[name] if name in data else np.asarray(self.arrays[name][indices]) for name in names}
 
 
 def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir: str | None = None) -> Source:
@@ -108,13 +108,13 @@ def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir:
   fields, arrays = fields_of(source.fields, encodings), {}
   for name, encoding in encodings.items():
     of = (source.fingerprint, encoding.run.place, encoding.what, encoding.field, encoding.mirrored)
-    kept = cache.place("encoded", of, encoding.run.fingerprint, cache_dir)
+    entry = cache.place("encoded", of, encoding.run.fingerprint, cache_dir)
     parts = [field for field in fields if field == name or field.startswith(f"{name}_")]
-    places = {part: kept.file(f".{part}.npy") for part in parts}
+    places = {part: entry.file(f".{part}.npy") for part in parts}
     missing = any(cache.load(place, len(source), mapped=True) is None for place in places.values())
     if "True" in parallel.texts(str(missing)):  # in any process: all encode together
       arrays |= _encode(source, name, encoding, {part: fields[part] for part in parts}, places, parallel)
-      cache.tidy(kept)
+      cache.tidy(entry)
     else:
       arrays |= {part: cache.load(place, len(source), mapped=True) for part, place in places.items()}
   runs = [encoding.run.fingerprint for encoding in encodings.values()]
@@ -140,7 +140,7 @@ def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel
       rows = np.minimum(np.arange(start, start + size), count - 1)
       values = source.read(rows, (encoding.field,))[encoding.field]
       for ending, array in parallel.fetch(compiled(encoding.run.params, values)).items():
-        arrays[_named(name, ending)][start : start + size] = array[: count - start]
+        arrays[_field_name(name, ending)][start : start + size] = array[: count - start]
       print(f"encoding {name}: {min(start + size, count)} of {count}", file=sys.stderr, flush=True)
     for part, array in arrays.items() if on_disk else ():
       array.flush()

@@ -60,10 +60,10 @@ def image_folder(
   arrays = {"label": labels} if there.classes else {}
   source = PicturedSource(lambda i: opened(files[i], channels, background), arrays, fields, key, len(files))
   of = (str(root.resolve()), split, size, channels, background, test_fraction)
-  known = (
+  about = (
     {"classes": {"label": len(there.classes)}, "names": {"label": there.classes}} if there.classes else {}
   )
-  return pictured(path, source, of, cache_dir, memory, **known)
+  return pictured(path, source, of, cache_dir, memory, **about)
 
 
 def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -78,25 +78,25 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
   """
   if not path.is_dir():
     raise ConfigError(f"--images={path} is not a folder; name a folder of images.")
-  there, found, errors = listed(path, f"--images={path}"), [], []
+  there, pictures, errors = listed(path, f"--images={path}"), [], []
   there.say(f"--images={path}")
   for file in there.files:
     try:
-      found.append(opened(file))
+      pictures.append(opened(file))
     except ConfigError as error:
       errors.append(error)
   if errors:
     raise broken(errors)
-  for note in sorted({note for picture in found for note in picture.notes}):
-    count = sum(note in picture.notes for picture in found)
-    print(f"--images={path}: {count} of {len(found)} {note}.", file=sys.stderr, flush=True)
-  sizes = [picture.image.size for picture in found]
+  for note in sorted({note for picture in pictures for note in picture.notes}):
+    count = sum(note in picture.notes for picture in pictures)
+    print(f"--images={path}: {count} of {len(pictures)} {note}.", file=sys.stderr, flush=True)
+  sizes = [picture.image.size for picture in pictures]
   other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
   if other is not None:
     raise ConfigError(
       f"--images={path} mixes sizes: {there.names[0]} is {'{}x{}'.format(*sizes[0])} and {there.names[other]} "
       f"{'{}x{}'.format(*sizes[other])}; resize them all to the data's size."
     )
-  images = [pixels_of(picture.image) for picture in found]
+  images = [pixels_of(picture.image) for picture in pictures]
   shape = (*images[0].shape[:2], max(image.shape[2] for image in images))
   return np.stack([np.broadcast_to(image, shape) for image in images]), there.labels, there.classes

@@ -70,16 +70,16 @@ def opened(
   try:
     with Image.open(path, formats=FORMATS) as image:
       notes = ("of several frames",) if getattr(image, "is_animated", False) else ()
-      found = shown(image, channels, background)
-      return Picture(found.image, notes + found.notes)
+      frame = current_frame(image, channels, background)
+      return Picture(frame.image, notes + frame.notes)
   except UnidentifiedImageError:
-    said = f"it is none of {', '.join(FORMATS)}"
+    reason = f"it is none of {', '.join(FORMATS)}"
   except Exception as error:  # whatever a decoder makes of a stranger's bytes
-    said = words(error)
-  raise ConfigError(f"{name or path} cannot be read as an image ({said}); mend, convert or remove it.")
+    reason = words(error)
+  raise ConfigError(f"{name or path} cannot be read as an image ({reason}); mend, convert or remove it.")
 
 
-def shown(image: Image.Image, channels: int | None = None, background: int = WHITE) -> Picture:
+def current_frame(image: Image.Image, channels: int | None = None, background: int = WHITE) -> Picture:
   """The frame at which an open file stands, upright and of 8 bits; see `opened`."""
   upright = ImageOps.exif_transpose(image)
   return picture(_of_eight_bits(upright, image.format), channels, background)

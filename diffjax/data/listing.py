@@ -89,17 +89,17 @@ def listed(root: Path, what: str) -> Listing:
 
 def _walked(root: Path) -> tuple[list[Path], collections.Counter]:
   """The picture files, and the number of others by kind; links are followed, each folder once."""
-  files, skipped, seen = [], collections.Counter(), set()
+  files, skipped, folders = [], collections.Counter(), set()
 
   def refuse(error):
     raise error
 
   for folder, inner, names in os.walk(root, onerror=refuse, followlinks=True):
     real = os.path.realpath(folder)
-    if real in seen:
+    if real in folders:
       inner.clear()
       continue
-    seen.add(real)
+    folders.add(real)
     skipped["hidden"] += sum(name.startswith(".") for name in (*inner, *names))
     inner[:] = [name for name in inner if not name.startswith(".")]
     for name in names:

@@ -117,24 +117,24 @@ class MovingDigits:
     at = (self.seed, ("train", "test").index(self.split), np.asarray(indices, np.int64))
     k, room = np.arange(self.digits), self.size - self.side
 
-    def drawn(name, *axes):
+    def uniforms(name, *axes):
       """[n, *axes] of the clip's own numbers."""
       places = np.meshgrid(*(np.arange(axis) for axis in axes), indexing="ij")
       return uniform(*at[:2], at[2].reshape(-1, *[1] * len(axes)), name, *places)
 
-    first = (drawn(0, len(k)) * len(self.scans)).astype(int)
-    angle, u = 2 * np.pi * drawn(1, len(k)), drawn(2, len(k))
+    first = (uniforms(0, len(k)) * len(self.scans)).astype(int)
+    angle, u = 2 * np.pi * uniforms(1, len(k)), uniforms(2, len(k))
     speed = self.speeds[0] + u * (self.speeds[1] - self.speeds[0])
     velocity = speed[..., None] * np.stack([np.sin(angle), np.cos(angle)], -1)
-    begin = room * drawn(3, len(k), 2)
+    begin = room * uniforms(3, len(k), 2)
     steps = np.arange(self.frames)[:, None, None]
     places = fold(begin[:, None] + steps * velocity[:, None], room)
     scans = np.broadcast_to(first[:, None], places.shape[:3])
-    moving = drawn(4) >= self.stills
+    moving = uniforms(4) >= self.stills
     if not moving.all():
       each, still = lambda a: a.reshape(-1, *[1] * (places.ndim - 1)), ~moving
-      anywhere = room * drawn(5, self.frames, len(k), 2)
-      others = self._alike(first, drawn(6, self.frames, len(k)))
+      anywhere = room * uniforms(5, self.frames, len(k), 2)
+      others = self._alike(first, uniforms(6, self.frames, len(k)))
       places = np.where(each(still), anywhere, places)
       scans = np.where(each(still)[..., 0], others, scans)
       velocity = np.where(each(still)[..., 0], 0, velocity)
@@ -147,7 +147,7 @@ class MovingDigits:
     classes = labels[first][:, None]
     return order[(np.cumsum(counts) - counts)[classes] + (u * counts[classes]).astype(int)]
 
-  def drawn(self, paths: Paths) -> UInt8[np.ndarray, "n t s s 1"]:
+  def clips(self, paths: Paths) -> UInt8[np.ndarray, "n t s s 1"]:
     """The clips."""
     images = self.scans.arrays["image"][paths.scans, ..., 0].reshape(-1, self.side, self.side).astype(float)
     each = bilinear(images, paths.places.reshape(-1, 2), self.size)
@@ -169,7 +169,7 @@ class MovingDigits:
     flat = lambda values: values.reshape(len(values), -1).astype(np.float32)
     read = {
       "text": lambda: self.tokenizer(self.captions(paths)),
-      "video": lambda: self.drawn(paths),
+      "video": lambda: self.clips(paths),
       "label": lambda: self.scans.arrays["label"][paths.scans[:, 0]].reshape(-1, *self.fields["label"].shape),
       "velocity": lambda: flat(paths.velocity),
       "place": lambda: flat(paths.places[:, 0]),
@@ -225,18 +225,18 @@ def moving_digits(
   read = (
     tokenizer([" and ".join([f"a {n}{way}"] * digits) for n in NAMES for way in WAYS]) if captions else None
   )
-  told = (read.fingerprint,) if read else ()
-  key = fingerprint("moving_digits", split, *settings, scans.fingerprint, *told)
+  fingerprints = (read.fingerprint,) if read else ()
+  key = fingerprint("moving_digits", split, *settings, scans.fingerprint, *fingerprints)
   return MovingDigits(scans, split, *settings, key, read)
 
 
 def _of_file(path: str, split: str) -> ArraySource:
   """The digits of an npz."""
-  found = arrays("train", path, image=f"{split}_image", label=f"{split}_label", test_fraction=0.0)
-  height, width, channels = found.fields["image"].shape
-  if height != width or channels != 1 or "label" not in found.fields or found.fields["label"].classes > 10:
-    said = ", ".join(f"{name} {list(field.shape)}" for name, field in found.fields.items())
+  scans = arrays("train", path, image=f"{split}_image", label=f"{split}_label", test_fraction=0.0)
+  height, width, channels = scans.fields["image"].shape
+  if height != width or channels != 1 or "label" not in scans.fields or scans.fields["label"].classes > 10:
+    fields = ", ".join(f"{name} {list(field.shape)}" for name, field in scans.fields.items())
     raise ConfigError(
-      f"path is {path!r}, whose {split} examples are {said}; digits are square grey images with labels 0 to 9."
+      f"path is {path!r}, whose {split} examples are {fields}; digits are square grey images with labels 0 to 9."
     )
-  return found
+  return scans

@@ -9,13 +9,13 @@ from diffjax.types import ConfigError, words
 
 
 def read(
-  path: str | Path, wanted: Collection[str] | None = None, what: str = ""
+  path: str | Path, names: Collection[str] | None = None, what: str = ""
 ) -> tuple[dict[str, np.ndarray], list[str]]:
   """The arrays of a file by name, and the names of all; nothing in it is executed.
 
   Args:
     path: the npz.
-    wanted: names of those that are read, which may be missing; None for all.
+    names: names of those that are read, which may be missing; None for all.
     what: how the message of an error begins; by default with the path.
 
   Raises:
@@ -25,14 +25,14 @@ def read(
   try:
     with np.load(path, allow_pickle=False) as archive:
       there = list(archive.files)
-      found = {name: archive[name] for name in there if wanted is None or name in wanted}
-    if odd := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+      arrays = {name: archive[name] for name in there if names is None or name in names}
+    if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
       raise ValueError(f"its member {odd[0]!r} is no array")
-    return found, there
+    return arrays, there
   except FileNotFoundError:
     raise ConfigError(f"{what} is not there.") from None
   except Exception as error:  # whatever zipfile, zlib and NumPy make of a stranger's bytes
-    said = words(error)
-    if "allow_pickle" in said:  # NumPy's advice, which would run what is in it
-      said = "it is none, or it holds pickled objects, which are never loaded"
-    raise ConfigError(f"{what} is not an npz file of plain arrays: {said}.") from None
+    reason = words(error)
+    if "allow_pickle" in reason:  # NumPy's advice, which would run what is in it
+      reason = "it is none, or it holds pickled objects, which are never loaded"
+    raise ConfigError(f"{what} is not an npz file of plain arrays: {reason}.") from None

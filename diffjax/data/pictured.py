@@ -35,14 +35,12 @@ class PicturedSource:
     """Decodes the images of these indices, where they are asked for."""
     size = self.fields["image"].shape[0]
     pixels = lambda i: square(self.picture(i).image, size)
-    decoded = lambda: np.stack([*decoding.each(pixels, indices)])
-    return {
-      name: decoded() if name == "image" else self.arrays[name][indices] for name in names or self.fields
-    }
+    batch = lambda: np.stack([*decoding.each(pixels, indices)])
+    return {name: batch() if name == "image" else self.arrays[name][indices] for name in names or self.fields}
 
 
 def pictured(
-  what: str, source: PicturedSource, of: tuple, cache_dir: str | None, memory: int, **known
+  what: str, source: PicturedSource, of: tuple, cache_dir: str | None, memory: int, **about
 ) -> Source:
   """The set itself, or in memory where it takes at most so many bytes.
 
@@ -52,16 +50,16 @@ def pictured(
     of: what its decoded copies are of, an older one of which they replace.
     cache_dir: see cache.folder.
     memory: bytes.
-    known: what ArraySource is told of the fields besides their arrays.
+    about: what ArraySource is told of the fields besides their arrays.
   """
   image = source.fields["image"]
   if len(source) * int(np.prod(image.shape)) > memory:
     return source
 
   def decode(i):
-    found = source.picture(i)
-    return {"image": square(found.image, image.shape[0])}, found.notes
+    picture = source.picture(i)
+    return {"image": square(picture.image, image.shape[0])}, picture.notes
 
-  kept = cache.place("decoded", of, (source.fingerprint, rule()), cache_dir)
-  arrays = cache.decoded(what, kept, len(source), {"image": image}, decode)
-  return ArraySource({**arrays, **source.arrays}, source.fingerprint, **known)
+  entry = cache.place("decoded", of, (source.fingerprint, rule()), cache_dir)
+  arrays = cache.decoded(what, entry, len(source), {"image": image}, decode)
+  return ArraySource({**arrays, **source.arrays}, source.fingerprint, **about)

@@ -48,9 +48,9 @@ class Meanings(NamedTuple):
 @functools.cache
 def novel() -> Bool[np.ndarray, "2 10 10"]:
   """Whether a fact is novel, by relation (left, above) and the two digits."""
-  chosen = lambda *fact: hashlib.sha256(" ".join(map(str, fact)).encode()).digest()[0] % 5 == 0
+  novelty = lambda *fact: hashlib.sha256(" ".join(map(str, fact)).encode()).digest()[0] % 5 == 0
   return np.array(
-    [[[chosen(a, relation, b) for b in range(10)] for a in range(10)] for relation in ("left", "above")]
+    [[[novelty(a, relation, b) for b in range(10)] for a in range(10)] for relation in ("left", "above")]
   )
 
 
@@ -90,11 +90,11 @@ def meanings(captions: Sequence[str]) -> Meanings:
   Raises:
     ConfigError: one that the grammar does not have.
   """
-  known = grammar()
-  unknown = [caption for caption in captions if caption not in known]
+  table = grammar()
+  unknown = [caption for caption in captions if caption not in table]
   if unknown:
     raise ConfigError(f"{unknown[0]!r} is no caption of a scene; 'a two above a seven' is one, say.")
-  return Meanings(*np.asarray([known[caption] for caption in captions], int).reshape(-1, 4).T)
+  return Meanings(*np.asarray([table[caption] for caption in captions], int).reshape(-1, 4).T)
 
 
 def is_novel(meaning: Meanings) -> Bool[np.ndarray, "n"]:
@@ -140,8 +140,8 @@ def truth(cells: Int[np.ndarray, "*n 4"], meaning: Meanings) -> Truth:
   """
   count = (cells >= 0).sum(-1)
   there = np.sort(np.where(cells >= 0, cells, 10), axis=-1)  # the digits first
-  named = np.sort(np.stack([meaning.first, np.where(meaning.second >= 0, meaning.second, 10)], -1), axis=-1)
-  digits = (there[..., :2] == named).all(-1) & (there[..., 2] == 10)
+  pair = np.sort(np.stack([meaning.first, np.where(meaning.second >= 0, meaning.second, 10)], -1), axis=-1)
+  digits = (there[..., :2] == pair).all(-1) & (there[..., 2] == 10)
   relation, first, second = fact(cells)
   kind = {name: meaning.kind == number for number, name in enumerate(KINDS)}
   at = np.where((cells >= 0).any(-1), (cells >= 0).argmax(-1), EMPTY)

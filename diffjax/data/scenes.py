@@ -133,13 +133,13 @@ def paint(split: str, scenes: Scenes, size: int) -> UInt8[np.ndarray, "n s s 1"]
   (cell, side), (scans, starts, counts) = SIDES[size], _scans(split)
   there = scenes.cells >= 0
   digit = scenes.cells[there]
-  chosen = scans[starts[digit] + (scenes.scans[there] % counts[digit].astype(np.uint64)).astype(int)]
+  glyphs = scans[starts[digit] + (scenes.scans[there] % counts[digit].astype(np.uint64)).astype(int)]
   if side != 8:
     matrix = _enlarging(side)[0]
-    chosen = np.clip(np.rint(matrix @ chosen.astype(float) @ matrix.T), 0, 255).astype(np.uint8)
+    glyphs = np.clip(np.rint(matrix @ glyphs.astype(float) @ matrix.T), 0, 255).astype(np.uint8)
   canvas, margin = np.zeros((len(there), 4, cell, cell), np.uint8), (cell - side) // 2
   inner = canvas[..., margin : margin + side, margin : margin + side]
-  inner[there] = chosen
+  inner[there] = glyphs
   return canvas.reshape(-1, 2, 2, cell, cell).swapaxes(2, 3).reshape(-1, size, size, 1)
 
 

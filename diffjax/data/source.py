@@ -33,17 +33,17 @@ class Field(NamedTuple):
   tokenizer: Tokenizer | None = None
   counts: tuple[int, ...] = ()
 
-  def number(self, option: str, said: str | int) -> int:
+  def number(self, option: str, value: str | int) -> int:
     """The class that is called so, or has this number; ConfigError, which begins with the option, if there is none."""
-    said = str(said)
-    if said in self.names:
-      return self.names.index(said)
+    value = str(value)
+    if value in self.names:
+      return self.names.index(value)
     numbered = self.names and all(name.isdecimal() for name in self.names)  # where a number is a name
-    if said.isdecimal() and int(said) < self.classes and not numbered:
-      return int(said)
+    if value.isdecimal() and int(value) < self.classes and not numbered:
+      return int(value)
     more = ", ..." if len(self.names) > SHOWN else ""
-    called = f" ({', '.join(self.names[:SHOWN])}{more})" if self.names else ""
-    raise ConfigError(f"{option} is {said}; the data's classes are 0 to {self.classes - 1}{called}.")
+    listing = f" ({', '.join(self.names[:SHOWN])}{more})" if self.names else ""
+    raise ConfigError(f"{option} is {value}; the data's classes are 0 to {self.classes - 1}{listing}.")
 
 
 def class_field(labels: np.ndarray, classes: int, names: Sequence[str] = ()) -> Field:

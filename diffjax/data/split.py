@@ -29,18 +29,18 @@ def rows(split: str, names: Iterable[bytes], fraction: float) -> np.ndarray:
   Raises:
     ConfigError: all of several are held out.
   """
-  held = held_out(names, fraction)
-  if not held.any() or len(held) == 1:
+  mask = held_out(names, fraction)
+  if not mask.any() or len(mask) == 1:
     if split == "test":
       print(
-        f"test_fraction = {fraction} holds out none of {len(held)} examples: held-out numbers are of the training "
+        f"test_fraction = {fraction} holds out none of {len(mask)} examples: held-out numbers are of the training "
         "examples themselves.",
         file=sys.stderr,
         flush=True,
       )
-    return np.arange(len(held))
-  if held.all():
+    return np.arange(len(mask))
+  if mask.all():
     raise ConfigError(
-      f"test_fraction is {fraction}, which holds out all {len(held)} examples; choose a smaller one, or add examples."
+      f"test_fraction is {fraction}, which holds out all {len(mask)} examples; choose a smaller one, or add examples."
     )
-  return np.flatnonzero(held == (split == "test"))
+  return np.flatnonzero(mask == (split == "test"))

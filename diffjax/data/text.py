@@ -71,12 +71,14 @@ class Tokenizer:
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
     """Tokens [n, length] of n texts; how many are too long is said, and words without a token, with `what` they are."""
     tokens, cut, unknown = np.full((len(texts), self.length), self.fill, np.int32), 0, {}
-    for text, row, found in zip(texts, tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
-      ids = found.ids
+    for text, row, encoding in zip(texts, tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
+      ids = encoding.ids
       if len(ids) > self.length:
         ids, cut = [*ids[: self.length - 1], ids[-1]], cut + 1  # the end stays
       row[: len(ids)] = ids
-      spans = (span for span, token in zip(found.offsets, found.tokens, strict=True) if token == UNKNOWN)
+      spans = (
+        span for span, token in zip(encoding.offsets, encoding.tokens, strict=True) if token == UNKNOWN
+      )
       unknown |= {text[slice(*span)]: None for span in spans}
     if cut:
       _say(f"{what}: {cut} of {len(texts)} longer than {self.length} tokens; their ends are left out")
@@ -89,8 +91,8 @@ class Tokenizer:
 
   def text(self, tokens: Int32[np.ndarray, "l"]) -> str:
     """The text of tokens [L], without its start and end."""
-    found = _backend(self.json).decode([int(token) for token in tokens if token >= 0])
-    return found.replace("</w>", " ").strip()  # which CLIP's words end with
+    string = _backend(self.json).decode([int(token) for token in tokens if token >= 0])
+    return string.replace("</w>", " ").strip()  # which CLIP's words end with
 
 
 def _say(line: str) -> None:
@@ -112,7 +114,9 @@ def _trained(backend, captions: Sequence[str], length: int) -> Tokenizer:
   """The tokenizer of a backend; a length of 0 is that of the longest caption."""
   json = backend.to_str()
   if not length:
-    length = min(max((len(found.ids) for found in backend.encode_batch(list(captions))), default=2), LONGEST)
+    length = min(
+      max((len(encoding.ids) for encoding in backend.encode_batch(list(captions))), default=2), LONGEST
+    )
   return Tokenizer(json, length)
 
 
@@ -143,8 +147,8 @@ def words(captions: Sequence[str], vocabulary: Count = 4096, length: LengthOrLon
     word for caption in captions for word, _ in split.pre_tokenize_str(normal.normalize_str(caption))
   )
   frequent = sorted(counts, key=lambda word: (-counts[word], word))
-  known = [UNKNOWN, START, END, *frequent][:vocabulary]
-  backend = Backend(models.WordLevel({word: i for i, word in enumerate(known)}, UNKNOWN))
+  tokens = [UNKNOWN, START, END, *frequent][:vocabulary]
+  backend = Backend(models.WordLevel({word: i for i, word in enumerate(tokens)}, UNKNOWN))
   backend.normalizer, backend.pre_tokenizer = normal, split
   backend.add_special_tokens([START, END])
   _framed(backend)
@@ -230,10 +234,10 @@ def clip(
   )
   pairs = [tuple(line.split()) for line in merges.splitlines() if line and not line.startswith("#version")]
   try:
-    known = plain.loads(vocabulary)
-    start, end = known[CLIP_START], known[CLIP_END]
+    table = plain.loads(vocabulary)
+    start, end = table[CLIP_START], table[CLIP_END]
     model = models.BPE(
-      known, pairs, unk_token=CLIP_END, end_of_word_suffix="</w>", continuing_subword_prefix=""
+      table, pairs, unk_token=CLIP_END, end_of_word_suffix="</w>", continuing_subword_prefix=""
     )
   except Exception as error:  # JSON's, a missing token's, or the library's own kind
     raise ConfigError(f"path is {path!r}, whose files are not CLIP's ({error!r}).") from None
@@ -255,13 +259,13 @@ def clip(
   return Tokenizer(backend.to_str(), length, end if fill_with_end else -1)
 
 
-def _read(path: str, option: str, wanted: str) -> str:
+def _read(path: str, option: str, what: str) -> str:
   if not path:
-    raise ConfigError(f"{option} is empty; name {wanted}.")
+    raise ConfigError(f"{option} is empty; name {what}.")
   try:
     return Path(path).expanduser().read_text("utf-8")
   except (OSError, UnicodeDecodeError) as error:
-    raise ConfigError(f"{option} is {path!r}, which cannot be read ({error}); name {wanted}.") from None
+    raise ConfigError(f"{option} is {path!r}, which cannot be read ({error}); name {what}.") from None
 
 
 TOKENIZERS: dict[str, Callable[..., Tokenizer]] = checked(

@@ -86,8 +86,8 @@ def tfds(
     ConfigError: unknown set or split, files that are not there, splits that overlap, features that are no image of 8 or
       16 bits or no class, images of many shapes and no size, or a label that is none.
   """
-  wanted = {"train": train_split, "test": test_split}
-  builder, records = _opened(name, data_dir, image, f"{split}_split", wanted[split])
+  split_names = {"train": train_split, "test": test_split}
+  builder, records = _opened(name, data_dir, image, f"{split}_split", split_names[split])
   if split == "test":
     _apart(builder, train_split, test_split)
   shape = _shape(name, builder.info.features, image, size)
@@ -96,38 +96,38 @@ def tfds(
   def picture(record) -> Picture:
     return opened(io.BytesIO(record[image]), shape[2], background, f"an image of the TFDS set {name!r}")
 
-  def pixels(found: Picture) -> np.ndarray:
+  def pixels(frame: Picture) -> np.ndarray:
     if size:
-      return square(found.image, size)
-    if (given := pixels_of(found.image)).shape != shape:
+      return square(frame.image, size)
+    if (array := pixels_of(frame.image)).shape != shape:
       raise ConfigError(
-        f"size is unset, but an image of {name!r} is {list(given.shape)}, and its feature says {list(shape)}; set it."
+        f"size is unset, but an image of {name!r} is {list(array.shape)}, and its feature says {list(shape)}; set it."
       )
-    return given
+    return array
 
   read_by["image"] = lambda record: pixels(picture(record))
   if classes := _classes(name, builder.info.features, label, split):
     fields["label"] = Field((), "int32", len(classes), classes)
-    read_by["label"] = lambda record: _label(record[label], len(classes), name, wanted[split])
-  files = [Path(path) for path in builder.info.splits[wanted[split]].filepaths]
-  parts = [(one.skip, one.take) for one in builder.info.splits[wanted[split]].file_instructions]
-  contents = cache.contents(f"{name} {wanted[split]}", files, cache_dir)
-  key = fingerprint("tfds", wanted[split], image, label, size, background, parts, classes, contents)
+    read_by["label"] = lambda record: _label(record[label], len(classes), name, split_names[split])
+  files = [Path(path) for path in builder.info.splits[split_names[split]].filepaths]
+  parts = [(one.skip, one.take) for one in builder.info.splits[split_names[split]].file_instructions]
+  contents = cache.contents(f"{name} {split_names[split]}", files, cache_dir)
+  key = fingerprint("tfds", split_names[split], image, label, size, background, parts, classes, contents)
   if len(records) * int(np.prod(shape)) > memory:
     return TfdsSource(records, read_by, fields, key)
 
   def decode(i):
-    record, found = records[i], picture(records[i])
-    example = {"image": pixels(found)}
-    return example | ({"label": read_by["label"](record)} if classes else {}), found.notes
+    record, frame = records[i], picture(records[i])
+    example = {"image": pixels(frame)}
+    return example | ({"label": read_by["label"](record)} if classes else {}), frame.notes
 
-  of = (name, str(builder.data_dir), wanted[split], image, label, size, background)
-  kept = cache.place("decoded", of, (key, rule()), cache_dir)
-  arrays = cache.decoded(f"{name} {wanted[split]}", kept, len(records), fields, decode)
+  of = (name, str(builder.data_dir), split_names[split], image, label, size, background)
+  entry = cache.place("decoded", of, (key, rule()), cache_dir)
+  arrays = cache.decoded(f"{name} {split_names[split]}", entry, len(records), fields, decode)
   return ArraySource(arrays, key, {"label": len(classes)}, names={"label": classes})
 
 
-def _opened(name: str, data_dir: str | None, image: str, option: str, wanted: str):
+def _opened(name: str, data_dir: str | None, image: str, option: str, split: str):
   """The set's builder, and the records of a split."""
   import tensorflow_datasets
 
@@ -143,12 +143,12 @@ def _opened(name: str, data_dir: str | None, image: str, option: str, wanted: st
   if features is not None and image not in features:
     raise ConfigError(f"image is {image!r}, which is no feature of {name!r}; it has {', '.join(features)}.")
   try:
-    stored = {image: tensorflow_datasets.decode.SkipDecoding()}
-    return builder, builder.as_data_source(split=wanted, decoders=stored)
+    decoders = {image: tensorflow_datasets.decode.SkipDecoding()}
+    return builder, builder.as_data_source(split=split, decoders=decoders)
   except (ValueError, KeyError) as error:
     there = ", ".join(builder.info.splits) or "none"
     raise ConfigError(
-      f"{option} is {wanted!r}, which TFDS refuses ({words(error)}); {name!r} has "
+      f"{option} is {split!r}, which TFDS refuses ({words(error)}); {name!r} has "
       f"{there}. A part can be held out, as train_split = 'train[:90%]' and test_split = 'train[90%:]'."
     ) from None
   except (AssertionError, FileNotFoundError, NotImplementedError, ImportError):
@@ -164,11 +164,11 @@ def _apart(builder, train_split: str, test_split: str) -> None:
   """Raises ConfigError where some of the held-out examples are trained on; all of them may be, which a line says."""
 
   def examples(split):
-    found = {}
+    files = {}
     for part in builder.info.splits[split].file_instructions:
       take = part.take if part.take >= 0 else part.examples_in_shard - part.skip
-      found.setdefault(part.filename, set()).update(range(part.skip, part.skip + take))
-    return found
+      files.setdefault(part.filename, set()).update(range(part.skip, part.skip + take))
+    return files
 
   train, test = examples(train_split), examples(test_split)
   shared = sum(len(rows & train.get(file, set())) for file, rows in test.items())
@@ -188,10 +188,10 @@ def _apart(builder, train_split: str, test_split: str) -> None:
 def _shape(name: str, features: Mapping[str, Any], image: str, size: int | None) -> tuple[int, int, int]:
   """Of an image."""
   feature = features[image]
-  stored, shape = np.dtype(feature.np_dtype), tuple(feature.shape)
-  if not hasattr(feature, "encoding_format") or stored not in (np.uint8, np.uint16):
+  dtype, shape = np.dtype(feature.np_dtype), tuple(feature.shape)
+  if not hasattr(feature, "encoding_format") or dtype not in (np.uint8, np.uint16):
     raise ConfigError(
-      f"image is {image!r}, which in {name!r} is a {type(feature).__name__} of {stored.name} {list(shape)}; it must be "
+      f"image is {image!r}, which in {name!r} is a {type(feature).__name__} of {dtype.name} {list(shape)}; it must be "
       "an Image of uint8 or uint16, so that white is known."
     )
   if len(shape) != 3 or shape[2] not in CHANNELS:

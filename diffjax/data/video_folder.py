@@ -82,37 +82,37 @@ def video_folder(
   files = sorted({file for video in there for file in video.files})
   contents = dict(zip(files, cache.contents(path, files, cache_dir), strict=True))
   videos = [there[i] for i in rows]
-  held = [(video.name, [contents[file].tobytes() for file in video.files]) for video in videos]
-  shown = (size, channels, background)
-  key = fingerprint("video_folder", split, frames, stride, *shown, held)
+  digests = [(video.name, [contents[file].tobytes() for file in video.files]) for video in videos]
+  form = (size, channels, background)
+  key = fingerprint("video_folder", split, frames, stride, *form, digests)
   begins = np.array([(k, first) for k, video in enumerate(videos) for first in range(video.count - span + 1)])
   fields = {"video": Field((frames, size, size, channels), "uint8")}
   total, step = sum(video.count for video in videos), np.arange(frames) * stride
   if total * size**2 * channels > memory:
-    one = lambda begin: videos[begin[0]].read(begin[1] + step, *shown)
+    one = lambda begin: videos[begin[0]].read(begin[1] + step, *form)
     return VideoSource(lambda begins: np.stack([*decoding.each(one, begins)]), begins, fields, key)
-  kept = cache.place("decoded", (str(root.resolve()), split, *shown, "videos"), (held, rule()), cache_dir)
-  whole = _decoded(videos, total, shown, kept)
+  entry = cache.place("decoded", (str(root.resolve()), split, *form, "videos"), (digests, rule()), cache_dir)
+  whole = _decoded(videos, total, form, entry)
   at = np.cumsum([0, *(video.count for video in videos)])
   stretches = lambda begins: whole[(at[begins[:, 0]] + begins[:, 1])[:, None] + step]
   return VideoSource(stretches, begins, fields, key)
 
 
-def _decoded(videos: Sequence[Video], total: int, shown: tuple[int, ...], kept: cache.Place) -> np.ndarray:
+def _decoded(videos: Sequence[Video], total: int, form: tuple[int, ...], entry: cache.Place) -> np.ndarray:
   """All frames of all videos, uint8 [total, S, S, C], from the cache or decoded into it."""
-  found = cache.load(kept.file(".npy"), total)
-  if found is not None and found.shape[1:] == (shown[0], shown[0], shown[1]):
-    return found
+  clips = cache.load(entry.file(".npy"), total)
+  if clips is not None and clips.shape[1:] == (form[0], form[0], form[1]):
+    return clips
   parts, errors = [], []
   for video in videos:
     try:
-      parts.append(video.read(range(video.count), *shown))
+      parts.append(video.read(range(video.count), *form))
     except ConfigError as error:
       errors.append(error)
   if errors:
     raise broken(errors)
-  found = np.concatenate(parts)
-  with cache.keeping(kept.folder):
-    cache.save(kept.file(".npy"), found)
-    cache.tidy(kept)
-  return found
+  clips = np.concatenate(parts)
+  with cache.keeping(entry.folder):
+    cache.save(entry.file(".npy"), clips)
+    cache.tidy(entry)
+  return clips

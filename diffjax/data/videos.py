@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from diffjax.data import npz
-from diffjax.data.images import ENDINGS, FORMATS, opened, picture, shown, square
+from diffjax.data.images import ENDINGS, FORMATS, current_frame, opened, picture, square
 from diffjax.data.listing import natural
 from diffjax.machine import films
 from diffjax.types import ConfigError, words
@@ -50,7 +50,7 @@ class Video(NamedTuple):
     Raises:
       ConfigError: a frame that cannot be read, or that has another size than the first of them.
     """
-    found, first = [], None
+    frames, first = [], None
     for number, image in zip(at, self.images(at, channels, background), strict=True):
       first = first or (number, image.size)
       if image.size != first[1]:
@@ -58,8 +58,8 @@ class Video(NamedTuple):
           f"{self.name} mixes sizes: frame {first[0]} is {'{}x{}'.format(*first[1])} and frame {number} is "
           f"{'{}x{}'.format(*image.size)}; resize them all to one."
         )
-      found.append(square(image, size))
-    return np.stack(found)
+      frames.append(square(image, size))
+    return np.stack(frames)
 
 
 def videos_of(root: Path, what: str) -> list[Video]:
@@ -72,15 +72,15 @@ def videos_of(root: Path, what: str) -> list[Video]:
   Raises:
     ConfigError: there are none, or one that is empty or cannot be read; pictures that lie in the folder itself.
   """
-  found, pictures, others = [], [], 0
+  videos, pictures, others = [], [], 0
   for path in sorted(root.iterdir(), key=lambda path: natural(path.name)):
     if path.name.startswith("."):
       continue
     ending = path.suffix.lower()
     if path.is_dir():
-      found.append(_of_folder(path))
+      videos.append(_of_folder(path))
     elif ending in KINDS:
-      found += _of_npz(path) if ending == ".npz" else [OPENED[ending](path)]
+      videos += _of_npz(path) if ending == ".npz" else [OPENED[ending](path)]
     elif ending in ENDINGS:
       pictures.append(path.name)
     else:
@@ -89,14 +89,14 @@ def videos_of(root: Path, what: str) -> list[Video]:
     raise ConfigError(
       f"{what} holds the picture {pictures[0]!r} itself; put the frames of each video into a folder of their own."
     )
-  if not found:
+  if not videos:
     raise ConfigError(f"{what} holds no videos, which are folders of frames or files of {', '.join(KINDS)}.")
   if others:
-    print(f"{what}: passed over {others} other files; {len(found)} videos.", file=sys.stderr, flush=True)
-  for video in found:
+    print(f"{what}: passed over {others} other files; {len(videos)} videos.", file=sys.stderr, flush=True)
+  for video in videos:
     if not video.count:
       raise ConfigError(f"{root / video.name} holds no frames; remove it.")
-  return found
+  return videos
 
 
 def _of_folder(path: Path) -> Video:
@@ -110,14 +110,14 @@ def _of_animation(path: Path) -> Video:
     with Image.open(path, formats=FORMATS) as image:
       for k in at:
         image.seek(k)
-        yield shown(image, *how).image
+        yield current_frame(image, *how).image
 
   def count():
     with Image.open(path, formats=FORMATS) as image:
       return getattr(image, "n_frames", 1)
 
-  def each(*given):
-    pending = images(*given)
+  def each(*arguments):
+    pending = images(*arguments)
     while (image := _reading(path, lambda: next(pending, None))) is not None:
       yield image
 
@@ -156,13 +156,13 @@ def _of_array(name: str, path: Path, frames: np.ndarray) -> Video:
 
 def _of_film(path: Path) -> Video:
   def images(at, *how):
-    wanted, seen = {*at}, 0
+    numbers, count = {*at}, 0
     for k, frame in enumerate(itertools.islice(films.frames(path), max(at) + 1)):
-      if k in wanted:
-        seen += 1
+      if k in numbers:
+        count += 1
         yield picture(Image.fromarray(frame), *how).image
-    if seen < len(at):
-      raise ConfigError(f"{path} ends before frame {at[seen]}, though it says otherwise; mend or remove it.")
+    if count < len(at):
+      raise ConfigError(f"{path} ends before frame {at[count]}, though it says otherwise; mend or remove it.")
 
   return Video(path.name, (path,), films.count(path), images)
 

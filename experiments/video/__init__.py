@@ -17,7 +17,7 @@ def damaged(source: MovingDigits, index: np.ndarray) -> Mapping[str, np.ndarray]
   known = source.scans.arrays["label"]
 
   def again(scans, places):
-    return source.drawn(Paths(scans, places, paths.velocity, paths.moving))
+    return source.clips(Paths(scans, places, paths.velocity, paths.moving))
 
   def jitter(pixels):
     return again(scans, np.clip(places + rng.normal(0, pixels, places.shape), 0, room))

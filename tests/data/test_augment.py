@@ -152,7 +152,7 @@ def test_the_labels_say_what_was_done():
 
 def test_every_change_has_its_rate_and_its_distribution():
   count, p = 8192, 0.3
-  found = augment.drawn(keys.Draws(keys.seed(0), jnp.arange(count), count), p)
+  found = augment.random_change(keys.Draws(keys.seed(0), jnp.arange(count), count), p)
   share = lambda flag, rate: abs(np.mean(flag) - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
   assert share(found.mirrored, 0.5) and share(found.upside_down, p / 2) and share(found.axis != 0, 0.5)
   used = {name: getattr(found, name) != 0 for name in ("scale", "angle", "stretch")}

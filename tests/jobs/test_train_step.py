@@ -228,7 +228,7 @@ def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
   )
 
   draws = keys.Draws(jax.random.fold_in(keys.seed(3), 0), jnp.arange(B), B)
-  change = jax.jit(augment.drawn)(draws, 0.12)
+  change = jax.jit(augment.random_change)(draws, 0.12)
   x0 = np.asarray(jax.jit(augment.changed)(data["image"] / 127.5 - 1, change))
   labels = np.asarray(jax.jit(augment.labels)(change))
   row = np.floor(np.asarray(keys.uniform(draws.keys("t"))) * 1000).astype(int)
