@@ -57,30 +57,30 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   judge = train_classifier(images, labels, classes)
   reference, memory = Moments.of(judge.features(held_out)), memorization(train, test)
 
-  def features(samples, asked):
-    found, labels = {"features": judge.features(samples["image"])}, asked.get("label")
-    found |= memory.features(samples["image"])
-    return found if labels is None else found | {"agrees": judge.agrees(samples["image"], labels)}
+  def features(samples, request):
+    arrays, labels = {"features": judge.features(samples["image"])}, request.get("label")
+    arrays |= memory.features(samples["image"])
+    return arrays if labels is None else arrays | {"agrees": judge.agrees(samples["image"], labels)}
 
-  def score(found):
-    if len(found["features"]) < 2:
+  def score(features):
+    if len(features["features"]) < 2:
       raise ConfigError(
-        f"a Fréchet distance needs at least 2 samples, and there are {len(found['features'])}."
+        f"a Fréchet distance needs at least 2 samples, and there are {len(features['features'])}."
       )
-    moments = Moments.of(found["features"])
-    values = {called(len(found["features"])): frechet_distance(moments, reference)}
+    moments = Moments.of(features["features"])
+    values = {frechet_name(len(features["features"])): frechet_distance(moments, reference)}
     if moments.rank_deficient or reference.rank_deficient:
       values["frechet_rank_deficient"] = 1.0
-    values |= memory.score(found)
-    return values | ({"agreement": float(np.mean(found["agrees"]))} if "agrees" in found else {})
+    values |= memory.score(features)
+    return values | ({"agreement": float(np.mean(features["agrees"]))} if "agrees" in features else {})
 
-  def called(count):
+  def frechet_name(count):
     return "frechet" if count >= len(train) else f"frechet_{count}"
 
   def floor_at(count):
     some = permutation(0, 0, len(train))[:count]
     return (
-      {called(count): frechet_distance(Moments.of(judge.features(images[some])), reference)}
+      {frechet_name(count): frechet_distance(Moments.of(judge.features(images[some])), reference)}
       if count > 1
       else {}
     )

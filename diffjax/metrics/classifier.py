@@ -180,10 +180,10 @@ def _shifted(images: UInt8[Array, "b h w c"], shifts: Int[Array, "b 2"]) -> UInt
   """Each image moved by its shift - SHIFT pixels down and right; the border's pixels are repeated."""
   padded = jnp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
 
-  def cut(image, shift):
+  def crop(image, shift):
     return jax.lax.dynamic_slice(image, (*(2 * SHIFT - shift), 0), images.shape[1:])
 
-  return jax.vmap(cut)(padded, shifts)
+  return jax.vmap(crop)(padded, shifts)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -195,9 +195,9 @@ def _apply(network: Network, params: Params, images: UInt8[Array, "b h w c"]):
 def _checked_images(images: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
   images = np.asarray(images)
   if images.dtype != np.uint8 or images.shape[1:] != image_shape or images.ndim != 4:
-    wanted = ", ".join(map(str, image_shape)) if len(image_shape) == 3 else "H, W, C"
+    shape = ", ".join(map(str, image_shape)) if len(image_shape) == 3 else "H, W, C"
     raise ConfigError(
-      f"the classifier's images are {images.dtype} {list(images.shape)}; they must be uint8 [N, {wanted}]"
+      f"the classifier's images are {images.dtype} {list(images.shape)}; they must be uint8 [N, {shape}]"
     )
   return images
 

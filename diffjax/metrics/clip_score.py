@@ -30,14 +30,14 @@ def metric(
   """
   embedding = Embedding(run, train)
 
-  def features(samples, asked):
-    texts = embedding.tokens(require_text("clip_score", asked))
+  def features(samples, request):
+    texts = embedding.tokens(require_text("clip_score", request))
     return {"images": embedding.images(samples["image"]), "texts": texts}
 
-  def score(found):
-    if not len(found["images"]):
+  def score(features):
+    if not len(features["images"]):
       raise ConfigError("a mean needs at least 1 sample, and there are 0.")
-    cosines = 100 * np.maximum(found["images"] @ found["texts"].T, 0)
+    cosines = 100 * np.maximum(features["images"] @ features["texts"].T, 0)
     return {"score": float(np.diagonal(cosines).mean()), "shuffled": float(cosines.mean())}
 
   held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))

@@ -64,10 +64,10 @@ class Embedding:
     return self.texts([self.tokenizer.text(row) for row in tokens])
 
 
-def require_text(name: str, asked) -> np.ndarray:
+def require_text(name: str, request) -> np.ndarray:
   """The texts that samples asked for; ConfigError where they asked for none."""
-  if "text" not in asked:
+  if "text" not in request:
     raise ConfigError(
       f"config.eval.metrics names {name!r}, but the samples were not told by text; leave it out."
     )
-  return asked["text"]
+  return request["text"]

@@ -38,8 +38,8 @@ def ssim(a: Images, b: Images) -> Float64[np.ndarray, "n"]:
   m_a, m_b = _blurred(a), _blurred(b)
   s_a, s_b = _blurred(a * a) - m_a**2, _blurred(b * b) - m_b**2
   s_ab, c_1, c_2 = _blurred(a * b) - m_a * m_b, (0.01 * 255) ** 2, (0.03 * 255) ** 2
-  found = (2 * m_a * m_b + c_1) * (2 * s_ab + c_2) / ((m_a**2 + m_b**2 + c_1) * (s_a + s_b + c_2))
-  return found.mean((1, 2, 3))
+  similarity = (2 * m_a * m_b + c_1) * (2 * s_ab + c_2) / ((m_a**2 + m_b**2 + c_1) * (s_a + s_b + c_2))
+  return similarity.mean((1, 2, 3))
 
 
 def _blurred(x: Float64[np.ndarray, "n h w c"]) -> Float64[np.ndarray, "n h2 w2 c"]:

@@ -62,15 +62,15 @@ def metric(
   real = _of_training(train, min(known, len(train)), first, resize)
   target, memory = population(real), memorization(train, test, "video")
 
-  def features(samples, asked):
+  def features(samples, request):
     return {"logits": first(samples["video"])} | memory.features(samples["video"])
 
-  def score(found):
-    count = len(found["logits"])
+  def score(features):
+    count = len(features["logits"])
     if count < 2:
       raise ConfigError(f"a Fréchet distance needs at least 2 samples, and there are {count}.")
     name = fid_name(count, "fvd")
-    values = {name: frechet_distance(population(found["logits"]), target)} | memory.score(found)
+    values = {name: frechet_distance(population(features["logits"]), target)} | memory.score(features)
     if min(count, len(real)) <= real.shape[1]:
       values[f"{name}_rank_deficient"] = 1.0
     return values
@@ -97,12 +97,12 @@ def _of_training(train: Source, count: int, first, resize: str) -> np.ndarray:
   clips = "x".join(map(str, train.fields["video"].shape))
   settings = reference.Settings(train.fingerprint, "train", resize, i3d_weights.PUBLISHED, "i3d", clips)
   place = reference.place(settings).with_suffix(f".{count}.npy")
-  found = cache.load(place, count)
-  if found is None:
+  features = cache.load(place, count)
+  if features is None:
     rows = permutation(0, 0, len(train))[:count]
-    found = np.concatenate(
+    features = np.concatenate(
       [first(train.read(part, ("video",))["video"]) for part in np.array_split(rows, -(-count // 256))]
     )
     with cache.keeping(place.parent):
-      cache.save(place, found)
-  return found
+      cache.save(place, features)
+  return features

@@ -135,10 +135,10 @@ def extractor(
         f"the clips are {video.dtype} {list(video.shape)}; I3D takes uint8 [N, T, H, W, 3], or [N, T, H, W, 1] if they "
         f"are grey, of at least {FEWEST} frames."
       )
-    found = [np.zeros((0, CLASSES), np.float32)]
+    parts = [np.zeros((0, CLASSES), np.float32)]
     for start in range(0, len(video), size):
       rows = np.minimum(np.arange(start, start + size), len(video) - 1)
-      found.append(parallel.fetch(run(variables, video[rows])))
-    return np.concatenate(found)[: len(video)]
+      parts.append(parallel.fetch(run(variables, video[rows])))
+    return np.concatenate(parts)[: len(video)]
 
   return extract

@@ -29,17 +29,17 @@ def load(path: str = "") -> Params:
   Raises:
     ConfigError: there is no such file, or it holds other tensors.
   """
-  named = path or os.environ.get(ENVIRONMENT)
-  file = Path(named or cache.folder() / NAME).expanduser()
+  place = path or os.environ.get(ENVIRONMENT)
+  file = Path(place or cache.folder() / NAME).expanduser()
   if not file.is_file():
     raise ConfigError(
       f"weights_file: I3D's weights are looked for in {file}, which is not there; put the npz there (metrics/"
       f"i3d_weights.py says what is in it), or name it, or name it by {ENVIRONMENT}."
     )
   tensors, _ = npz.read(file, what=f"weights_file: {file}")
-  if (found := digest(tensors)) != PUBLISHED:
+  if (fingerprint := digest(tensors)) != PUBLISHED:
     raise ConfigError(
-      f"weights_file: the tensors in {file} are not I3D's published ones (hash {found[:16]}, expected "
+      f"weights_file: the tensors in {file} are not I3D's published ones (hash {fingerprint[:16]}, expected "
       f"{PUBLISHED[:16]}); name the right file."
     )
   return jax.tree_util.tree_map_with_path(lambda path, _: tensors[name_of(path)], shapes())

@@ -51,8 +51,8 @@ def probe(
   z = mapped(model, "encode", x, parallel)["mean"]
   extract, about = FEATURES[features](train, parallel)
   data, blend = Moments.of(extract(x)), (1 - between) * z + between * z[nearest(z)]
-  decoded = lambda z: Moments.of(extract(to_pixels(mapped(model, "decode", z, parallel))))
-  values = {name: frechet_distance(decoded(z), data) for name, z in (("ifid", blend), ("rfid", z))}
+  moments = lambda z: Moments.of(extract(to_pixels(mapped(model, "decode", z, parallel))))
+  values = {name: frechet_distance(moments(z), data) for name, z in (("ifid", blend), ("rfid", z))}
   return Probed(values, {"images": f"{len(x)} of {train.fingerprint}", "between": between, **about})
 
 
@@ -60,10 +60,10 @@ def nearest(z: np.ndarray) -> np.ndarray:
   """The row [n] of the nearest other latent of each of z [n, ..., Z]."""
   deviation = z.reshape(-1, z.shape[-1]).std(0)
   rows = (z / np.maximum(deviation, 1e-12)).reshape(len(z), -1).astype(np.float64)
-  squares, found = np.sum(rows**2, 1), []
+  squares, indices = np.sum(rows**2, 1), []
   for start in range(0, len(rows), ROWS):
     part = np.arange(start, min(start + ROWS, len(rows)))
     distance = squares - 2 * rows[part] @ rows.T
     distance[np.arange(len(part)), part] = np.inf
-    found.append(distance.argmin(1))
-  return np.concatenate(found)
+    indices.append(distance.argmin(1))
+  return np.concatenate(indices)

@@ -81,13 +81,13 @@ def load(path: str | Path | None = None) -> Weights:
 
 def locate(path: str | Path | None = None) -> tuple[Path, bool]:
   """The file to read, fetched if need be, and whether it was named by the user."""
-  named = path or os.environ.get(ENVIRONMENT)
-  if named:
-    named = Path(named).expanduser()
-    if not named.is_file():
+  file = path or os.environ.get(ENVIRONMENT)
+  if file:
+    file = Path(file).expanduser()
+    if not file.is_file():
       what = "the Inception weights file" if path else ENVIRONMENT
-      raise ConfigError(f"{what} is {named}, which is not there.")
-    return named, True
+      raise ConfigError(f"{what} is {file}, which is not there.")
+    return file, True
   for name in (NPZ, NAME):
     cached = cache.folder() / name
     if cached.is_file():
@@ -105,12 +105,12 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     with temporary.open("wb") as file:
-      found = _download(url, file)
+      checksum = _download(url, file)
       file.flush()
       os.fsync(file.fileno())
-    if found != sha256:
+    if checksum != sha256:
       raise ConfigError(
-        f"what came from {url} has the SHA-256 {found[:16]}..., not {sha256[:16]}...; it is incomplete or "
+        f"what came from {url} has the SHA-256 {checksum[:16]}..., not {sha256[:16]}...; it is incomplete or "
         "another file, and was thrown away."
       )
     temporary.replace(path)
@@ -128,18 +128,18 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
 
 def _download(url: str, file) -> str:
   """Copies a URL into an open file; returns its SHA-256."""
-  sha, done, shown = hashlib.sha256(), 0, -1
+  sha, size, previous = hashlib.sha256(), 0, -1
   with urllib.request.urlopen(url, timeout=60) as response:
     total = int(response.headers.get("Content-Length") or 0)
     while chunk := response.read(CHUNK):
       file.write(chunk)
       sha.update(chunk)
-      done += len(chunk)
-      tenth = 10 * done // total if total else done // (10 * CHUNK)
-      if tenth != shown:
+      size += len(chunk)
+      tenth = 10 * size // total if total else size // (10 * CHUNK)
+      if tenth != previous:
         of = f" of {total / 1e6:.1f}" if total else ""
-        print(f"fetching {url.rsplit('/', 1)[-1]}: {done / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
-        shown = tenth
+        print(f"fetching {url.rsplit('/', 1)[-1]}: {size / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
+        previous = tenth
   return sha.hexdigest()
 
 
@@ -156,7 +156,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 def digest(tensors: dict[str, np.ndarray]) -> str:
   """SHA-256 over names and bytes of the tensors up to pool3, which must be all there."""
   sha = hashlib.sha256()
-  for name in sorted(_wanted(class_layer=False)):
+  for name in sorted(_layout(class_layer=False)):
     sha.update(name.encode())
     sha.update(np.ascontiguousarray(tensors[name], "<f4").tobytes())
   return sha.hexdigest()
@@ -169,9 +169,9 @@ def to_variables(tensors: dict[str, np.ndarray], source: str = "the weights") ->
     ConfigError: a name is missing or unknown, a shape or type is wrong, or a batch normalisation has a
       scale, which the FID network has not.
   """
-  wanted = _wanted("fc.weight" in tensors)
+  layout = _layout("fc.weight" in tensors)
   ignored = {name for name in tensors if name.endswith(".num_batches_tracked") or name == "fc.bias"}
-  missing, unknown = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted - ignored)
+  missing, unknown = sorted(layout.keys() - tensors), sorted(tensors.keys() - layout - ignored)
   for names, what in ((missing, "lacks"), (unknown, "has the unknown")):
     if names:
       raise ConfigError(
@@ -179,7 +179,7 @@ def to_variables(tensors: dict[str, np.ndarray], source: str = "the weights") ->
         "Inception network of 2015-12-05 under pytorch-fid's names."
       )
   variables = {"params": {}, "batch_stats": {}}
-  for name, (path, shape) in wanted.items():
+  for name, (path, shape) in layout.items():
     tensor = np.asarray(tensors[name])
     if tensor.shape != shape or tensor.dtype != np.float32:
       raise ConfigError(
@@ -199,16 +199,16 @@ LEAVES = {"kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "ru
 
 
 @functools.cache
-def _wanted(class_layer: bool) -> dict[str, tuple[tuple[str, ...] | None, tuple[int, ...]]]:
+def _layout(class_layer: bool) -> dict[str, tuple[tuple[str, ...] | None, tuple[int, ...]]]:
   """pytorch-fid's name -> (place in the variables or None, its shape there), of every tensor."""
   image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
   shapes = jax.eval_shape(Inception(class_layer).init, jax.random.key(0), image)
-  wanted = {}
+  layout = {}
   for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     path = tuple(key.key for key in keys)
     *modules, name = path[1:]
     shape = tuple(leaf.shape[i] for i in (3, 2, 0, 1)) if leaf.ndim == 4 else leaf.shape[::-1]
-    wanted[".".join([*modules, LEAVES[name]])] = path, shape
+    layout[".".join([*modules, LEAVES[name]])] = path, shape
     if name == "mean":
-      wanted[".".join([*modules, "weight"])] = None, shape
-  return wanted
+      layout[".".join([*modules, "weight"])] = None, shape
+  return layout

@@ -97,9 +97,9 @@ def load(network: str, path: str = "") -> Weights:
   """
   file = _locate(network, path)
   tensors, _ = npz.read(file, what=f"weights_file: {file}")
-  if (found := digest(tensors)) != PUBLISHED[network]:
+  if (fingerprint := digest(tensors)) != PUBLISHED[network]:
     raise ConfigError(
-      f"weights_file: the tensors in {file} are not LPIPS's published {network} (hash {found[:16]}, expected "
+      f"weights_file: the tensors in {file} are not LPIPS's published {network} (hash {fingerprint[:16]}, expected "
       f"{PUBLISHED[network][:16]}); name the right file."
     )
   turned = {name: np.transpose(t, (2, 3, 1, 0)) if t.ndim == 4 else t for name, t in tensors.items()}
@@ -152,7 +152,7 @@ def _taps(weights: Weights, x: Float[Array, "b h w c"]) -> list[Array]:
 
 def _outputs(weights: Weights, x: Float[Array, "b h w c"]) -> list[Array]:
   x = (jnp.broadcast_to(x, (*x.shape[:-1], 3)) - MEAN) / STD
-  found = []
+  outputs = []
   for layer in NETWORKS[weights.network]:
     if layer.pool:
       window = (1, layer.pool, layer.pool, 1)
@@ -163,8 +163,8 @@ def _outputs(weights: Weights, x: Float[Array, "b h w c"]) -> list[Array]:
     x = lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=sides, precision="highest")
     x = jax.nn.relu(x + bias)
     if layer.tap:
-      found.append(x)
-  return found
+      outputs.append(x)
+  return outputs
 
 
 def _inverse_length(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:

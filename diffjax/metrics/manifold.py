@@ -64,14 +64,14 @@ def neighbours(
   radii = radii2(real, tuple(k.values()), block)
   recalls = "precision_recall" in k
   own = radii2(generated, (k["precision_recall"],), block)[0] if recalls else np.full(len(generated), -1.0)
-  balls, occupied, held = _held(real, radii, generated, own.astype(np.float32), block)
-  found = {}
+  balls, occupied, inside = _membership(real, radii, generated, own.astype(np.float32), block)
+  values = {}
   for i, name in enumerate(k):
     if name == "precision_recall":
-      found |= PrecisionRecall(float((balls[i] > 0).mean()), float(held.mean()))._asdict()
+      values |= PrecisionRecall(float((balls[i] > 0).mean()), float(inside.mean()))._asdict()
     else:
-      found |= DensityCoverage(float(balls[i].mean() / k[name]), float(occupied[i].mean()))._asdict()
-  return found
+      values |= DensityCoverage(float(balls[i].mean() / k[name]), float(occupied[i].mean()))._asdict()
+  return values
 
 
 def precision_recall(
@@ -98,13 +98,13 @@ def radii2(
   return np.concatenate(parts, axis=1)[:, : len(features)]
 
 
-def _held(centres, radii, points, own, block):
+def _membership(centres, radii, points, own, block):
   """How many balls hold each point, [K, M], and which hold any, [K, N], for every row of radii [K, N].
 
   And which centres lie in a ball around a point, [N], whose radii are `own`, [M].
   """
   balls, whole, radii = [], jnp.asarray(centres), jnp.asarray(radii)
-  occupied, held = np.zeros(radii.shape, bool), np.zeros(len(centres), bool)
+  occupied, inside = np.zeros(radii.shape, bool), np.zeros(len(centres), bool)
   rows, size = _blocks(points, block)
   owned, _ = _blocks(own[:, None], block)
   for i, (row, reach) in enumerate(zip(rows, owned[..., 0], strict=True)):
@@ -112,8 +112,8 @@ def _held(centres, radii, points, own, block):
     count, some, around = _inside(whole, radii, jnp.asarray(row), jnp.asarray(reach), mask)
     balls.append(count)
     occupied |= np.asarray(some)
-    held |= np.asarray(around)
-  return np.concatenate(balls, axis=1)[:, : len(points)], occupied, held
+    inside |= np.asarray(around)
+  return np.concatenate(balls, axis=1)[:, : len(points)], occupied, inside
 
 
 def _blocks(features, block):

@@ -33,17 +33,17 @@ class Memorization:
   """The figure, made once of the data.
 
   Attributes:
-    known: training images.
+    train: training images.
     held_out: d of the held-out images.
   """
 
-  known: UInt8[np.ndarray, "n *t h w c"]
+  train: UInt8[np.ndarray, "n *t h w c"]
   held_out: Float[np.ndarray, "m"]
 
   @property
   def reference(self) -> str:
     """In words."""
-    return f"{len(self.known)} training images, {len(self.held_out)} held-out ones"
+    return f"{len(self.train)} training images, {len(self.held_out)} held-out ones"
 
   @property
   def floor(self) -> dict[str, float]:
@@ -52,17 +52,17 @@ class Memorization:
 
   def features(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """d of each image, [n]; nothing of images that have not the size of the data's."""
-    if images.shape[1:] != self.known.shape[1:]:
+    if images.shape[1:] != self.train.shape[1:]:
       return {}
-    return {"nearest": nearest(images, self.known)}
+    return {"nearest": nearest(images, self.train)}
 
-  def score(self, found: dict[str, np.ndarray]) -> dict[str, float]:
+  def score(self, features: dict[str, np.ndarray]) -> dict[str, float]:
     """Equations (1) and (2); nothing where held-out images are training images."""
     middle = np.median(self.held_out)
-    if "nearest" not in found or not middle:
+    if "nearest" not in features or not middle:
       return {}
-    share = np.mean(found["nearest"] < np.quantile(self.held_out, QUANTILE))
-    return {"memory_ratio": float(np.median(found["nearest"]) / middle), "memory_share": float(share)}
+    share = np.mean(features["nearest"] < np.quantile(self.held_out, QUANTILE))
+    return {"memory_ratio": float(np.median(features["nearest"]) / middle), "memory_share": float(share)}
 
 
 FIGURES = ("memory_ratio", "memory_share")  # of both the best is what held-out images have: 1, and 5 %
@@ -71,11 +71,11 @@ FIGURES = ("memory_ratio", "memory_share")  # of both the best is what held-out 
 def memorization(train: Source, test: Source, field: str = "image") -> Memorization:
   """The figure for a set of images, or of videos."""
   count = looked_at(train, train.fields[field].shape)
-  known, held_out = (
+  reference, held_out = (
     source.read(np.arange(min(len(source), most)), (field,))[field]
     for source, most in ((train, count), (test, HELD_OUT))
   )
-  return Memorization(known, nearest(held_out, known))
+  return Memorization(reference, nearest(held_out, reference))
 
 
 def looked_at(train: Source, shape: tuple[int, ...]) -> int:
@@ -83,27 +83,29 @@ def looked_at(train: Source, shape: tuple[int, ...]) -> int:
   return min(len(train), MOST, max(BYTES // int(np.prod(shape)), 1))
 
 
-def nearest(images: UInt8[np.ndarray, "n *t h w c"], known: UInt8[np.ndarray, "m *t h w c"]) -> np.ndarray:
-  """The distance [n] of each image to the nearest known one, root mean square of pixels in 0..255.
+def nearest(
+  images: UInt8[np.ndarray, "n *t h w c"], reference: UInt8[np.ndarray, "m *t h w c"]
+) -> np.ndarray:
+  """The distance [n] of each image to the nearest of the reference, root mean square of pixels in 0..255.
 
   Which is nearest is found in matrix products, and its distance from the differences, whose digits the products lose.
   """
-  differences = images.astype(np.float32) - known[places(images, known)]
+  differences = images.astype(np.float32) - reference[places(images, reference)]
   return np.sqrt(np.mean(differences**2, axis=tuple(range(1, images.ndim))))
 
 
-def places(images: UInt8[np.ndarray, "n *t h w c"], known: UInt8[np.ndarray, "m *t h w c"]) -> np.ndarray:
-  """Where the nearest known one of each image is, [n], found block by block."""
-  found = [np.zeros(0, int)]
+def places(images: UInt8[np.ndarray, "n *t h w c"], reference: UInt8[np.ndarray, "m *t h w c"]) -> np.ndarray:
+  """The index [n], in the reference, of the image nearest to each, block by block."""
+  indices = [np.zeros(0, int)]
   for start in range(0, len(images), BLOCK):
     part = images[start : start + BLOCK]
     best, place = np.full(len(part), np.inf), np.zeros(len(part), int)
-    for first in range(0, len(known), BLOCK):
-      here, index = map(np.asarray, _nearest(_padded(part), _padded(known[first : first + BLOCK])))
+    for first in range(0, len(reference), BLOCK):
+      here, index = map(np.asarray, _nearest(_padded(part), _padded(reference[first : first + BLOCK])))
       closer = here[: len(part)] < best
       best[closer], place[closer] = here[: len(part)][closer], first + index[: len(part)][closer]
-    found.append(place)
-  return np.concatenate(found)
+    indices.append(place)
+  return np.concatenate(indices)
 
 
 def _padded(images: np.ndarray) -> np.ndarray:
@@ -112,9 +114,9 @@ def _padded(images: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _nearest(images: Array, known: Array) -> tuple[Array, Array]:
+def _nearest(images: Array, reference: Array) -> tuple[Array, Array]:
   """Half the least squared distance to any of a block, less what all have in common, and which it is; [n] each."""
-  rows, others = (x.reshape(len(x), -1).astype(jnp.float32) / 127.5 - 1 for x in (images, known))
+  rows, others = (x.reshape(len(x), -1).astype(jnp.float32) / 127.5 - 1 for x in (images, reference))
   products = jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
   halves = jnp.square(others).sum(1) / 2 - products
   return halves.min(1), halves.argmin(1)

@@ -37,6 +37,6 @@ class Metric:
   near: tuple[str, ...] = ()
   floor_at: Callable[[int], dict[str, float]] = lambda count: {}
 
-  def judge(self, samples: Fields, asked: Fields) -> dict[str, float]:
+  def judge(self, samples: Fields, request: Fields) -> dict[str, float]:
     """The values of samples that are at hand as a whole."""
-    return self.score(self.features(samples, asked))
+    return self.score(self.features(samples, request))

@@ -38,8 +38,8 @@ def centroids(video: UInt8[np.ndarray, "n t h w 1"]) -> Float[np.ndarray, "n t 2
   empty = ink == 0
   middle, ink = (grey.shape[-1] - 1) / 2, np.where(empty, 1, ink)
   place = np.arange(grey.shape[-1])
-  found = np.stack([grey.sum(3) @ place, grey.sum(2) @ place], -1) / ink[..., None]
-  return np.where(empty[..., None], middle, found)
+  centres = np.stack([grey.sum(3) @ place, grey.sum(2) @ place], -1) / ink[..., None]
+  return np.where(empty[..., None], middle, centres)
 
 
 def crops(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n t c c 1"]:
@@ -51,23 +51,23 @@ def crops(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n t c c 1
 
 
 def paths(
-  seen: Float[np.ndarray, "n t 2"], room: float, fastest: float, within: tuple[float, float]
+  centres: Float[np.ndarray, "n t 2"], room: float, fastest: float, within: tuple[float, float]
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
   """(RMS distance, speed) of the paths nearest to centroids, over p_0, v and the centroid's place in the scan.
 
   The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and of a finer one about the best, twice.
   """
-  found = [
-    _nearest(seen[start : start + TOGETHER], room, fastest, within)
-    for start in range(0, max(len(seen), 1), TOGETHER)
+  parts = [
+    _nearest(centres[start : start + TOGETHER], room, fastest, within)
+    for start in range(0, max(len(centres), 1), TOGETHER)
   ]
-  error, velocity = (np.concatenate(part) for part in zip(*found, strict=True))
+  error, velocity = (np.concatenate(part) for part in zip(*parts, strict=True))
   return np.sqrt(error.sum(-1)), np.hypot(*velocity.T)
 
 
-def _nearest(seen, room, fastest, within):
-  n, frames, _ = seen.shape
-  y = seen.transpose(0, 2, 1).reshape(-1, 1, frames)
+def _nearest(centres, room, fastest, within):
+  n, frames, _ = centres.shape
+  y = centres.transpose(0, 2, 1).reshape(-1, 1, frames)
   begin, rate = (
     each.ravel() for each in np.meshgrid(np.linspace(0, room, 17), np.linspace(-fastest, fastest, 49))
   )
@@ -112,25 +112,25 @@ def metric(
       f"it knows scikit-learn's digits of {SIDE} x {SIDE} pixels, and these are larger; leave it out."
     )
   frames = np.arange(len(clips["label"])) % clips["video"].shape[1]  # one of each clip
-  seen = crops(clips["video"][np.arange(len(frames)), frames][:, None])[:, 0]
-  reader = train_classifier(seen, clips["label"], 10)
+  glyphs = crops(clips["video"][np.arange(len(frames)), frames][:, None])[:, 0]
+  reader = train_classifier(glyphs, clips["label"], 10)
   inside = centroids(digits("train").arrays["image"][:, None])[:, 0]
   room, fastest = clips["video"].shape[2] - SIDE, FASTER * np.hypot(*clips["velocity"].T).max()
 
-  def features(samples: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  def features(samples: Mapping[str, np.ndarray], request: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     video = samples["video"]
     near = crops(video)
     read = reader.predict(near.reshape(-1, *near.shape[2:])).reshape(near.shape[:2])
     error, speed = paths(centroids(video), room, fastest, (inside.min(), inside.max()))
     ink = video.astype(float).sum((2, 3, 4))
-    found = {
+    arrays = {
       "trajectory": error,
       "speed": speed,
       "identity": np.eye(10)[read].mean(1).max(1),
       "look": near.astype(float).var(1).mean((1, 2, 3)),
       "mass": ink.std(1) / np.maximum(ink.mean(1), 1),
     }
-    return found | ({"agreement": (read == asked["label"][:, None]).mean(1)} if "label" in asked else {})
+    return arrays | ({"agreement": (read == request["label"][:, None]).mean(1)} if "label" in request else {})
 
   held_out = test.read(np.arange(min(len(test), reference)), ("video", "label"))
   floor = score(features(held_out, held_out))
@@ -140,19 +140,21 @@ def metric(
   )
 
 
-def score(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def score(features: Mapping[str, np.ndarray]) -> dict[str, float]:
   """The figures of the module's docstring.
 
   Raises:
     ConfigError: there are no samples.
   """
-  if not len(found["trajectory"]):
+  if not len(features["trajectory"]):
     raise ConfigError("a median needs at least 1 sample, and there are 0.")
   values = {
-    "trajectory": np.median(found["trajectory"]),
-    "trajectory_p90": np.quantile(found["trajectory"], 0.9),
+    "trajectory": np.median(features["trajectory"]),
+    "trajectory_p90": np.quantile(features["trajectory"], 0.9),
   }
-  values |= {name: found[name].mean() for name in ("speed", "identity", "agreement", "mass") if name in found}
+  values |= {
+    name: features[name].mean() for name in ("speed", "identity", "agreement", "mass") if name in features
+  }
   return {name: float(value) for name, value in values.items()} | {
-    "look": float(np.sqrt(found["look"].mean()))
+    "look": float(np.sqrt(features["look"].mean()))
   }

@@ -71,50 +71,50 @@ def metric(
       raise ConfigError(f"values names {name!r}; it must be of {', '.join(VALUES)}.")
   if not values:
     raise ConfigError(f"values is empty; name some of {', '.join(VALUES)}.")
-  loaded = inception_weights.load(weights_file or None)
-  if "inception_score" in values and "fc" not in loaded.variables["params"]:
+  weights = inception_weights.load(weights_file or None)
+  if "inception_score" in values and "fc" not in weights.variables["params"]:
     raise ConfigError(
       "values names 'inception_score', but the weights have no class layer; give pytorch-fid's own .pth file by "
       "weights_file, or leave it out."
     )
-  extract = extractor(loaded.variables, resize, batch_size, parallel)
+  extract = extractor(weights.variables, resize, batch_size, parallel)
   gaussians = {
-    kind: _reference(kind, train, extract, resize, loaded, reference_file)
+    kind: _reference(kind, train, extract, resize, weights, reference_file)
     for value, kind in (("fid", "pool3"), ("sfid", "spatial"))
     if value in values or (value == "fid" and "fid_infinity" in values)
   }
 
   memory = memorization(train, test) if {"fid", "sfid", "fid_infinity"} & {*values} else None
-  kept = {
+  flags = {
     "pool3": any(name in values for name in ("fid", "fid_infinity", *PAIRED)),
     "spatial": "sfid" in values,
     "logits": "inception_score" in values,
   }
 
-  def features(samples, asked):
-    found = extract(samples["image"])
+  def features(samples, request):
+    outputs = extract(samples["image"])
     near = memory.features(samples["image"]) if memory else {}
-    return {name: getattr(found, name) for name, needed in kept.items() if needed} | near
+    return {name: getattr(outputs, name) for name, needed in flags.items() if needed} | near
 
-  def score(found):
-    out, count = {}, len(next(iter(found.values())))
+  def score(features):
+    out, count = {}, len(next(iter(features.values())))
     for value, kind in (("fid", "pool3"), ("sfid", "spatial")):
       if value in values:
-        out |= _frechet(fid_name(count, value), found[kind], gaussians[kind], bootstrap_draws)
+        out |= _frechet(fid_name(count, value), features[kind], gaussians[kind], bootstrap_draws)
     if any(name in values for name in PAIRED):
-      settings = _settings(train, resize, loaded)
-      out |= _paired(values, found["pool3"], _first(train, count, extract, settings))
+      settings = _settings(train, resize, weights)
+      out |= _paired(values, features["pool3"], _first(train, count, extract, settings))
     if "fid_infinity" in values:
-      fit = fid_infinity(found["pool3"], gaussians["pool3"].gaussian, smallest=count // 2)
+      fit = fid_infinity(features["pool3"], gaussians["pool3"].gaussian, smallest=count // 2)
       out |= {"fid_infinity": fit.value, "fid_infinity_standard_error": fit.standard_error}
     if "inception_score" in values:
-      out["inception_score"] = inception_score(found["logits"]).value
-    return out | (memory.score(found) if memory else {})
+      out["inception_score"] = inception_score(features["logits"]).value
+    return out | (memory.score(features) if memory else {})
 
   settings = {
     "resize": resize,
-    "weights": loaded.digest[:16],
-    "published_weights": loaded.published,
+    "weights": weights.digest[:16],
+    "published_weights": weights.published,
     "reference": {kind: about(gaussian) for kind, gaussian in gaussians.items()},
     **({"memory": memory.reference} if memory else {}),
   }
@@ -130,49 +130,49 @@ def about(gaussian: reference.Reference) -> dict[str, object]:
   }
 
 
-def _settings(train: Source, resize: str, loaded, kind: str = "pool3") -> reference.Settings:
+def _settings(train: Source, resize: str, weights, kind: str = "pool3") -> reference.Settings:
   """Of the training split's statistics."""
   images = "x".join(map(str, train.fields["image"].shape))
-  return reference.Settings(train.fingerprint, "train", resize, loaded.digest, kind, images)
+  return reference.Settings(train.fingerprint, "train", resize, weights.digest, kind, images)
 
 
-def _reference(kind, train, extract, resize, loaded, path) -> reference.Reference:
+def _reference(kind, train, extract, resize, weights, path) -> reference.Reference:
   """The imported statistics, or the training split's from the cache or computed into it."""
   if path:
-    found = reference.load(path, kind, DIMENSIONS[kind])
-    for name, here in (("resize", resize), ("weights", loaded.digest)):
-      there = getattr(found.settings, name)
+    statistics = reference.load(path, kind, DIMENSIONS[kind])
+    for name, here in (("resize", resize), ("weights", weights.digest)):
+      there = getattr(statistics.settings, name)
       if there not in (None, here):
         raise ConfigError(
           f"reference_file is {path!r}, which was computed with the {name} {there!r}, and "
           f"here it is {here!r}; choose the same, or another file."
         )
-    return found
-  settings = _settings(train, resize, loaded, kind)
+    return statistics
+  settings = _settings(train, resize, weights, kind)
   place = reference.place(settings)
-  if (found := reference.load_or_none(place, kind)) is not None:
-    return found
+  if (statistics := reference.load_or_none(place, kind)) is not None:
+    return statistics
   moments = None
   for batch in in_order(train, 1024, ("image",)):
     features = getattr(extract(batch["image"]), kind)
     moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
     print(f"reference features: {moments.count} of {len(train)}", file=sys.stderr, flush=True)
-  found = reference.of_moments(moments, settings)
+  statistics = reference.of_moments(moments, settings)
   with cache.keeping(place.parent):
-    reference.save(place, found)
-  return found
+    reference.save(place, statistics)
+  return statistics
 
 
 def _first(train: Source, count: int, extract, settings: reference.Settings) -> np.ndarray:
   """pool3 of the first images of the training split, kept in the cache."""
   count = min(count, len(train))
   place = reference.place(settings).with_suffix(f".{count}.npy")
-  found = cache.load(place, count)
-  if found is None:
-    found = extract(train.read(np.arange(count), ("image",))["image"]).pool3
+  features = cache.load(place, count)
+  if features is None:
+    features = extract(train.read(np.arange(count), ("image",))["image"]).pool3
     with cache.keeping(place.parent):
-      cache.save(place, found)
-  return found
+      cache.save(place, features)
+  return features
 
 
 def _frechet(name: str, features: np.ndarray, gaussian: reference.Reference, draws: int) -> dict[str, float]:
@@ -189,8 +189,8 @@ def _frechet(name: str, features: np.ndarray, gaussian: reference.Reference, dra
 def _paired(values: tuple[str, ...], samples: np.ndarray, real: np.ndarray) -> dict[str, float]:
   out = {}
   if "kid" in values:
-    found = kid(samples, real, subset_size=min(1000, len(samples) // 2, len(real) // 2))
-    out |= {"kid": found.value, "kid_standard_error": found.standard_error}
-  if named := {name: k for name, k in NEAREST.items() if name in values}:
-    out |= neighbours(real, samples, named)
+    estimate = kid(samples, real, subset_size=min(1000, len(samples) // 2, len(real) // 2))
+    out |= {"kid": estimate.value, "kid_standard_error": estimate.standard_error}
+  if sizes := {name: k for name, k in NEAREST.items() if name in values}:
+    out |= neighbours(real, samples, sizes)
   return out

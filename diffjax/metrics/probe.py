@@ -31,9 +31,9 @@ class Probed(NamedTuple):
   settings: dict[str, object]
 
 
-def require(model: Trained, *wanted: str) -> None:
+def require(model: Trained, *capabilities: str) -> None:
   """Raises ConfigError unless the model can do all that."""
-  for what in wanted:
+  for what in capabilities:
     if what not in model.can:
       raise ConfigError(f"needs a model that can {what}, which this one cannot; it is for autoencoders.")
 
@@ -43,17 +43,17 @@ def mapped(
 ) -> Any:
   """What the model makes of values [n, ...], in batches: arrays [n, ...]; `then` is done on the device."""
   size = parallel.padded(min(BATCH, len(values)))
-  compiled = parallel.batched(lambda params, batch: _named(then(model.can[what](params, batch))))
+  compiled = parallel.batched(lambda params, batch: _by_name(then(model.can[what](params, batch))))
   parts = []
   for start in range(0, len(values), size):
     rows = np.minimum(np.arange(start, start + size), len(values) - 1)
     parts.append(parallel.fetch(compiled(model.params, values[rows])))
-  joined = {name: np.concatenate([part[name] for part in parts])[: len(values)] for name in parts[0]}
-  return joined[""] if "" in joined else joined
+  arrays = {name: np.concatenate([part[name] for part in parts])[: len(values)] for name in parts[0]}
+  return arrays[""] if "" in arrays else arrays
 
 
-def _named(found: Any) -> Mapping[str, Any]:
-  return found if isinstance(found, Mapping) else {"": found}
+def _by_name(output: Any) -> Mapping[str, Any]:
+  return output if isinstance(output, Mapping) else {"": output}
 
 
 def images(source: Source, count: int = 0, field: str = "image") -> np.ndarray:

@@ -72,8 +72,8 @@ def of_latent(mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
   nats = 0.5 * (mean.astype(np.float64) ** 2 + var - 1 - np.log(var))
   channels = nats.reshape(len(nats), -1, nats.shape[-1]).sum(1).mean(0)
   active = mean.astype(np.float64).var(0) > ACTIVE
-  found = {f"kl_{k}": float(value) for k, value in enumerate(channels)}
-  return {"kl": float(channels.sum()), **found, "active": float(active.mean())}
+  terms = {f"kl_{k}": float(value) for k, value in enumerate(channels)}
+  return {"kl": float(channels.sum()), **terms, "active": float(active.mean())}
 
 
 def to_pixels(x: np.ndarray) -> np.ndarray:

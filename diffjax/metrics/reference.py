@@ -99,11 +99,11 @@ def save(path: str | Path, reference: Reference) -> None:
 def load_or_none(path: str | Path, features: str = "pool3") -> Reference | None:
   """The reference of such features in a cache file, or None where there is none that is whole."""
   try:
-    found = load(path, features)
+    statistics = load(path, features)
   except ConfigError:
     return None
   cache.touch(Path(path))
-  return found
+  return statistics
 
 
 def load(path: str | Path, features: str = "pool3", dim: int | None = None) -> Reference:

@@ -54,51 +54,51 @@ def metric(
     lpips.load(perceptual)
     settings["lpips"] = f"{perceptual} {lpips.PUBLISHED[perceptual][:16]}"
 
-  def features(samples, asked):
-    x, found = samples[field], {}
-    if field not in asked and "low" not in asked:
+  def features(samples, request):
+    x, arrays = samples[field], {}
+    if field not in request and "low" not in request:
       raise ConfigError(
         f"it compares samples with the {field!r} or the 'low' that they ask for, and these ask for "
-        f"{', '.join(name for name in asked if name != 'index') or 'nothing'}; leave it out."
+        f"{', '.join(name for name in request if name != 'index') or 'nothing'}; leave it out."
       )
-    if field in asked:
-      original = asked[field]
+    if field in request:
+      original = request[field]
       if original.shape != x.shape:
         raise ConfigError(
           f"the originals are of shape {original.shape[1:]}, but the samples of {x.shape[1:]}."
         )
-      found |= near("", original, x)
+      arrays |= near("", original, x)
       if perceptual != NONE:
-        found["lpips"] = lpips_between(perceptual, original, x)
-    if "low" in asked:
-      low = asked["low"]
-      found["consistency"] = fidelity.psnr(low, resized(x, low.shape, degradation))
-      if field in asked:
-        found |= near("bicubic_", original, resized(low, x.shape, "bicubic"))
-    return found
+        arrays["lpips"] = lpips_between(perceptual, original, x)
+    if "low" in request:
+      low = request["low"]
+      arrays["consistency"] = fidelity.psnr(low, resized(x, low.shape, degradation))
+      if field in request:
+        arrays |= near("bicubic_", original, resized(low, x.shape, "bicubic"))
+    return arrays
 
   return Metric((field,), features, score, {}, settings, higher=HIGHER)
 
 
 def near(prefix: str, a: Images, b: Images) -> dict[str, np.ndarray]:
   """PSNR [n] of each pair, and SSIM [n] where they are large enough for it."""
-  found = {f"{prefix}psnr": fidelity.psnr(a, b)}
+  values = {f"{prefix}psnr": fidelity.psnr(a, b)}
   if min(a.shape[1:3]) >= fidelity.WINDOW:
-    found[f"{prefix}ssim"] = fidelity.ssim(a, b)
-  return found
+    values[f"{prefix}ssim"] = fidelity.ssim(a, b)
+  return values
 
 
 def resized(images: Images, shape: tuple[int, ...], how: str) -> Images:
   """Images of these sizes, by Pillow, in floating point and rounded once."""
   _, height, width, _ = shape
   planes = images.transpose(0, 3, 1, 2).reshape(-1, *images.shape[1:3]).astype(np.float32)
-  made = [np.asarray(Image.fromarray(p).resize((width, height), RESAMPLINGS[how])) for p in planes]
-  found = np.clip(np.round(made), 0, 255).astype(np.uint8)
-  return found.reshape(len(images), images.shape[-1], height, width).transpose(0, 2, 3, 1)
+  results = [np.asarray(Image.fromarray(p).resize((width, height), RESAMPLINGS[how])) for p in planes]
+  pixels = np.clip(np.round(results), 0, 255).astype(np.uint8)
+  return pixels.reshape(len(images), images.shape[-1], height, width).transpose(0, 2, 3, 1)
 
 
-def score(found) -> dict[str, float]:
+def score(features) -> dict[str, float]:
   """Means; ConfigError where there are no samples."""
-  if not all(len(values) for values in found.values()):
+  if not all(len(values) for values in features.values()):
     raise ConfigError("a mean needs at least 1 sample, and there are 0.")
-  return {name: float(values.mean()) for name, values in found.items()}
+  return {name: float(values.mean()) for name, values in features.items()}

@@ -33,14 +33,14 @@ def hit(before: np.ndarray, wrong: np.ndarray, right: np.ndarray, rank: int) -> 
     wrong, right: how many of either are as near as that, [n]; in random order.
     rank: how many are looked at.
   """
-  missed = np.ones(len(before))
+  miss = np.ones(len(before))
   for k in range(rank):
-    left = np.maximum(wrong - k, 0) / np.maximum(wrong + right - k, 1)
-    missed = np.where(k < rank - before, missed * left, missed)
-  return np.where(before < rank, 1 - missed, 0.0)
+    chance = np.maximum(wrong - k, 0) / np.maximum(wrong + right - k, 1)
+    miss = np.where(k < rank - before, miss * chance, miss)
+  return np.where(before < rank, 1 - miss, 0.0)
 
 
-def found_among(scores: Float[np.ndarray, "n k"], right: np.ndarray, rank: int) -> Float[np.ndarray, "n"]:
+def recall(scores: Float[np.ndarray, "n k"], right: np.ndarray, rank: int) -> Float[np.ndarray, "n"]:
   """`hit` of scores [n, K], greater is nearer, of which those marked in `right` [n, K] are right."""
   best = np.where(right, scores, -np.inf).max(1, keepdims=True)
   return hit(
@@ -57,26 +57,26 @@ def _captions(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return first, which.reshape(-1)
 
 
-def of_images(found) -> dict[str, float]:
+def of_images(features) -> dict[str, float]:
   """Captions of images, with chance."""
-  first, which = _captions(found["tokens"])
-  scores, right = found["images"] @ found["texts"][first].T, which[:, None] == np.arange(len(first))
+  first, which = _captions(features["tokens"])
+  scores, right = features["images"] @ features["texts"][first].T, which[:, None] == np.arange(len(first))
   return {
-    **{f"text_of_image_r{rank}": float(found_among(scores, right, rank).mean()) for rank in RANKS},
+    **{f"text_of_image_r{rank}": float(recall(scores, right, rank).mean()) for rank in RANKS},
     **{f"chance_r{rank}": min(rank / len(first), 1.0) for rank in RANKS},
   }
 
 
-def of_texts(found) -> dict[str, float]:
+def of_texts(features) -> dict[str, float]:
   """Images of captions."""
-  first, which = _captions(found["tokens"])
-  scores, right = found["texts"][first] @ found["images"].T, np.arange(len(first))[:, None] == which
-  return {f"image_of_text_r{rank}": float(found_among(scores, right, rank).mean()) for rank in RANKS}
+  first, which = _captions(features["tokens"])
+  scores, right = features["texts"][first] @ features["images"].T, np.arange(len(first))[:, None] == which
+  return {f"image_of_text_r{rank}": float(recall(scores, right, rank).mean()) for rank in RANKS}
 
 
 def _features(embedding: Embedding, name: str):
-  def features(samples, asked):
-    tokens = require_text(name, asked)
+  def features(samples, request):
+    tokens = require_text(name, request)
     return {
       "images": embedding.images(samples["image"]),
       "texts": embedding.tokens(tokens),
@@ -86,9 +86,9 @@ def _features(embedding: Embedding, name: str):
   return features
 
 
-def _require_two(found) -> None:
-  if len(found["tokens"]) < 2:
-    raise ConfigError(f"retrieval needs at least 2 samples, and there are {len(found['tokens'])}.")
+def _require_two(features) -> None:
+  if len(features["tokens"]) < 2:
+    raise ConfigError(f"retrieval needs at least 2 samples, and there are {len(features['tokens'])}.")
 
 
 def metric(
@@ -110,9 +110,9 @@ def metric(
   words = bag_of_words(train, held_out)
   features = _features(embedding, "retrieval")
 
-  def score(found):
-    _require_two(found)
-    return of_images(found) | of_texts(found) | words
+  def score(features):
+    _require_two(features)
+    return of_images(features) | of_texts(features) | words
 
   settings = {"run": run.fingerprint, "reference": f"{len(held_out['text'])} images of {test.fingerprint}"}
   floor = score(features(held_out, held_out))
@@ -135,15 +135,15 @@ def of_samples(
   """
   features = _features(Embedding(run, train), "caption_retrieval")
 
-  def score(found):
-    _require_two(found)
-    first, which = _captions(found["tokens"])
+  def score(features):
+    _require_two(features)
+    first, which = _captions(features["tokens"])
     # Any caption of a sample, as often as it was asked for, in the place of its own.
-    scores, often = found["images"] @ found["texts"][first].T, np.bincount(which) / len(which)
+    scores, often = features["images"] @ features["texts"][first].T, np.bincount(which) / len(which)
     top = (scores == scores.max(1, keepdims=True)) / (scores == scores.max(1, keepdims=True)).sum(
       1, keepdims=True
     )
-    return of_images(found) | {"shuffled_r1": float((top @ often).mean())}
+    return of_images(features) | {"shuffled_r1": float((top @ often).mean())}
 
   held_out = test.read(np.arange(min(len(test), reference)), ("image", "text"))
   settings = {"run": run.fingerprint, "reference": f"{len(held_out['text'])} images of {test.fingerprint}"}
@@ -159,10 +159,10 @@ def bag_of_words(train: Source, held_out) -> dict[str, float]:
   predicts it, and captions are ordered by the cosine with the prediction.
   """
   rows = np.unique(np.linspace(0, len(train) - 1, FITTED).astype(int))
-  known = train.read(rows, ("image", "text"))
+  examples = train.read(rows, ("image", "text"))
   vocabulary = train.fields["text"].classes
   pixels = lambda images: images.reshape(len(images), -1).astype(np.float64) / 255
-  x, y = pixels(known["image"]), _words(known["text"], vocabulary)
+  x, y = pixels(examples["image"]), _words(examples["text"], vocabulary)
   mean, usual = x.mean(0), y.mean(0)
   x, new = x - mean, pixels(held_out["image"]) - mean
   kernel = x @ x.T
@@ -171,11 +171,11 @@ def bag_of_words(train: Source, held_out) -> dict[str, float]:
   captions = _words(held_out["text"][first], vocabulary) - usual
   scores = new @ x.T @ weights @ (captions / np.linalg.norm(captions, axis=1, keepdims=True)).T
   right = which[:, None] == np.arange(len(first))
-  return {f"bag_of_words_r{rank}": float(found_among(scores, right, rank).mean()) for rank in RANKS}
+  return {f"bag_of_words_r{rank}": float(recall(scores, right, rank).mean()) for rank in RANKS}
 
 
 def _words(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
   """Whether a token is in a text, [n, vocabulary]."""
-  found = np.zeros((len(tokens), vocabulary + 1))
-  found[np.arange(len(tokens))[:, None], tokens] = 1  # where there is none, the last
-  return found[:, :-1]
+  table = np.zeros((len(tokens), vocabulary + 1))
+  table[np.arange(len(tokens))[:, None], tokens] = 1  # where there is none, the last
+  return table[:, :-1]

@@ -49,27 +49,27 @@ def metric(
   scans = digits("train").arrays
   reader = train_classifier(scans["image"], scans["label"], 10)
 
-  def features(samples, asked):
+  def features(samples, request):
     cells = as_cells(samples["image"])
     each = cells.reshape(-1, *cells.shape[2:])
-    named = reader.predict(each).reshape(cells.shape[:2])
+    numbers = reader.predict(each).reshape(cells.shape[:2])
     looks = reader.features(each).reshape(*cells.shape[:2], FEATURES)
     there = cells.mean((2, 3, 4)) / 255 >= ink
-    said = meanings([field.tokenizer.text(tokens) for tokens in asked["text"]])
-    return {"cells": np.where(there, named, EMPTY), "looks": looks, **said._asdict()}
+    meaning = meanings([field.tokenizer.text(tokens) for tokens in request["text"]])
+    return {"cells": np.where(there, numbers, EMPTY), "looks": looks, **meaning._asdict()}
 
   def of(source, count):
     rows = source.read(np.arange(min(len(source), count)), ("image", "text"))
     return features(rows, rows)
 
-  def digits_of(found):
-    return found["looks"][found["cells"] != EMPTY]
+  def digits_of(features):
+    return features["looks"][features["cells"] != EMPTY]
 
   held_out = of(test, reference)
   real = Moments.of(digits_of(held_out))
 
-  def distance(found):
-    name, looks = f"frechet_{len(found['cells'])}", digits_of(found)
+  def distance(features):
+    name, looks = f"frechet_{len(features['cells'])}", digits_of(features)
     return {name: frechet_distance(Moments.of(looks), real)} if len(looks) > 1 else {}
 
   settings = {"ink": ink, "reference": f"{len(held_out['cells'])} scenes of {test.fingerprint}"}
@@ -77,7 +77,7 @@ def metric(
   return Metric(
     ("image",),
     features,
-    lambda found: score(found) | distance(found),
+    lambda features: score(features) | distance(features),
     floor,
     settings,
     higher=tuple(floor.keys() - {"shuffled"}),
@@ -86,22 +86,22 @@ def metric(
   )
 
 
-def score(found) -> dict[str, float]:
+def score(features) -> dict[str, float]:
   """Shares, of cells [n, 4] and the meanings of the captions.
 
   Raises:
     ConfigError: there are no samples.
   """
-  if not len(found["cells"]):
+  if not len(features["cells"]):
     raise ConfigError("a share needs at least 1 sample, and there are 0.")
-  said = Meanings(*(found[name] for name in ("kind", "first", "second", "cell")))
-  parts, new = truth(found["cells"], said), is_novel(said)
+  meaning = Meanings(*(features[name] for name in ("kind", "first", "second", "cell")))
+  parts, new = truth(features["cells"], meaning), is_novel(meaning)
   of = {"seen": ~new, "novel": new}
-  of |= {name: (said.kind == KINDS.index(name)) & ~new for name in ("single", "placed", "pair")}
-  of["relation"] = np.isin(said.kind, [KINDS.index("beside"), KINDS.index("above")]) & ~new
+  of |= {name: (meaning.kind == KINDS.index(name)) & ~new for name in ("single", "placed", "pair")}
+  of["relation"] = np.isin(meaning.kind, [KINDS.index("beside"), KINDS.index("above")]) & ~new
   values = {"true": float(parts.all.mean())}
   values |= {f"true_{name}": float(parts.all[rows].mean()) for name, rows in of.items() if rows.any()}
   values |= {"digits": float(parts.digits.mean()), "layout": float(parts.layout.mean())}
-  starts, every = range(0, len(new), TOGETHER), Meanings(*(part[None] for part in said))
-  hits = [truth(found["cells"][start : start + TOGETHER, None], every).all.sum() for start in starts]
+  starts, every = range(0, len(new), TOGETHER), Meanings(*(part[None] for part in meaning))
+  hits = [truth(features["cells"][start : start + TOGETHER, None], every).all.sum() for start in starts]
   return values | {"shuffled": float(sum(hits) / len(new) ** 2)}

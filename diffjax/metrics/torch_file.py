@@ -134,9 +134,9 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
     data = {}
     for storage in {tensor.storage for tensor in tensors.values()}:
       name = f"{root}/data/{storage.key}"
-      wanted = storage.length * storage.dtype.itemsize
-      if archive.getinfo(name).file_size != wanted:
-        raise _Refused(f"{archive.getinfo(name).file_size} bytes in {name} where {wanted} were announced")
+      size = storage.length * storage.dtype.itemsize
+      if archive.getinfo(name).file_size != size:
+        raise _Refused(f"{archive.getinfo(name).file_size} bytes in {name} where {size} were announced")
       data[storage] = np.frombuffer(archive.read(name), storage.dtype)
   return {name: tensor.within(data[tensor.storage]) for name, tensor in tensors.items()}
 

@@ -43,18 +43,18 @@ def metric(
   texts = embedding.texts(wordings(label.names, templates))
   classes = texts.reshape(len(templates), len(label.names), -1).mean(0)
 
-  def features(samples, asked):
-    if "label" not in asked:
+  def features(samples, request):
+    if "label" not in request:
       raise ConfigError(
         "config.eval.metrics names 'zero_shot', but the samples asked for no class; leave it out."
       )
     nearest = (embedding.images(samples["image"]) @ unit(classes).T).argmax(1)
-    return {"hit": nearest == asked["label"]}
+    return {"hit": nearest == request["label"]}
 
-  def score(found):
-    if not len(found["hit"]):
+  def score(features):
+    if not len(features["hit"]):
       raise ConfigError("a share needs at least 1 sample, and there are 0.")
-    return {"accuracy": float(found["hit"].mean())}
+    return {"accuracy": float(features["hit"].mean())}
 
   held_out = test.read(np.arange(min(len(test), reference)), ("image", "label"))
   settings = {"run": run.fingerprint, "templates": list(templates)}

@@ -227,7 +227,7 @@ def tensors():
   """Random tensors under all the names."""
   rng = np.random.default_rng(0)
   made = {}
-  for name, (_, shape) in inception_weights._wanted(class_layer=True).items():
+  for name, (_, shape) in inception_weights._layout(class_layer=True).items():
     ones = name.endswith("bn.weight")
     made[name] = np.ones(shape, np.float32) if ones else rng.normal(size=shape).astype(np.float32)
   return made

@@ -7,7 +7,7 @@ import pytest
 
 from diffjax.data.source import ArraySource
 from diffjax.data.text import TOKENIZERS
-from diffjax.metrics.retrieval import bag_of_words, found_among, hit, of_images, of_texts
+from diffjax.metrics.retrieval import bag_of_words, hit, of_images, of_texts, recall
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_ranks_are_those_of_a_sort():
   scores, right = rng.standard_normal((40, 9)), np.arange(9) == rng.integers(0, 9, 40)[:, None]
   for rank in (1, 3, 9):
     want = [right[i][np.argsort(-scores[i])[:rank]].any() for i in range(40)]
-    np.testing.assert_array_equal(found_among(scores, right, rank), want)
+    np.testing.assert_array_equal(recall(scores, right, rank), want)
 
 
 def test_equal_captions_are_one_and_what_knows_nothing_gets_chance():
