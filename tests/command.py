@@ -13,7 +13,7 @@ def line(*arguments):
   flags.FLAGS.unparse_flags()
   for name in [name for name in flags.FLAGS if name.startswith("config.")]:
     delattr(flags.FLAGS, name)
-  for name in ("config", "workdir", "mode", "out", "show"):
+  for name in ("config", "workdir", "mode", "out", "show", "images", "coordinator", "processes", "process"):
     flags.FLAGS[name].unparse()
   before, sys.argv = sys.argv, argv  # ml_collections looks for overrides here
   try:

@@ -29,6 +29,7 @@ SAVED = Path(__file__).with_name("saved_config.py")
 # are looked through again and again, a fifth to a quarter of the time that JAX takes to trace and lower a step.
 GARBAGE = (100_000, 50, 50)
 MODES = ("train", "sample", "eval")
+OWN = ("config", "workdir", "mode", "images", "out", "coordinator", "processes", "process", "show", "help")
 # Fields that a mode does not look at.
 IDLE = {
   "sample": r"config\.(eval|log|checkpoint)\.",
@@ -177,11 +178,14 @@ def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
   text = str(error).rstrip(".")
   found = re.match(r"flag --config\.([\w.]+)=", text)
   if not found:
-    unknown = re.match(r"Unknown command line flag '([\w.]+)'", text)
-    fields = [path for path, _ in leaves(config) if unknown and path.split(".")[-1] == unknown[1]]
+    unknown = re.match(r"Unknown command line flag '([^']+)'", text)
+    if not unknown:
+      return f"{text}. See python main.py --help."
+    fields = [path for path, _ in leaves(config) if path.split(".")[-1] == unknown[1]]
     fields.sort(key=lambda path: (path.count("."), not path.startswith("train.")))
-    hint = f" Did you mean --config.{fields[0]}?" if fields else ""
-    return f"{text}.{hint} See python main.py --help."
+    near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], OWN, n=1)
+    hint = f" Did you mean --{near[0]}?" if near else ""
+    return f"--{unknown[1]} is no flag.{hint} See python main.py --help."
   path = found[1]
   *sections, field = path.split(".")
   for section in sections:

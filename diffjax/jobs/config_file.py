@@ -21,7 +21,8 @@ def load(place: str) -> ConfigDict:
   if not Path(name).is_file():
     known = sorted(str(path) for path in Path("configs").glob("*.py"))
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}." if known else ""
+    there = f" There are {len(known)} in configs/, such as {known[0]}." if known else ""
+    hint = f" Did you mean {near[0]}?" if near else there
     raise ConfigError(f"--config={name} is no file.{hint}")
   if not name.endswith(".py"):
     raise ConfigError(f"--config={name} is no Python file; a config is one with a get_config function.")
