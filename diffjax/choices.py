@@ -3,8 +3,10 @@
 import dataclasses
 import difflib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -160,12 +162,50 @@ _OF_TASKS = (
 PLAIN = {"shift": "schedule.shift", "sampling_steps": "sample.steps", "temperature": "sample.temperature"}
 PARTS = {*PLAIN, *(choice.part for choice in _OF_TASKS if choice.part)}
 CHOICES = (Choice("task", "name", TASKS, arguments=(*PARTS, "fields")), *_OF_TASKS)
+_OWN = {(choice.section, choice.field): frozenset(choice.entries) for choice in CHOICES}
 
 
 def parts(config: ConfigDict) -> set[str]:
   """What the config's task is made of: the names of the parts that it takes."""
   task = TASKS.get(config.task.name)
   return PARTS & set(inspect.signature(task).parameters) if task else PARTS
+
+
+def require_declared(config: ConfigDict) -> None:
+  """Raises ConfigError at an entry from outside that no module of config.extensions brings when the run is opened."""
+  for choice in CHOICES:
+    for name in choice.names(config) if choice.belongs(config) else ():
+      module = _module(choice.entries[name])
+      inside = module.partition(".")[0] == __package__
+      if inside and name in _OWN[choice.section, choice.field]:
+        continue
+      if any(inside or _brings(extension, module) for extension in config.extensions):
+        continue
+      by = "something" if inside else f"the module {module!r}"
+      own = inside or module == "__main__" or PathFinder.find_spec(module.partition(".")[0]) is None
+      wanted = (*config.extensions, "NAME" if own else module)
+      raise ConfigError(
+        f"config.{choice.section}.{choice.field} names {name!r}, which {by} has added, but config.extensions is "
+        f"{config.extensions}, which brings no such thing: the run could not be opened again. "
+        f"{'Put it into a module NAME of its own; let' if own else 'Let'} the config's file import that module before "
+        f"config.base(), and write c.extensions = {wanted} there."
+      )
+
+
+def _module(entry: Any) -> str:
+  """Where an entry was written."""
+  entry = inspect.unwrap(entry) if callable(entry) else entry
+  return getattr(getattr(entry, "func", entry), "__module__", None) or __package__
+
+
+def _brings(extension: str, module: str) -> bool:
+  """Whether importing an extension imports this module: it is that, or has that or something of it."""
+  values = vars(sys.modules[extension]).values()
+  names = {
+    extension,
+    *(getattr(each, "__module__", None) or getattr(each, "__name__", "") for each in values),
+  }
+  return any(f"{module}.".startswith(f"{name}.") for name in names if isinstance(name, str) and name)
 
 
 # Names by which others know an entry.

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import sys
+import types
 from pathlib import Path
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import pytest
 
 from diffjax import config as configs
 from diffjax import experiment, keys
-from diffjax.choices import CHOICES
+from diffjax.choices import CHOICES, require_declared
 from diffjax.data import encoded
 from diffjax.data.source import Field
 from diffjax.data.text import TOKENIZERS
@@ -24,6 +25,8 @@ from diffjax.machine import atomic, state
 from diffjax.metrics import lpips
 from diffjax.models import AUTOENCODERS, MODELS
 from diffjax.models.autoencoder import moments_of
+from diffjax.ranges import checked
+from diffjax.schedules import SCHEDULES
 from diffjax.types import ConfigError, Trained
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -636,3 +639,36 @@ def test_extensions_that_are_missing_fail_or_come_late_are_told(tmp_path, monkey
   config.extensions = ("that_comes_late",)
   with pytest.raises(ConfigError, match="'that_comes_late', which must be imported before config.base"):
     configs.check(config)
+
+
+def test_entries_from_outside_are_declared_by_a_module_that_brings_them(monkeypatch):
+  def entry_of(module, added, *named):
+    bent = lambda: None
+    bent.__module__ = module
+    monkeypatch.setitem(SCHEDULES, "bent", added(bent))
+    config = configs.base()
+    config.schedule.name, config.extensions = "bent", named
+    return config
+
+  brings = types.ModuleType("brings")  # the entry's module is another, which it imports
+  brings.curve = types.ModuleType("package.curve")
+  monkeypatch.setitem(sys.modules, "brings", brings)
+  monkeypatch.setitem(sys.modules, "package", types.ModuleType("package"))
+  require_declared(configs.base())
+  for added in (lambda entry: entry, functools.partial, lambda entry: checked({"": entry})[""]):
+    for module, named in (("brings", "brings"), ("package.curve", "package"), ("package.curve", "brings")):
+      require_declared(entry_of(module, added, "json", named))
+    with pytest.raises(
+      ConfigError, match=r"'bent', which the module 'json.tool' has added, .* is \('os',\)"
+    ) as error:
+      require_declared(entry_of("json.tool", added, "os"))
+    assert "write c.extensions = ('os', 'json.tool') there" in str(error.value)
+    with pytest.raises(
+      ConfigError, match="Put it into a module NAME of its own"
+    ):  # a notebook's, or a config file's
+      require_declared(entry_of("__main__", added))
+    require_declared(entry_of("__main__", added, "__main__"))
+  with pytest.raises(
+    ConfigError, match="'bent', which something has added"
+  ):  # one of the package's by another name
+    require_declared(entry_of("diffjax.schedules", functools.partial))

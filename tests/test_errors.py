@@ -37,7 +37,12 @@ from diffjax.types import ConfigError
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate}
 TINY = (
-  *("--config=configs/digits.py", "--config.model.name=tiny", "--config.compile_cache=False"),
+  *(
+    "--config=configs/digits.py",
+    f"--config.extensions={__name__}",
+    "--config.model.name=tiny",
+    "--config.compile_cache=False",
+  ),
   *("--config.train.batch_size=8", "--config.train.steps=2", "--config.train.warmup=0"),
   *("--config.train.decay=constant", "--config.log.every=1", "--config.log.samples=1"),
   *("--config.log.held_out=0", "--config.checkpoint.every=1", "--config.sample.classifier_free.w=0.0"),
@@ -102,6 +107,16 @@ def wrong(refused, tmp_path):
     return said
 
   return run
+
+
+def test_an_entry_from_outside_is_declared_before_it_trains(refused, tmp_path):
+  arguments = [argument for argument in TINY if "extensions" not in argument]
+  said = refused(*arguments, f"--workdir={tmp_path / 'new'}")
+  assert (
+    "config.model.name names 'tiny', which the module 'test_errors' has added, but config.extensions is"
+    in said
+  )
+  assert "write c.extensions = ('test_errors',) there" in said and not (tmp_path / "new").exists()
 
 
 IN_THE_ARGUMENTS = [
@@ -188,7 +203,7 @@ IN_THE_ARGUMENTS = [
   ("--config.train.steps_per_call=4", "is no multiple of config.train.steps_per_call = 4; choose 4, say."),
   ("--config=configs/digit.py", "--config=configs/digit.py is no file. Did you mean configs/digits.py?"),
   ("--mode=trian", "--mode=trian: value should be one of <train|sample|eval>"),
-  ("--wrokdir=x", "Unknown command line flag 'wrokdir'"),
+  ("--wrokdir=x", "--wrokdir is no flag. Did you mean --workdir?"),
   ("stray", "'stray' is no flag."),
 ]
 

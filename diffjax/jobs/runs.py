@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from diffjax import experiment, keys
+from diffjax.choices import require_declared
 from diffjax.config import leaves, resolved, settled
 from diffjax.data.encoded import encoded
 from diffjax.data.source import Field, Source
@@ -180,6 +181,8 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
     RunError: another process does something else.
   """
   config = settled(config)
+  if mode == "train":
+    require_declared(config)
   about = workdir.about(resolved(config))
   if workdir.has_run(folder):
     workdir.require_same(folder, config, about["config"])

@@ -38,6 +38,7 @@ def started(tmp_path, monkeypatch):
   monkeypatch.setitem(MODELS, "mine", Scale)
   put(tmp_path / "set", "cat/1", "cat/2", "dog/1")
   config = configs.base()
+  config.extensions = (__name__,)
   config.model.name, config.data.source = "mine", "image_folder"
   config.data.image_folder.path, config.data.image_folder.size = str(tmp_path / "set"), 4
   config.data.image_folder.test_fraction = 0.0

@@ -23,7 +23,7 @@ from diffjax.types import ConfigError
 
 def tiny():
   config = configs.base()
-  config.condition.names = ("label",)
+  config.extensions, config.condition.names = (__name__,), ("label",)
   config.model.unet.channels, config.model.unet.multipliers = 8, (1,)
   config.model.unet.attention, config.model.unet.blocks = (), 1
   config.train.steps, config.train.batch_size = 4, 16

@@ -46,7 +46,7 @@ def small():
 def tiny(**changes):
   config = configs.base()
   config.data.source, config.data.scenes.count, config.data.scenes.test_count = "scenes", 40, 24
-  config.model.name = "small"
+  config.extensions, config.model.name = (__name__,), "small"
   config.condition.names, config.condition.text.dropout = ("text",), 0.5
   config.condition.text.channels, config.condition.text.blocks, config.condition.text.heads = 8, 1, 2
   for tower in (config.model.transformer, config.model.vit):

@@ -69,6 +69,7 @@ def devices():
 
 def tiny(**changes):
   config = configs.base()
+  config.extensions = (__name__,)
   config.model.name = config.model.encoder = "small"
   config.condition.names = ("label",)
   config.train.steps, config.train.batch_size, config.train.learning_rate = STEPS, 8, 0.01

@@ -32,10 +32,16 @@ from diffjax.models import AUTOENCODERS, MODELS
 from diffjax.types import ConfigError
 
 ROOT = Path(__file__).parents[2]
+BROUGHT = ("tests.extensions.network", "tests.extensions.autoencoder")
 STEPS, PMAP_STEPS = 8, 6
 HEARTBEAT = 10  # seconds; a third of what users wait
 CONFIG = (
-  *("--config=configs/digits.py", "--config.model.name=flat", "--config.model.flat.width=8"),
+  *(
+    "--config=configs/digits.py",
+    f"--config.extensions={BROUGHT}",
+    "--config.model.name=flat",
+    "--config.model.flat.width=8",
+  ),
   *("--config.data.augment=flip", "--config.sample.guides=()"),
   *("--config.train.batch_size=16", "--config.train.warmup=2", "--config.train.decay=constant"),
   *(
@@ -147,7 +153,7 @@ def run(*arguments, **options):
 def autoencoder(folder):
   """Makes a run of no steps whose latents others use."""
   config = digits_kl.get_config()
-  config.model.autoencoder = "halves"
+  config.extensions, config.model.autoencoder = BROUGHT, "halves"
   made = runs.start(config, folder, "train")
   with made.checkpoints() as checkpoints:
     checkpoints.save(made.new_state(), made.about)
