@@ -25,7 +25,6 @@ def get_config():
   c.model.logistics.components = 3
   c.objective.terms = ("nll", "kl")
   c.objective.kl.weight = 1.0
-  c.task.autoencoder.prior = "unit"
   c.train.steps = 1000
   c.train.batch_size = 128
   c.train.optimizer = "adamw"

@@ -192,6 +192,8 @@ RENAMED = {
   "sample.guidance_interval": "--config.sample.classifier_free.sigma_min and sigma_max",
   "sample.guidance_rescale": "--config.sample.classifier_free.rescale",
   "train.ema": "--config.train.ramp.rates, or those of another of --config.train.averages",
+  "task.autoencoder.prior": "of no use: samples are decoded from the unit Gaussian, and a run that uses an "
+  "autoencoder measures where its latents lie. Leave it out, and train runs of before anew",
   "train.ema_warmup": "--config.train.averages",
 }
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from diffjax import ranges
 from diffjax.choices import CHOICES, PLAIN, Choice, parts
 from diffjax.config import entries, resolved, settled
+from diffjax.data import encoded
 from diffjax.data.captioned import captioned
 from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
@@ -39,6 +40,7 @@ class Experiment:
     learning_rate: step -> learning rate.
     optimizer: the gradient transformation.
     averages: the moving averages, by name: step -> rate.
+    moments: where the latents of its training data lie, of which space and data are told.
   """
 
   config: FrozenConfigDict
@@ -49,6 +51,11 @@ class Experiment:
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   averages: Averages
+  moments: encoded.Measured = dataclasses.field(default_factory=dict)
+
+  def measured(self, found: encoded.Measured) -> "Experiment":
+    """The same where the latents of the training data lie there."""
+    return dataclasses.replace(self, frozen={**self.frozen, **encoded.frozen(found)}, moments=found)
 
   @functools.cached_property
   def plain(self) -> dict[str, Any]:

@@ -211,29 +211,33 @@ def latent(
 
   Args:
     fields: of the data.
-    run: of a task that can encode and decode, and knows where its latents lie ("statistics").
+    run: of a task that can encode and decode.
     field: what is encoded.
     std: standard deviation of the normalised latents.
     mirrored: whether half of the images are mirrored left to right, drawn anew in every step. An autoencoder does not
       mirror its latent with the image, so both views are encoded.
-    scale: x0 = scale (z - shift), as published autoencoders have it; by default, 0, every channel is normalised as the
-      run found it to lie.
+    scale: x0 = scale (z - shift). By default, 0, what a published autoencoder says, or else every channel is brought to
+      mean 0 and deviation 1 by those of the training set's latents, which are measured once and kept in config.json.
     shift: see `scale`.
 
   Raises:
     ConfigError: the field or the run will not do.
   """
   field_of(fields, field, "uint8")
-  for what in ("decode", "statistics"):
-    if what not in run.can:
-      raise ConfigError(f"run is {run.place!r}, which cannot {what}; name one of the task 'autoencoder'.")
-  encodings = {"latent": Encoding(run, "encode", field)}
+  if "decode" not in run.can:
+    raise ConfigError(f"run is {run.place!r}, which cannot decode; name one of the task 'autoencoder'.")
+  known = (shift, 1 / scale) if scale else run.can.get("statistics", lambda params: None)(run.params)
+  measured = "" if known else "latent"
+  encodings = {"latent": Encoding(run, "encode", field, measured=measured)}
   if mirrored:
-    encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True)
+    encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True, measured=measured)
   shape = fields_of(fields, encodings)["latent_mean"].shape
-  statistics = (shift, 1 / scale) if scale else run.can["statistics"](run.params)
-  mean, deviation = (np.asarray(part, np.float32) for part in statistics)
+  mean, deviation = (np.asarray(part, np.float32) for part in known or (0, 1))
   parts = ("mean", "std")
+
+  def decode(frozen, x0):
+    mean_of, deviation_of = frozen[f"moments of {measured}"] if measured else (mean, deviation)
+    return {field: to_pixels(run.can["decode"](frozen[run.place], x0 * deviation_of + mean_of))}
 
   def encode(data, draws):
     z, wide = (data[f"latent_{part}"] for part in parts)
@@ -251,7 +255,7 @@ def latent(
     fields=tuple(f"{name}_{part}" for name in encodings for part in parts),
     observed=None,
     encode=encode,
-    decode=lambda frozen, x0: {field: to_pixels(run.can["decode"](frozen[run.place], x0 * deviation + mean))},
+    decode=decode,
     encodings=encodings,
   )
 

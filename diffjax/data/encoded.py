@@ -4,7 +4,10 @@
 
 is the same source with the field `latent`, or with the fields `latent_mean`, `latent_std` where the run answers with
 several arrays by name. What it made lies in the cache, by the fingerprints of the data and of the run, and is read from
-there by memory mapping.
+there by memory mapping. Where an encoding is to be brought to mean 0 and deviation 1, `measured` finds both, of each
+channel over the whole training set, once, and `normalised` brings any split there:
+
+    mean = E m,   deviation^2 = E (m^2 + s^2) - mean^2,   of latents drawn from N(m, s^2)                 (1)
 """
 
 import contextlib
@@ -12,6 +15,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +26,23 @@ from diffjax.machine.parallel import Parallel
 from diffjax.types import Data, Frozen, Trained
 
 BATCH = 256
+ROWS = 4096  # that are measured at a time
+LEAST = 1e-6  # a deviation below which a channel counts as constant, and is not divided by it
+
+
+class Moments(NamedTuple):
+  """Where the latents of a training set lie.
+
+  Attributes:
+    mean: of each channel, float32 [Z].
+    deviation: likewise.
+  """
+
+  mean: np.ndarray
+  deviation: np.ndarray
+
+
+Measured = Mapping[str, Moments]  # by the name of the encodings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +54,15 @@ class Encoding:
     what: the name of its function, (params, values [B, ...]) -> [B, ...], or several by name.
     field: of the data, that it is given.
     mirrored: whether it is given pictures mirrored left to right.
+    measured: the name of the encodings, this among them, with which it is brought to mean 0 and deviation 1; "" for
+      none.
   """
 
   run: Trained
   what: str
   field: str
   mirrored: bool = False
+  measured: str = ""
 
   def __call__(self, params, values):
     """Arrays [B, ...] by the end of their name, "" for the only one."""
@@ -75,12 +99,21 @@ def completed(data: Data, encodings: Encodings, frozen: Frozen) -> Data:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedSource:
-  """A source with further fields; see `encoded`."""
+  """A source with further fields; see `encoded`.
+
+  Attributes:
+    source: the source.
+    arrays: the further fields as they were made.
+    fields: all of them.
+    fingerprint: of both.
+    moments: what is taken off the fields that are brought to mean 0 and deviation 1, and what the rest is divided by.
+  """
 
   source: Source
   arrays: Mapping[str, np.ndarray]
   fields: Mapping[str, Field]
   fingerprint: str
+  moments: Mapping[str, Moments] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     """Number of examples."""
@@ -91,7 +124,57 @@ class EncodedSource:
     names = names or tuple(self.fields)
     own = [name for name in names if name not in self.arrays]
     data = self.source.read(indices, own) if own else {}
-    return {name: data[name] if name in data else np.asarray(self.arrays[name][indices]) for name in names}
+    return {name: data[name] if name in data else self._rows(name, indices) for name in names}
+
+  def _rows(self, name: str, indices: np.ndarray) -> np.ndarray:
+    values = np.asarray(self.arrays[name][indices])
+    if name not in self.moments:
+      return values
+    mean, deviation = self.moments[name]
+    return (values - mean) / deviation
+
+
+def measured(source: Source, encodings: Encodings) -> dict[str, Moments]:
+  """Equation (1) of the encodings that are to be brought to mean 0 and deviation 1, over all that go by one name.
+
+  Args:
+    source: the training data with these encodings, not measured yet.
+    encodings: of them.
+  """
+  sums: dict[str, np.ndarray] = {}
+  for name, encoding in encodings.items():
+    if encoding.measured:
+      mean, std = (source.arrays[_named(name, part)] for part in ("mean", "std"))
+      for start in range(0, len(mean), ROWS):
+        m, s = (np.asarray(part[start : start + ROWS], np.float64) for part in (mean, std))
+        m, s = (part.reshape(-1, part.shape[-1]) for part in (m, s))
+        found = np.stack([np.ones(m.shape[1:]) * len(m), m.sum(0), (m**2 + s**2).sum(0)])
+        sums[encoding.measured] = sums.get(encoding.measured, 0) + found
+  return {name: _moments(*found) for name, found in sums.items()}
+
+
+def _moments(count: np.ndarray, total: np.ndarray, square: np.ndarray) -> Moments:
+  mean = total / count
+  deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
+  return Moments(mean.astype(np.float32), np.where(deviation > LEAST, deviation, 1).astype(np.float32))
+
+
+def normalised(source: Source, encodings: Encodings, found: Measured) -> Source:
+  """The source with those of its encodings that are measured brought to mean 0 and deviation 1."""
+  moments: dict[str, Moments] = {}
+  for name, encoding in encodings.items():
+    if encoding.measured in found:
+      mean, deviation = found[encoding.measured]
+      moments |= {
+        _named(name, "mean"): Moments(mean, deviation),
+        _named(name, "std"): Moments(0 * mean, deviation),
+      }
+  return dataclasses.replace(source, moments=moments) if moments else source
+
+
+def frozen(found: Measured) -> Frozen:
+  """What was measured as the step and the walk are given it, where a space decodes by it."""
+  return {f"moments of {name}": tuple(moments) for name, moments in found.items()}
 
 
 def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir: str | None = None) -> Source:

@@ -113,9 +113,8 @@ def autoencoder_kl(folder: Path, config: Mapping[str, Any]) -> Published:
   set_fields(c.model.kl, net)
   task = experiment.create(c, {"image": Field(image, "uint8")}).task
   model = imported(folder, net, "autoencoder_kl", jnp.zeros((1, *image)))
-  mean = np.full(net.latent_channels, config.get("shift_factor") or 0, np.float32)
-  square = mean**2 + np.float32(config.get("scaling_factor", 0.18215)) ** -2
-  return Published(task.can, {"model": model, "statistics": {"mean": mean, "square": square}})
+  statistics = config.get("shift_factor") or 0, 1 / config.get("scaling_factor", 0.18215)
+  return Published({**task.can, "statistics": lambda params: statistics}, {"model": model})
 
 
 def side_of(config: Mapping[str, Any]) -> int:

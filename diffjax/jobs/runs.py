@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from diffjax import experiment, keys
 from diffjax.choices import require_declared
 from diffjax.config import leaves, resolved, settled
-from diffjax.data.encoded import encoded
+from diffjax.data import encoded
 from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
 from diffjax.jobs import trained, workdir
@@ -73,7 +73,19 @@ class Run:
     return self._encoded(experiment.source(self.config, "test"))
 
   def _encoded(self, source: Source) -> Source:
-    return encoded(source, self.experiment.task.encodings, self.parallel)
+    made, encodings = self.experiment, self.experiment.task.encodings
+    return encoded.normalised(encoded.encoded(source, encodings, self.parallel), encodings, made.moments)
+
+  def measured(self) -> "Run":
+    """The same once it is known where the latents of the training data lie, which is measured where it is not."""
+    made, encodings = self.experiment, self.experiment.task.encodings
+    if made.moments or not any(each.measured for each in encodings.values()):
+      return self
+    found = encoded.measured(self.data, encodings)
+    run = dataclasses.replace(self, experiment=made.measured(found))
+    # what is cached is kept
+    run.__dict__.update({"source": self.source, "data": encoded.normalised(self.data, encodings, found)})
+    return run
 
   @property
   def writes(self) -> bool:
@@ -208,6 +220,7 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   find = functools.partial(trained.trained, devices=devices, seed=config.sample.seed)
   made = experiment.create(config, fields, find, cut=devices.sequence)
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
+    made = trained.with_moments(made, folder)
     workdir.require_uses(folder, made.needs)
   run = Run(config, about, folder, devices, made, fields, examples, tuple(changed))
   if source:

@@ -67,6 +67,7 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
   config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
   config.sample.seed = seed
   made = experiment.create(config, fields, functools.partial(trained, devices=devices, seed=seed))
+  made = with_moments(made, folder)
   workdir.require_uses(folder, made.needs)
   weights = made.weights_name(weights)
   if weights not in (known := ("raw", *made.averages)):
@@ -81,6 +82,12 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
         f"{', '.join(map(str, there)) or 'none'}."
       )
     return made, checkpoints.restore_weights(wanted, step, weights), step, weights
+
+
+def with_moments(made: Experiment, folder: Path) -> Experiment:
+  """A run's objects, told where the latents of its training data lie; ConfigError where its workdir does not say."""
+  wanted = {each.measured for each in made.task.encodings.values()} - {""}
+  return made.measured(workdir.moments_of(folder, wanted))
 
 
 def trained(place: str, wants: str, devices: Parallel, seed: int = 0) -> Trained:

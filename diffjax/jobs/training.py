@@ -220,8 +220,9 @@ def _train(run: Run) -> None:
     last = checkpoints.about(start) if start is not None else {}
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
+    run = run.measured()
     if run.writes:
-      workdir.save(folder, run.about, run.source, run.experiment.needs)
+      workdir.save(folder, run.about, run.source, run.experiment.needs, run.experiment.moments)
     if start is not None and start >= config.train.steps:
       return reporter.line(f"{folder} is finished: step {start} of {config.train.steps}.")
     state = run.new_state() if start is None else run.restore(checkpoints, start)

@@ -12,13 +12,15 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.config import free, from_resolved, leaves, resolved
+from diffjax.data.encoded import Measured, Moments
 from diffjax.data.source import Field, Source
 from diffjax.data.text import Tokenizer
 from diffjax.machine import atomic, disk
@@ -57,8 +59,16 @@ def commit(*besides: str) -> str | None:
   return f"{head}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else head
 
 
-def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[str, str]) -> None:
-  """Writes config.json: `about`, the command and its host, the training data, and fingerprints of the runs used."""
+def save(
+  workdir: Path,
+  about: Mapping[str, Any],
+  source: Source,
+  uses: Mapping[str, str],
+  moments: Measured = {},  # noqa: B006 (never changed)
+) -> None:
+  """Writes config.json: `about`, the command and its host, the training data and where their latents lie, and
+  fingerprints of the runs used.
+  """
   fields = {name: field._asdict() for name, field in source.fields.items()}
   for name, field in source.fields.items():
     if tokenizer := field.tokenizer:
@@ -77,6 +87,10 @@ def save(workdir: Path, about: Mapping[str, Any], source: Source, uses: Mapping[
     "examples": len(source),
     "fields": fields,
     "uses": dict(uses),
+    "moments": {
+      name: {part: values.tolist() for part, values in found._asdict().items()}
+      for name, found in moments.items()
+    },
   }
   atomic.write_json(workdir / "config.json", {**about, **data})
 
@@ -127,6 +141,21 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
       for name, each in saved["fields"].items()
     }
     return fields, _typed(saved["examples"], int), _typed(saved["data"], str)
+
+
+def moments_of(workdir: Path, wanted: Sequence[str]) -> dict[str, Moments]:
+  """Where the latents lie that a workdir's run was trained on; ConfigError where that is wanted and not there."""
+  with _reading(workdir) as saved:
+    found = {
+      name: Moments(*(np.asarray(each[part], np.float32) for part in Moments._fields))
+      for name, each in saved.get("moments", {}).items()
+    }
+  if not {*wanted} <= found.keys():
+    raise ConfigError(
+      f"--workdir={workdir} holds a run of an earlier version, which did not keep where its training data's latents "
+      "lie; train it anew."
+    )
+  return found
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -5,14 +5,10 @@
 
 With the bottleneck "gaussian" it is a variational autoencoder (Kingma & Welling 2014), and where the terms are nll and
 kl of weight 1 the loss is minus the evidence lower bound. A small weight of the KL, 1e-6 in Rombach et al. 2022, keeps
-the latents near the unit Gaussian and no more, so the run also learns where they lie: mean and deviation of each
-latent channel over the data, which no gradient passes,
+the latents near the unit Gaussian and no more; where they lie is measured by what uses them (spaces.py).
 
-    statistics = argmin |mean - E z|^2 + |square - E z^2|^2                                           (2)
-
-Samples are decoded from a Gaussian, the prior or that of the statistics, which shows how far the latents are from it.
-On its way a sample walks there from another, a, by z(s) = cos(s) a + sin(s) b, s from 0 to pi/2, which is distributed
-like a and b wherever it stands.
+Samples are decoded from the prior N(0, 1), which shows how far the latents are from it. On its way a sample walks there
+from another, a, by z(s) = cos(s) a + sin(s) b, s from 0 to pi/2, which is distributed like a and b wherever it stands.
 
 A network may be told conditions, by which encoder, decoder and likelihood are conditional (Sohn et al. 2015). What
 others would encode by such a one has none to tell it, so that it serves no other run.
@@ -21,7 +17,7 @@ others would encode by such a one has none to tell it, so that it serves no othe
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -34,7 +30,6 @@ from diffjax.data.augment import Augmentation
 from diffjax.data.source import Field
 from diffjax.gaussian import sum_dims
 from diffjax.models.autoencoder import Moments, draw
-from diffjax.ranges import one_of
 from diffjax.spaces import Space, of_pixels
 from diffjax.tasks.adversarial import DISCRIMINATOR, adaptive_weight
 from diffjax.tasks.bottleneck import Bottleneck, Passed
@@ -43,10 +38,8 @@ from diffjax.tasks.decoders import Decoder
 from diffjax.tasks.images import Images, images
 from diffjax.tasks.reconstruction import Reconstruction, Term
 from diffjax.tasks.task import Drawing, Loss, Task, given
-from diffjax.types import Batch, Keys, Params, PerExample, Unsuitable
+from diffjax.types import Batch, Keys, Params, Unsuitable
 
-FASTER = 10.0  # factor on the learning rate of the statistics, which are few and far from their start
-PRIORS = ("statistics", "unit")
 STOPS = 10  # of a walk between two codes
 
 
@@ -157,7 +150,6 @@ def autoencoder(
   bounds: Mapping[str, Callable],
   dtype: str,
   fields: Mapping[str, Field],
-  prior: Annotated[str, one_of(PRIORS)] = "statistics",
 ) -> Task:
   """The task, of makers of its parts and the fields of the data.
 
@@ -173,8 +165,6 @@ def autoencoder(
     bounds: of the likelihood, measured by --mode=eval.
     dtype: of the network's computation.
     fields: of the data.
-    prior: which Gaussian samples are decoded from: that of the statistics, or the "unit" one, which a variational
-      autoencoder's KL of weight 1 speaks of.
 
   Raises:
     ConfigError: parts that do not go together.
@@ -190,11 +180,6 @@ def autoencoder(
   made = Autoencoder(space, network, bottleneck, decoder, terms, judge)
   _check(made, bool(bounds))
 
-  def statistics(params):
-    """Mean and standard deviation [Z] of the latents over the data, by equation (2)."""
-    mean, square = params["statistics"]["mean"], params["statistics"]["square"]
-    return mean, jnp.sqrt(jnp.maximum(square - mean**2, 1e-6))
-
   def init(key):
     x0, cond = of.blank()
     params = network.init(key, x0, **({"cond": cond} if cond else {}))["params"]
@@ -202,7 +187,6 @@ def autoencoder(
     codebook = bottleneck.init(keys.purpose(key[None], "codebook")[0], channels)
     return {
       "model": params,
-      "statistics": {"mean": jnp.zeros(channels), "square": jnp.ones(channels)},
       **({"codebook": codebook} if codebook else {}),
       **({DISCRIMINATOR: _initial(judge, key, space.shape)} if judge else {}),
     }
@@ -215,7 +199,7 @@ def autoencoder(
     seen_of = functools.partial(here.reconstruction, params, frozen, x0, passed)
     out, factor = here.answer(params, passed.z, seen_of)
     seen, shared = seen_of(out), dict(bottleneck.logs(memory))
-    values, total = {term.name: term.of(seen) for term in terms}, _follow(params["statistics"], passed.z)
+    values, total = {term.name: term.of(seen) for term in terms}, 0.0
     for term in terms:
       weight = term.weight * (draws.step >= term.start if term.start else 1.0)
       if term.adaptive:
@@ -244,18 +228,16 @@ def autoencoder(
     codebook, memory = bottleneck.record(params.get("codebook", {}), memory, seen)
     return {**params, **({"codebook": codebook} if codebook else {})}, memory
 
-  able = {"encode": latents_of, "decode": made.decode, "statistics": statistics}
   return of.task(
     init=init,
     loss=loss,
     held_out=held_out,
-    draw=_drawing(made, of, statistics if prior == "statistics" else lambda params: (0.0, 1.0)),
+    draw=_drawing(made, of),
     likelihoods={name: _likelihood(made, of, measure) for name, measure in bounds.items()},
-    can={} if of.embeds else able,
+    can={} if of.embeds else {"encode": latents_of, "decode": made.decode},
     start=start,
     record=record,
     couples=any(term.adaptive for term in terms) or bool(judge and judge.couples),
-    rates={"statistics": FASTER},
     frozen={name: weights for term in terms for name, weights in term.frozen.items()},
   )
 
@@ -292,14 +274,6 @@ def _replaced(tree: Params, path: tuple[str, ...], leaf: Array) -> Params:
   return {**tree, name: _replaced(tree[name], tuple(rest), leaf) if rest else leaf}
 
 
-def _follow(statistics: Params, z: Array) -> PerExample:
-  """Equation (2) as a loss [B] that is 0 and whose gradient is that of the squares."""
-  z, places = jax.lax.stop_gradient(z), tuple(range(1, z.ndim - 1))
-  gaps = statistics["mean"] - z.mean(places), statistics["square"] - (z**2).mean(places)
-  follow = sum(jnp.square(gap).sum(-1) for gap in gaps)
-  return follow - jax.lax.stop_gradient(follow)
-
-
 def _likelihood(made: Autoencoder, of: Images, measure: Callable) -> Callable:
   """Bits per dimension and nats of held-out images by one of BOUNDS, and the decodings that they took, all [B]."""
 
@@ -315,8 +289,8 @@ def _likelihood(made: Autoencoder, of: Images, measure: Callable) -> Callable:
   return bits
 
 
-def _drawing(made: Autoencoder, of: Images, moments: Callable) -> Drawing:
-  """Latents from the Gaussian of these moments, decoded."""
+def _drawing(made: Autoencoder, of: Images) -> Drawing:
+  """Latents from the prior, decoded."""
 
   def begin(params, frozen, plan, data, sample_keys):
     return jnp.zeros(len(data["index"]))
@@ -324,10 +298,8 @@ def _drawing(made: Autoencoder, of: Images, moments: Callable) -> Drawing:
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
     shape, angle = _latent_shape(made, params, of.blank()[1]), jnp.pi / 2 * stop / STOPS
     there, here = (keys.normal(keys.purpose(sample_keys, name), shape) for name in ("walk", "prior"))
-    mean, deviation = moments(params)
-    x0 = made.told(of.cond(data)).decode(
-      params, mean + deviation * (jnp.cos(angle) * there + jnp.sin(angle) * here)
-    )
+    z = jnp.cos(angle) * there + jnp.sin(angle) * here
+    x0 = made.told(of.cond(data)).decode(params, z)
     return carry, x0, x0
 
   return Drawing(plan=(), stops=STOPS, begin=begin, advance=advance, show=made.space.decode, evaluations=1)

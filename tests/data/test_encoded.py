@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffjax.data import encoded as module
-from diffjax.data.encoded import Encoding, encoded
+from diffjax.data.encoded import Encoding, encoded, measured, normalised
 from diffjax.data.source import ArraySource, Field
 from diffjax.machine import parallel
 from diffjax.types import Trained
@@ -78,3 +78,46 @@ def test_the_mirrored_view_is_of_mirrored_pictures(made):
   run = of()._replace(can={"encode": lambda params, images: {"mean": images.astype(jnp.float32)}})
   source, _ = made(run, mirrored=True)
   np.testing.assert_array_equal(source.read(np.arange(21))["latent_mean"], IMAGES[:, :, ::-1])
+
+
+def test_mean_and_deviation_are_those_of_all_latents_of_both_views(tmp_path, monkeypatch):
+  """Of z = m + s eps by NumPy: mean and square of m, and the square of s; rows are measured in uneven parts."""
+  monkeypatch.setattr(module, "ROWS", 8)
+
+  def encode(params, images):
+    x = params * images.astype(jnp.float32) / 255  # 4x6 places of three channels, the last of them constant
+    x = (
+      x * jnp.asarray([1.0, -3.0, 0.0])
+      + jnp.asarray([0.0, 5.0, 0.7])
+      + jnp.arange(6)[:, None] * jnp.asarray([1, 0, 0])
+    )
+    return {"mean": x, "std": 0.1 + jnp.abs(x) * jnp.asarray([0.5, 0.5, 0.0]) - jnp.asarray([0.0, 0.0, 0.1])}
+
+  run = Trained("runs/vae", {"encode": encode}, jnp.float32(2), "one")
+  views = {
+    name: Encoding(run, "encode", "image", name == "mirrored", "latent") for name in ("latent", "mirrored")
+  }
+  made = lambda source: encoded(source, views, parallel.create(), str(tmp_path))
+  source = made(SOURCE)
+  found = measured(source, views)
+  raw = source.read(np.arange(21))
+  m, s = (
+    np.concatenate([raw[f"{name}_{part}"] for name in views]).astype(np.float64).reshape(-1, 3)
+    for part in ("mean", "std")
+  )
+  deviation = np.sqrt(m.var(0) + (s**2).mean(0))
+  assert found.keys() == {"latent"}
+  np.testing.assert_allclose(found["latent"].mean, m.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(found["latent"].deviation, [*deviation[:2], 1], rtol=1e-6)
+  test = ArraySource({"image": IMAGES[:5] // 2}, "held out")  # goes by the training set's
+  there, here = made(test).read(np.arange(5)), normalised(made(test), views, found).read(np.arange(5))
+  for name in views:
+    np.testing.assert_allclose(
+      here[f"{name}_mean"],
+      (there[f"{name}_mean"] - found["latent"].mean) / found["latent"].deviation,
+      rtol=1e-5,
+      atol=1e-6,
+    )
+    np.testing.assert_allclose(
+      here[f"{name}_std"], there[f"{name}_std"] / found["latent"].deviation, rtol=1e-5
+    )

@@ -249,6 +249,25 @@ def test_a_run_remembers_what_it_uses_and_refuses_others(latent):
   runs.start(named, folder, "sample")
 
 
+def test_where_latents_lie_is_kept_with_the_run_that_was_trained_on_them(latent, monkeypatch):
+  """By NumPy, of the training set; sampling reads it from the workdir, and refuses to guess it."""
+  used, folder, _ = latent
+  gain = np.asarray(trained.trained(str(used), "decode", devices()).params["model"]["gain"], np.float64)
+  pixels = experiment.source(workdir.load(folder), "train").read(np.arange(1442), ("image",))["image"]
+  means = gain * (pixels / 127.5 - 1).reshape(-1, 4, 2, 4, 2, 1).mean((2, 4))
+  path = folder / "config.json"
+  saved = json.loads(path.read_text())
+  (mean,), (deviation,) = (saved["moments"]["latent"][part] for part in ("mean", "deviation"))
+  np.testing.assert_allclose([mean, deviation], [means.mean(), np.sqrt(means.var() + np.exp(-5))], rtol=1e-5)
+  monkeypatch.setattr(experiment, "source", None)  # no data
+  run = diffjax.load(folder)
+  np.testing.assert_array_equal(run.experiment.frozen["moments of latent"], np.float32([[mean], [deviation]]))
+  path.write_text(json.dumps({name: part for name, part in saved.items() if name != "moments"}))
+  for start in (lambda: diffjax.load(folder), lambda: trained.restored(str(folder), devices())):
+    with pytest.raises(ConfigError, match=f"{folder} holds a run of an earlier version, .* train it anew"):
+      start()
+
+
 def test_a_used_run_may_lie_elsewhere(latent, tmp_path):
   used, folder, _ = latent
   before = diffjax.load(folder).sample(3)["image"]

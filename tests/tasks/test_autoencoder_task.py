@@ -22,7 +22,6 @@ DENSE = {
   "model.decoder": "bernoulli",
   "objective.terms": ("nll", "kl"),
   "objective.kl.weight": 0.7,
-  "task.autoencoder.prior": "unit",
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (B, 4, 4, 1), np.uint8)
 DATA = {"image": jnp.asarray(IMAGES), "index": jnp.arange(B)}
@@ -131,27 +130,6 @@ def test_the_walk_turns_one_code_into_another_and_stays_in_the_prior():
   half = np.sqrt(0.5) * (a + b)
   np.testing.assert_allclose(at(drawing.stops // 2), decode(half), atol=1e-4)
   assert abs(np.asarray(half).std() - 1) < 0.1
-
-
-def test_statistics_follow_the_latents_and_are_the_prior_where_that_is_chosen():
-  task = dense(
-    **{"task.autoencoder.prior": "statistics", "model.decoder": "mean", "objective.terms": ("l2",)}
-  )
-  params = params_of(task)
-  draws = keys.Draws(keys.seed(4), jnp.arange(B), B)
-  gradient = jax.grad(lambda params: task.loss(params, {}, DATA, draws, task.start()).each.sum())(params)
-  mean, logvar, _ = numpy_network(params, IMAGES)
-  z = mean + np.exp(logvar / 2) * np.asarray(keys.normal(draws.keys("latent"), (2,)))
-  statistics = params["statistics"]
-  np.testing.assert_allclose(
-    gradient["statistics"]["mean"], 2 * (np.asarray(statistics["mean"]) - z).sum(0), rtol=1e-4
-  )
-  np.testing.assert_allclose(
-    gradient["statistics"]["square"], 2 * (np.asarray(statistics["square"]) - z**2).sum(0), rtol=1e-4
-  )
-  params["statistics"] = {"mean": jnp.asarray([1.0, -2.0]), "square": jnp.asarray([5.0, 4.25])}
-  for found, want in zip(task.can["statistics"](params), ([1, -2], [2, 0.5]), strict=True):
-    np.testing.assert_allclose(found, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
