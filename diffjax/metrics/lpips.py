@@ -128,11 +128,6 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
 
 def distance(weights: Weights, a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> PerExample:
   """Equation (1), of images [B, H, W, 3], or [B, H, W, 1] as grey ones; ConfigError where they are too small."""
-  if min(a.shape[1:3]) < (least := LEAST.get(weights.network, 1)):
-    raise ConfigError(
-      f"LPIPS by {weights.network} needs images of at least {least}x{least} pixels, and these have "
-      f"{a.shape[1]}x{a.shape[2]}; leave it out, or take vgg16, which needs {LEAST['vgg16']}x{LEAST['vgg16']}."
-    )
   total = 0.0
   for k, (f, g) in enumerate(zip(*(_taps(weights, x) for x in (a, b)), strict=True)):
     head = weights.tensors[f"lin{k}.weight"]
@@ -141,7 +136,7 @@ def distance(weights: Weights, a: Float[Array, "b h w c"], b: Float[Array, "b h 
 
 
 def features(weights: Weights, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
-  """The last tap of uint8 images [B, H, W, C], before its division, as a mean over the pixels."""
+  """The last tap of uint8 images [B, H, W, C], before its division, as a mean over the pixels; errors as above."""
   x = images.astype(jnp.float32) / 127.5 - 1
   return _outputs(weights, x)[-1].mean((1, 2))
 
@@ -151,6 +146,11 @@ def _taps(weights: Weights, x: Float[Array, "b h w c"]) -> list[Array]:
 
 
 def _outputs(weights: Weights, x: Float[Array, "b h w c"]) -> list[Array]:
+  if min(x.shape[1:3]) < (least := LEAST.get(weights.network, 1)):
+    raise ConfigError(
+      f"LPIPS by {weights.network} needs images of at least {least}x{least} pixels, and these have "
+      f"{x.shape[1]}x{x.shape[2]}; leave it out, or take vgg16, which needs {LEAST['vgg16']}x{LEAST['vgg16']}."
+    )
   x = (jnp.broadcast_to(x, (*x.shape[:-1], 3)) - MEAN) / STD
   outputs = []
   for layer in NETWORKS[weights.network]:

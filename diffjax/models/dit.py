@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float
 
 from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
-from diffjax.models.layers import DTYPES, Dense, Dropout, self_attention, sinusoids
+from diffjax.models.layers import DTYPES, Dense, Dropout, require_sides, self_attention, sinusoids
 from diffjax.models.space_time import apart, layered, of_frames, unlayered
 from diffjax.ranges import Count, Positive, Rate, closed
 from diffjax.types import ConfigError, Keys, PerExample
@@ -147,11 +147,11 @@ class DiT(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, "b *t h w c"],
+    x: Float[Array, "b *places c"],
     time: PerExample,
     cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-  ) -> Float[Array, "b *t h w d"]:
+  ) -> Float[Array, "b *places d"]:
     """The network's output for noisy images or videos.
 
     Args:
@@ -167,6 +167,7 @@ class DiT(nn.Module):
       ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
         conditions.
     """
+    require_sides(x, "DiT")
     check(self, *x.shape[-3:-1], x.shape[1] if x.ndim == 5 else self.tubelet)
     make_block = nn.remat(Block) if self.remat else Block
     widths = Widths(TIME_CHANNELS, self.channels, self.channels, rows=0.02)

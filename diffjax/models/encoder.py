@@ -13,7 +13,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
-from diffjax.models.layers import Conv, Dense, GroupNorm
+from diffjax.models.layers import Conv, Dense, GroupNorm, require_sides
 from diffjax.models.unet import Attention, CrossAttention, ResBlock
 from diffjax.ranges import Count, Positive, Rate
 from diffjax.types import ConfigError, Keys, PerExample
@@ -42,12 +42,13 @@ class UNetEncoder(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, "b h w c"],
+    x: Float[Array, "b *places c"],
     time: PerExample,
     cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
   ) -> Float[Array, "b d"]:
     """Images [B, H, W, C], H and W divisible by 2^(levels - 1), to float32 [B, outputs]."""
+    require_sides(x, "U-Net")
     step = 2 ** (len(self.multipliers) - 1)
     if x.shape[1] % step or x.shape[2] % step:
       raise ConfigError(

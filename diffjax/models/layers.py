@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from diffjax import keys as streams
 from diffjax.models.conv import conv
-from diffjax.types import Batch, Keys, PerExample
+from diffjax.types import Batch, ConfigError, Keys, PerExample
 
 DTYPES = ("float32", "bfloat16")
 
@@ -110,6 +110,15 @@ class Dense(nn.Module):
     kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
     return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+def require_sides(x: Array, network: str) -> None:
+  """Raises ConfigError where data [B, ...] have no height and width."""
+  if x.ndim < 4:
+    raise ConfigError(
+      f"a {network} is of images, and the data of this one have the shape {x.shape[1:]}; choose one of any shape, "
+      "'prior' say, or a space whose data have height and width."
+    )
 
 
 def group_count(channels: int, most: int = 32, least: int = 4) -> int:

@@ -43,6 +43,7 @@ from diffjax.models.layers import (
   Dropout,
   GroupNorm,
   downsample,
+  require_sides,
   self_attention,
   upsample,
 )
@@ -222,11 +223,11 @@ class UNet(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, "b *t h w c"],
+    x: Float[Array, "b *places c"],
     time: PerExample,
     cond: Mapping[str, Any] = FrozenDict(),
     keys: Keys | None = None,
-  ) -> Float[Array, "b *t h w d"]:
+  ) -> Float[Array, "b *places d"]:
     """The network's output for noisy images or videos.
 
     Args:
@@ -242,11 +243,7 @@ class UNet(nn.Module):
       ConfigError: if an attribute is out of range or does not fit the image, or if cond has other names than the
         conditions.
     """
-    if x.ndim < 4:
-      raise ConfigError(
-        f"a U-Net is of images, and the data of this one have the shape {x.shape[1:]}; choose another network, or a "
-        "space whose data have height and width."
-      )
+    require_sides(x, "U-Net")
     check(self, *x.shape[-3:-1])
     modules = (ResBlock, Attention, CrossAttention, SpatialTransformer, TimeAttention)
     make_block, make_attention, make_cross, make_transformer, make_time = (

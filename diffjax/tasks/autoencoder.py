@@ -246,6 +246,13 @@ def _check(made: Autoencoder, bounded: bool) -> None:
   """Raises ConfigError where a term or a bound needs what bottleneck and decoder do not give."""
   if not made.terms:
     raise Unsuitable("terms", "which is empty; name some, ('l2', 'kl') say")
+  for name in made.bottleneck.needs:
+    if not any(term.name == name and term.weight for term in made.terms):
+      raise Unsuitable(
+        "terms",
+        f"which has no {name!r} of a weight above 0, and nothing else trains what this config.model.bottleneck learns "
+        "by the loss; name it, or choose another config.model.vq.learning",
+      )
   known = {*made.bottleneck.costs, *(("nll",) if made.decoder.nll else ()), DISCRIMINATOR}
   if bounded and not {"kl", "nll"} <= known:
     raise Unsuitable(

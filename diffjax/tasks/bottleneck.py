@@ -47,6 +47,7 @@ class Bottleneck:
   Attributes:
     variational: whether the encoder answers with a variance.
     costs: names of what it costs.
+    needs: the terms without which nothing trains its parameters.
     through: (its parameters, moments, noise like the mean or None for none) -> Passed.
     init: (key, channels of the latent) -> its parameters, {} for none.
     settled: (its parameters, any latent) -> one that can be decoded.
@@ -63,6 +64,7 @@ class Bottleneck:
   start: Callable[[int], Any] = lambda channels: ()
   record: Callable[[Params, Any, Any], tuple[Params, Any]] = lambda params, memory, seen: (params, memory)
   logs: Callable[[Any], Mapping[str, Float[Array, ""]]] = lambda memory: {}
+  needs: tuple[str, ...] = ()
 
 
 def gaussian() -> Bottleneck:
@@ -99,7 +101,7 @@ def vq(
 
   Args:
     codes: K.
-    learning: "ema", by averages, or "loss", for which the term "codebook" is needed.
+    learning: "ema", by averages, or "loss", for which the term "codebook" of a weight above 0 is needed.
     decay: of the counts and the sums.
     smoothing: of the counts, for "ema".
     least: a code with fewer counts is dead, and starts anew at a vector of the batch; 0 for never, after the first.
@@ -135,7 +137,8 @@ def vq(
   def logs(memory):
     return {"perplexity": quantise.perplexity_of(memory.counts)}
 
-  return Bottleneck(False, ("codebook", "commitment"), through, init, settled, start, record, logs)
+  needs = ("codebook",) if learning == "loss" else ()
+  return Bottleneck(False, ("codebook", "commitment"), through, init, settled, start, record, logs, needs)
 
 
 BOTTLENECKS: dict[str, Callable[..., Bottleneck]] = checked({"gaussian": gaussian, "vq": vq})

@@ -1,13 +1,16 @@
-"""python -m experiments.autoencoders: four autoencoders, and a diffusion model on the latents of each.
+"""python -m experiments.autoencoders: six autoencoders, and a diffusion model on the latents of each.
 
-Two weights of the KL and two numbers of channels; of each PSNR, LPIPS of the digits made eight times as large (with
+Three weights of the KL and two numbers of channels; of each PSNR, LPIPS of the digits made eight times as large (with
 --perceptual, which wants its weights), rFID and iFID, and the Fréchet distance of the samples of a diffusion model of
 its latents (configs/digits_latent.py), the last three in the features of the metric "classifier", with the rank
-correlation of the last with the others. What is trained stays in runs/autoencoders/ and is not trained twice.
+correlation of the last with the others. All autoencoders are trained before the first diffusion model; what is trained
+stays in runs/autoencoders/ and is not trained twice.
 """
 
 import argparse
 import itertools
+import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,19 +27,26 @@ from diffjax.machine import parallel, pictures
 from diffjax.metrics import METRICS, PROBES, lpips
 from diffjax.metrics.probe import images, mapped
 from diffjax.metrics.reconstruction import NONE, lpips_between, to_pixels
-from diffjax.types import Trained
+from diffjax.ranges import at_least, check
+from diffjax.types import ConfigError, RunError, Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
-WEIGHTS, CHANNELS = (1e-3, 1.0), (2, 8)
-FIGURES = ("psnr", "lpips", "rfid", "ifid")
+WEIGHTS, CHANNELS = (1e-4, 3e-3, 1e-1), (2, 8)
+FIGURES = {"psnr": "PSNR [dB]", "lpips": "LPIPS", "rfid": "rFID", "ifid": "iFID"}
 DISTANCES = ("rfid", "ifid")
 SAMPLES, COLUMNS, ENLARGED = 1442, 8, 8
+JUDGED = f"Fréchet_{SAMPLES}"
 
 
 def trained(config, folder: Path) -> Loaded:
   """The run of a config, trained if it is not there."""
   training.train(config, folder)
   return diffjax.load(folder)
+
+
+def folder_of(weight: float, channels: int) -> Path:
+  """The workdir of an autoencoder."""
+  return RUNS / f"kl{weight:g}_z{channels}"
 
 
 def autoencoder(weight: float, channels: int, steps: int):
@@ -66,7 +76,7 @@ def measured(
   weight: float, channels: int, steps: int, network: str, splits, metric, devices
 ) -> tuple[dict[str, float], np.ndarray]:
   """The row of one autoencoder, and some samples of its diffusion model."""
-  place = RUNS / f"kl{weight:g}_z{channels}"
+  place = folder_of(weight, channels)
   first = trained(autoencoder(weight, channels, steps), place)
   model = Trained(str(place), first.experiment.task.can, first.params, "")
   row = {"KL weight": weight, "channels": channels}
@@ -81,7 +91,7 @@ def measured(
     found.append(
       next(value for name, value in metric.judge(samples, {}).items() if name.startswith("frechet"))
     )
-  row |= {"Fréchet": float(np.median(found)), "lowest": min(found), "highest": max(found)}
+  row |= {JUDGED: float(np.median(found)), "lowest": min(found), "highest": max(found)}
   return row, samples["image"][: 2 * COLUMNS]
 
 
@@ -99,19 +109,34 @@ def interval(count: int, level: float = 0.95) -> float:
   return least[0] if least else np.inf
 
 
+def around(correlation: float, count: int, level: float = 0.95) -> tuple[float, float]:
+  """The interval of a rank correlation of `count` > 3 pairs by Fisher's z with Fieller's variance, 1.06 / (count - 3).
+
+  One of 1 counts as half the step to the next lower, since of so few it does not say that all others would agree.
+  """
+  most = 1 - 6 / (count * (count**2 - 1))
+  z = np.arctanh(np.clip(correlation, -most, most))
+  reach = statistics.NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(1.06 / (count - 3))
+  return float(np.tanh(z - reach)), float(np.tanh(z + reach))
+
+
 def page(rows: Sequence[Mapping[str, float]]) -> str:
   """The table and what the ranks say."""
   figures = [name for name in FIGURES if name in rows[0]]
-  names = ("KL weight", "channels", *figures, "kl", "active", "Fréchet", "lowest", "highest")
-  lines = [names, ["---"] * len(names), *([f"{row[name]:.4g}" for name in names] for row in rows)]
+  names = ("KL weight", "channels", *figures, "kl", "active", JUDGED, "lowest", "highest")
+  heads = [FIGURES.get(name, name) for name in names]
+  lines = [heads, ["---"] * len(names), *([f"{row[name]:.4g}" for name in names] for row in rows)]
   text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-  ranks = {name: rank_correlation([r[name] for r in rows], [r["Fréchet"] for r in rows]) for name in figures}
-  said = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items())
+  ranks = {name: rank_correlation([r[name] for r in rows], [r[JUDGED] for r in rows]) for name in figures}
+  said = ", ".join(
+    "{} {:+.2f} ({:+.2f} to {:+.2f})".format(FIGURES[name].split(" ")[0], value, *around(value, len(rows)))
+    for name, value in ranks.items()
+  )
   chance = interval(len(rows))
   least = f"{chance:.2f}" if np.isfinite(chance) else "more than can be"
   return (
-    f"{text}\n\nRank correlation with the Fréchet distance of the samples: {said}. Of {len(rows)} autoencoders "
-    f"a correlation would have to be {least} to be told from chance at 95 %.\n"
+    f"{text}\n\nRank correlation with {JUDGED}, and its 95 % interval: {said}. Of {len(rows)} autoencoders a "
+    f"correlation would have to be {least} to be told from chance at 95 %.\n"
   )
 
 
@@ -122,10 +147,10 @@ def draw(rows: Sequence[Mapping[str, float]]) -> None:
   FigureCanvasAgg(figure)
   for axes, name in zip(figure.subplots(1, len(figures)), figures, strict=True):
     for row in rows:
-      spread = [[row["Fréchet"] - row["lowest"]], [row["highest"] - row["Fréchet"]]]
-      label = f"KL {row['KL weight']:g}, {row['channels']:g} channels"
-      axes.errorbar(row[name], row["Fréchet"], spread, marker="o", capsize=3, label=label)
-    axes.set(xlabel=name, ylabel="Fréchet distance of samples", yscale="log")
+      spread = [[row[JUDGED] - row["lowest"]], [row["highest"] - row[JUDGED]]]
+      label = f"KL weight {row['KL weight']:g}, {row['channels']:g} channels"
+      axes.errorbar(row[name], row[JUDGED], spread, marker="o", capsize=3, label=label)
+    axes.set(xlabel=FIGURES[name], ylabel=f"Fréchet distance of {SAMPLES:,} samples", yscale="log")
     if name in DISTANCES:
       axes.set_xscale("log")
     axes.grid(alpha=0.3)
@@ -133,20 +158,34 @@ def draw(rows: Sequence[Mapping[str, float]]) -> None:
   figure.savefig(HERE / "scatter.png", dpi=120)
 
 
-def main() -> None:
+def experimented(steps: int, perceptual: str) -> None:
   """Trains, measures, and writes the table and the pictures."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--steps", type=int, default=1000, help="of each of the eight trainings")
-  parser.add_argument("--perceptual", choices=(NONE, *lpips.NETWORKS), default=NONE, help="LPIPS's network")
-  args, devices = parser.parse_args(), parallel.create()
+  devices, pairs = parallel.create(), list(itertools.product(WEIGHTS, CHANNELS))
+  for pair in pairs:
+    training.train(autoencoder(*pair, steps), folder_of(*pair))
   splits = [experiment.source(digits_kl.get_config(), split) for split in ("train", "test")]
-  metric, pairs = METRICS["classifier"](*splits, devices), itertools.product(WEIGHTS, CHANNELS)
-  row = lambda pair: measured(*pair, args.steps, args.perceptual, splits, metric, devices)
+  metric = METRICS["classifier"](*splits, devices)
+  row = lambda pair: measured(*pair, steps, perceptual, splits, metric, devices)
   rows, samples = zip(*map(row, pairs), strict=True)
   (HERE / "table.md").write_text(page(rows))
   draw(rows)
   pictures.save_png(HERE / "samples.png", pictures.grid(np.concatenate(samples), columns=2 * COLUMNS))
   print(page(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command line."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--steps", type=int, default=1000, help="of each of the twelve trainings")
+  parser.add_argument("--perceptual", choices=(NONE, *lpips.NETWORKS), default=NONE, help="LPIPS's network")
+  args = parser.parse_args(argv)
+  try:
+    check("--steps", args.steps, at_least(1))
+    if args.perceptual != NONE:
+      lpips.load(args.perceptual)  # before anything is trained
+    experimented(args.steps, args.perceptual)
+  except (ConfigError, RunError, OSError) as error:
+    sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ them.
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,33 +20,38 @@ import numpy as np
 
 import diffjax
 from diffjax import experiment
-from diffjax.jobs import training
+from diffjax.jobs import training, workdir
 from diffjax.jobs.sampling import Loaded
 from diffjax.machine import atomic, parallel, pictures
+from diffjax.metrics import lpips
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.moments import Moments
 from diffjax.metrics.probe import FEATURES, images, mapped
 from diffjax.metrics.reconstruction import to_pixels
-from diffjax.types import Trained
+from diffjax.types import ConfigError, RunError, Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 NAMES = {"emoji_latent_uncond": "latents", "emoji_pixels": "pixels"}
 SHORTER, COLUMNS = 10, 12
 
 
-def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, float]:
-  """The run of a config, trained if it is not there, with these weights, and the processor's seconds that it took."""
-  config, folder, begun = import_module(f"configs.{name}").get_config(), RUNS / name, time.process_time()
+def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
+  """The run of a config, trained if it is not there, with these weights, and the processor's seconds that it took.
+
+  They are known where one call trained it from start to end, and "-" where it was interrupted.
+  """
+  config, folder = import_module(f"configs.{name}").get_config(), RUNS / name
   config.data.emoji.path = emoji
   if name in NAMES:
     config.train.steps //= SHORTER
   if config.space.name == "latent":
     config.space.latent.run = str(RUNS / "emoji_vae")
+  kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
   training.train(config, folder)
-  kept = folder / "seconds.json"
-  if not kept.exists():
-    atomic.write_json(kept, time.process_time() - begun)
-  return diffjax.load(f"{folder}:{weights}" if weights else folder), json.loads(kept.read_text())
+  seconds, run = time.process_time() - begun, diffjax.load(f"{folder}:{weights}" if weights else folder)
+  if new and run.step == config.train.steps:
+    atomic.write_json(kept, seconds)
+  return run, f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
 
 
 def again(run: Loaded, x: np.ndarray, devices) -> np.ndarray:
@@ -59,12 +65,10 @@ def save(name: str, shown: np.ndarray) -> None:
   pictures.save_png(HERE / f"{name}.png", pictures.grid(shown, COLUMNS, scale=1))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Runs the command line."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--emoji", default="", help="the npz; by default in the cache")
-  args, devices = parser.parse_args(argv), parallel.create()
-  first, seconds = trained("emoji_vae", args.emoji)
+def compared(emoji: str) -> None:
+  """Trains, measures, and writes the table and the pictures."""
+  devices = parallel.create()
+  first, seconds = trained("emoji_vae", emoji)
   train, test = (experiment.source(first.config, split) for split in ("train", "test"))
   extract, _ = FEATURES["alexnet"](train, devices)
   once = np.unique(images(train), axis=0)  # a picture stands there with each of its captions
@@ -75,21 +79,33 @@ def main(argv: Sequence[str] | None = None) -> None:
   rows = zip(*(part[: 2 * COLUMNS].reshape(2, COLUMNS, *held_out.shape[1:]) for part in shown), strict=True)
   save("emoji_reconstructions", np.concatenate([part for row in rows for part in row]))
   lines = [
-    ("what", "parameters", "processor's seconds", "Fréchet"),
+    ("what", "parameters", "processor's seconds", f"Fréchet_{len(held_out)}"),
     ("---",) * 4,
     ("held-out pictures", "", "", f"{distance(held_out):.1f}"),
-    ("these through the autoencoder", "", f"{seconds:.0f}", f"{distance(back):.1f}"),
+    ("these through the autoencoder", "", seconds, f"{distance(back):.1f}"),
   ]
   for name, said in NAMES.items():
-    run, seconds = trained(name, args.emoji, "raw")  # the average of so few steps is mostly the beginning
+    run, seconds = trained(name, emoji, "raw")  # the average of so few steps is mostly the beginning
     drawn = run.sample(len(held_out))["image"]
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-    lines.append((f"diffusion on {said}", f"{count:,}", f"{seconds:.0f}", f"{distance(drawn):.1f}"))
+    lines.append((f"diffusion on {said}", f"{count:,}", seconds, f"{distance(drawn):.1f}"))
     save(f"emoji_{said}", drawn[: 4 * COLUMNS])
   table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
   with atomic.writing(HERE / "emoji.md") as file:
     file.write(table.encode())
   print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command line."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--emoji", default="", help="the npz; by default in the cache")
+  args = parser.parse_args(argv)
+  try:
+    lpips.load("alexnet")  # before anything is trained
+    compared(args.emoji)
+  except (ConfigError, RunError, OSError) as error:
+    sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ from diffjax.types import ConfigError
 
 RNG = np.random.default_rng(0)
 
+# Channels and the kernel's side of each convolution, by the papers (Krizhevsky 2014, Simonyan & Zisserman 2015).
+LAYERS = {
+  "alexnet": ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3)),
+  "vgg16": tuple((c, 3) for c in (64, 64, 128, 128, *3 * (256,), *6 * (512,))),
+}
+
 
 @pytest.fixture
 def tiny(monkeypatch):
@@ -83,6 +89,31 @@ def test_files_that_will_not_do_are_told(tiny, tmp_path, monkeypatch):
     ConfigError, match="looked for in .*lpips_tiny.npz, which is not there; put the npz there"
   ):
     lpips.load("tiny")
+
+
+@pytest.mark.parametrize("network, side", [("alexnet", 30), ("vgg16", 15)])
+def test_images_of_which_nothing_is_left_are_refused_with_the_least_size(network, side):
+  """Convolutions of the published strides leave pixels of one more to a side, and none of these."""
+  shapes, channels = {}, 3
+  for layer, (outputs, kernel) in zip(lpips.NETWORKS[network], LAYERS[network], strict=True):
+    shapes[f"features.{layer.index}.weight"] = jax.ShapeDtypeStruct(
+      (kernel, kernel, channels, outputs), jnp.float32
+    )
+    shapes[f"features.{layer.index}.bias"] = jax.ShapeDtypeStruct((outputs,), jnp.float32)
+    channels = outputs
+  taps = [k for layer, k in zip(lpips.NETWORKS[network], LAYERS[network], strict=True) if layer.tap]
+  shapes |= {
+    f"lin{k}.weight": jax.ShapeDtypeStruct((outputs,), jnp.float32) for k, (outputs, _) in enumerate(taps)
+  }
+  images = lambda side, dtype: jax.ShapeDtypeStruct((2, side, side, 3), dtype)
+  features = lambda t, x: lpips.features(lpips.Weights(network, t), x)
+  distance = lambda t, a: lpips.distance(lpips.Weights(network, t), a, a)
+  for call, dtype in ((features, jnp.uint8), (distance, jnp.float32)):
+    assert len(jax.eval_shape(call, shapes, images(side + 1, dtype)).shape) == (2 if call is features else 1)
+    with pytest.raises(
+      ConfigError, match=f"{network} needs images of at least {side + 1}x{side + 1} pixels, and these"
+    ):
+      jax.eval_shape(call, shapes, images(side, dtype))
 
 
 @pytest.mark.assets

@@ -334,3 +334,17 @@ def test_other_conditions_than_the_network_s_are_refused(name):
   ]:
     with pytest.raises(ConfigError, match=re.escape(words)):
       shapes(make(name, conditions=embeds), {**given, "cond": cond})
+
+
+@every_network
+def test_data_without_height_and_width_are_taken_or_refused_in_words(name):
+  net, vectors = (
+    NETWORKS[name](**{"outputs" if name in ENCODERS else "out_channels": 5}, **OPTIONS[name]),
+    jnp.zeros((2, 5)),
+  )
+  init = lambda: jax.eval_shape(net.init_with_output, jax.random.key(0), vectors, jnp.zeros(2))[0].shape
+  if name == "prior":
+    assert init() == vectors.shape
+  else:
+    with pytest.raises(ConfigError, match=r"is of images, .* have the shape \(5,\); choose"):
+      init()

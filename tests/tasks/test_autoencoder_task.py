@@ -23,6 +23,7 @@ DENSE = {
   "objective.terms": ("nll", "kl"),
   "objective.kl.weight": 0.7,
 }
+LEARNED = {"model.bottleneck": "vq", "model.vq.learning": "loss", "model.decoder": "mean"}
 IMAGES = np.random.default_rng(0).integers(0, 256, (B, 4, 4, 1), np.uint8)
 DATA = {"image": jnp.asarray(IMAGES), "index": jnp.arange(B)}
 
@@ -141,6 +142,14 @@ def test_the_walk_turns_one_code_into_another_and_stays_in_the_prior():
       r"config.objective.terms is .*which names 'nll', and this config.model.decoder has none",
     ),
     ({"model.bottleneck": "vq"}, "which names 'kl', and this config.model.bottleneck has none"),
+    (
+      LEARNED | {"objective.terms": ("l2", "commitment")},
+      r"config.objective.terms is .*, which has no 'codebook' of a weight above 0, .* config.model.vq.learning",
+    ),
+    (
+      LEARNED | {"objective.terms": ("l2", "codebook"), "objective.codebook.weight": 0.0},
+      "which has no 'codebook' of a weight above 0",
+    ),
     (
       {"objective.terms": ("nll", "codebook")},
       "which names 'codebook', and this config.model.bottleneck has none",
