@@ -51,11 +51,11 @@ class Experiment:
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   averages: Averages
-  moments: encoded.Measured = dataclasses.field(default_factory=dict)
+  moments: encoded.AllMoments = dataclasses.field(default_factory=dict)
 
-  def measured(self, found: encoded.Measured) -> "Experiment":
+  def with_moments(self, moments: encoded.AllMoments) -> "Experiment":
     """The same where the latents of the training data lie there."""
-    return dataclasses.replace(self, frozen={**self.frozen, **encoded.frozen(found)}, moments=found)
+    return dataclasses.replace(self, frozen={**self.frozen, **encoded.frozen(moments)}, moments=moments)
 
   @functools.cached_property
   def plain(self) -> dict[str, Any]:

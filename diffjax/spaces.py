@@ -227,16 +227,16 @@ def latent(
   if "decode" not in run.can:
     raise ConfigError(f"run is {run.place!r}, which cannot decode; name one of the task 'autoencoder'.")
   known = (shift, 1 / scale) if scale else run.can.get("statistics", lambda params: None)(run.params)
-  measured = "" if known else "latent"
-  encodings = {"latent": Encoding(run, "encode", field, measured=measured)}
+  moments = "" if known else "latent"
+  encodings = {"latent": Encoding(run, "encode", field, moments=moments)}
   if mirrored:
-    encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True, measured=measured)
+    encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True, moments=moments)
   shape = fields_of(fields, encodings)["latent_mean"].shape
   mean, deviation = (np.asarray(part, np.float32) for part in known or (0, 1))
   parts = ("mean", "std")
 
   def decode(frozen, x0):
-    mean_of, deviation_of = frozen[f"moments of {measured}"] if measured else (mean, deviation)
+    mean_of, deviation_of = frozen[f"moments of {moments}"] if moments else (mean, deviation)
     return {field: to_pixels(run.can["decode"](frozen[run.place], x0 * deviation_of + mean_of))}
 
   def encode(data, draws):

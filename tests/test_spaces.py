@@ -227,9 +227,9 @@ def test_both_views_of_a_mirrored_picture_are_drawn():
 def test_latents_of_which_nothing_is_known_are_measured_and_decoded_by_what_was_found():
   can = {what: done for what, done in CAN.items() if what != "statistics"}
   space, data = SPACES["latent"](fields=FIELDS, run=RUN._replace(can=can), mirrored=True), batch()
-  assert {each.measured for each in space.encodings.values()} == {"latent"}
+  assert {each.moments for each in space.encodings.values()} == {"latent"}
   given = SPACES["latent"](fields=FIELDS, run=RUN, scale=0.18215)
-  assert {each.measured for each in given.encodings.values()} == {""}
+  assert {each.moments for each in given.encodings.values()} == {""}
   x0 = (folded(RUN.params, data["image"])["mean"] - MEAN) / DEVIATION
   found = {"latent": Moments(MEAN, DEVIATION)}
   back = space.decode({RUN.place: RUN.params, **frozen(found)}, x0)

@@ -4,7 +4,7 @@
 
 is the same source with the field `latent`, or with the fields `latent_mean`, `latent_std` where the run answers with
 several arrays by name. What it made lies in the cache, by the fingerprints of the data and of the run, and is read from
-there by memory mapping. Where an encoding is to be brought to mean 0 and deviation 1, `measured` finds both, of each
+there by memory mapping. Where an encoding is to be brought to mean 0 and deviation 1, `measure` finds both, of each
 channel over the whole training set, once, and `normalised` brings any split there:
 
     mean = E m,   deviation^2 = E (m^2 + s^2) - mean^2,   of latents drawn from N(m, s^2)                 (1)
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
   deviation: np.ndarray
 
 
-Measured = Mapping[str, Moments]  # by the name of the encodings
+AllMoments = Mapping[str, Moments]  # by the name of the encodings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Encoding:
     what: the name of its function, (params, values [B, ...]) -> [B, ...], or several by name.
     field: of the data, that it is given.
     mirrored: whether it is given pictures mirrored left to right.
-    measured: the name of the encodings, this among them, with which it is brought to mean 0 and deviation 1; "" for
+    moments: the name of the encodings, this among them, with which it is brought to mean 0 and deviation 1; "" for
       none.
   """
 
@@ -62,7 +62,7 @@ class Encoding:
   what: str
   field: str
   mirrored: bool = False
-  measured: str = ""
+  moments: str = ""
 
   def __call__(self, params, values):
     """Arrays [B, ...] by the end of their name, "" for the only one."""
@@ -134,7 +134,7 @@ class EncodedSource:
     return (values - mean) / deviation
 
 
-def measured(source: Source, encodings: Encodings) -> dict[str, Moments]:
+def measure(source: Source, encodings: Encodings) -> dict[str, Moments]:
   """Equation (1) of the encodings that are to be brought to mean 0 and deviation 1, over all that go by one name.
 
   Args:
@@ -143,14 +143,14 @@ def measured(source: Source, encodings: Encodings) -> dict[str, Moments]:
   """
   sums: dict[str, np.ndarray] = {}
   for name, encoding in encodings.items():
-    if encoding.measured:
-      mean, std = (source.arrays[_named(name, part)] for part in ("mean", "std"))
+    if encoding.moments:
+      mean, std = (source.arrays[_field_name(name, part)] for part in ("mean", "std"))
       for start in range(0, len(mean), ROWS):
         m, s = (np.asarray(part[start : start + ROWS], np.float64) for part in (mean, std))
         m, s = (part.reshape(-1, part.shape[-1]) for part in (m, s))
-        found = np.stack([np.ones(m.shape[1:]) * len(m), m.sum(0), (m**2 + s**2).sum(0)])
-        sums[encoding.measured] = sums.get(encoding.measured, 0) + found
-  return {name: _moments(*found) for name, found in sums.items()}
+        sum_of = np.stack([np.ones(m.shape[1:]) * len(m), m.sum(0), (m**2 + s**2).sum(0)])
+        sums[encoding.moments] = sums.get(encoding.moments, 0) + sum_of
+  return {name: _moments(*parts) for name, parts in sums.items()}
 
 
 def _moments(count: np.ndarray, total: np.ndarray, square: np.ndarray) -> Moments:
@@ -159,22 +159,20 @@ def _moments(count: np.ndarray, total: np.ndarray, square: np.ndarray) -> Moment
   return Moments(mean.astype(np.float32), np.where(deviation > LEAST, deviation, 1).astype(np.float32))
 
 
-def normalised(source: Source, encodings: Encodings, found: Measured) -> Source:
-  """The source with those of its encodings that are measured brought to mean 0 and deviation 1."""
-  moments: dict[str, Moments] = {}
+def normalised(source: Source, encodings: Encodings, moments: AllMoments) -> Source:
+  """The source with those of its encodings whose moments are known brought to mean 0 and deviation 1."""
+  of_fields: dict[str, Moments] = {}
   for name, encoding in encodings.items():
-    if encoding.measured in found:
-      mean, deviation = found[encoding.measured]
-      moments |= {
-        _named(name, "mean"): Moments(mean, deviation),
-        _named(name, "std"): Moments(0 * mean, deviation),
-      }
-  return dataclasses.replace(source, moments=moments) if moments else source
+    if encoding.moments in moments:
+      mean, deviation = moments[encoding.moments]
+      of_fields[_field_name(name, "mean")] = Moments(mean, deviation)
+      of_fields[_field_name(name, "std")] = Moments(0 * mean, deviation)
+  return dataclasses.replace(source, moments=of_fields) if of_fields else source
 
 
-def frozen(found: Measured) -> Frozen:
-  """What was measured as the step and the walk are given it, where a space decodes by it."""
-  return {f"moments of {name}": tuple(moments) for name, moments in found.items()}
+def frozen(moments: AllMoments) -> Frozen:
+  """The same as the step and the walk are given it, where a space decodes by it."""
+  return {f"moments of {name}": tuple(each) for name, each in moments.items()}
 
 
 def encoded(source: Source, encodings: Encodings, parallel: Parallel, cache_dir: str | None = None) -> Source:

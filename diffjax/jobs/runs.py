@@ -76,15 +76,16 @@ class Run:
     made, encodings = self.experiment, self.experiment.task.encodings
     return encoded.normalised(encoded.encoded(source, encodings, self.parallel), encodings, made.moments)
 
-  def measured(self) -> "Run":
+  def with_moments(self) -> "Run":
     """The same once it is known where the latents of the training data lie, which is measured where it is not."""
     made, encodings = self.experiment, self.experiment.task.encodings
-    if made.moments or not any(each.measured for each in encodings.values()):
+    if made.moments or not any(each.moments for each in encodings.values()):
       return self
-    found = encoded.measured(self.data, encodings)
-    run = dataclasses.replace(self, experiment=made.measured(found))
-    # what is cached is kept
-    run.__dict__.update({"source": self.source, "data": encoded.normalised(self.data, encodings, found)})
+    moments = encoded.measure(self.data, encodings)
+    run = dataclasses.replace(self, experiment=made.with_moments(moments))
+    run.__dict__.update(
+      {"source": self.source, "data": encoded.normalised(self.data, encodings, moments)}
+    )  # they are kept
     return run
 
   @property

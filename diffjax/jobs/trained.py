@@ -86,8 +86,8 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
 
 def with_moments(made: Experiment, folder: Path) -> Experiment:
   """A run's objects, told where the latents of its training data lie; ConfigError where its workdir does not say."""
-  wanted = {each.measured for each in made.task.encodings.values()} - {""}
-  return made.measured(workdir.moments_of(folder, wanted))
+  wanted = {each.moments for each in made.task.encodings.values()} - {""}
+  return made.with_moments(workdir.moments_of(folder, wanted))
 
 
 def trained(place: str, wants: str, devices: Parallel, seed: int = 0) -> Trained:

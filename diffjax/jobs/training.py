@@ -220,7 +220,7 @@ def _train(run: Run) -> None:
     last = checkpoints.about(start) if start is not None else {}
     consistency.require_same(run.parallel, {"the last checkpoint": start})
     chunk = steps_per_call(config, run.parallel.platform, start or 0)
-    run = run.measured()
+    run = run.with_moments()
     if run.writes:
       workdir.save(folder, run.about, run.source, run.experiment.needs, run.experiment.moments)
     if start is not None and start >= config.train.steps:

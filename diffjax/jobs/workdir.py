@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.config import free, from_resolved, leaves, resolved
-from diffjax.data.encoded import Measured, Moments
+from diffjax.data.encoded import AllMoments, Moments
 from diffjax.data.source import Field, Source
 from diffjax.data.text import Tokenizer
 from diffjax.machine import atomic, disk
@@ -64,7 +64,7 @@ def save(
   about: Mapping[str, Any],
   source: Source,
   uses: Mapping[str, str],
-  moments: Measured = {},  # noqa: B006 (never changed)
+  moments: AllMoments = {},  # noqa: B006 (never changed)
 ) -> None:
   """Writes config.json: `about`, the command and its host, the training data and where their latents lie, and
   fingerprints of the runs used.
@@ -88,8 +88,8 @@ def save(
     "fields": fields,
     "uses": dict(uses),
     "moments": {
-      name: {part: values.tolist() for part, values in found._asdict().items()}
-      for name, found in moments.items()
+      name: {part: values.tolist() for part, values in each._asdict().items()}
+      for name, each in moments.items()
     },
   }
   atomic.write_json(workdir / "config.json", {**about, **data})
@@ -146,16 +146,16 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
 def moments_of(workdir: Path, wanted: Sequence[str]) -> dict[str, Moments]:
   """Where the latents lie that a workdir's run was trained on; ConfigError where that is wanted and not there."""
   with _reading(workdir) as saved:
-    found = {
+    moments = {
       name: Moments(*(np.asarray(each[part], np.float32) for part in Moments._fields))
       for name, each in saved.get("moments", {}).items()
     }
-  if not {*wanted} <= found.keys():
+  if not {*wanted} <= moments.keys():
     raise ConfigError(
       f"--workdir={workdir} holds a run of an earlier version, which did not keep where its training data's latents "
       "lie; train it anew."
     )
-  return found
+  return moments
 
 
 def _typed(value: Any, kind: type) -> Any:

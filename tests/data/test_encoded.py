@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffjax.data import encoded as module
-from diffjax.data.encoded import Encoding, encoded, measured, normalised
+from diffjax.data.encoded import Encoding, encoded, measure, normalised
 from diffjax.data.source import ArraySource, Field
 from diffjax.machine import parallel
 from diffjax.types import Trained
@@ -99,7 +99,7 @@ def test_mean_and_deviation_are_those_of_all_latents_of_both_views(tmp_path, mon
   }
   made = lambda source: encoded(source, views, parallel.create(), str(tmp_path))
   source = made(SOURCE)
-  found = measured(source, views)
+  found = measure(source, views)
   raw = source.read(np.arange(21))
   m, s = (
     np.concatenate([raw[f"{name}_{part}"] for name in views]).astype(np.float64).reshape(-1, 3)
