@@ -20,7 +20,9 @@ def get_config():
   c.condition.names = ()
   c.model.unet.channels = 64
   c.model.unet.attention = (4, 8)
-  c.train.steps = 3000
+  c.train.steps = 12_000
+  c.train.batch_size = 16
+  c.train.warmup = 1200
   c.log.sample_every = 0
   c.log.samples = 48
   c.sample.steps = 10

@@ -16,7 +16,7 @@ def get_config():
   c.model.unet.channels = 32
   c.model.unet.multipliers = (1, 2, 4)
   c.model.unet.attention = (8,)
-  c.train.steps = 900
-  c.train.batch_size = 32
+  c.train.steps = 1800
+  c.train.warmup = 180
   c.sample.guides = ("clip",)
   return c

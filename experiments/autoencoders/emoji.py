@@ -1,7 +1,7 @@
 """python -m experiments.autoencoders.emoji: diffusion on the latents of emoji beside diffusion on their pixels.
 
-Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py,
-unless they lie in runs/autoencoders/ from before, and tells the seconds of the processor that each took and the Fréchet
+Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py, of
+equal batches and each with a tenth of its steps as warm-up, unless they lie in runs/autoencoders/ from before, and tells the seconds of the processor that each took and the Fréchet
 distance of its samples, as many as there are held-out pictures, to the training pictures in the features of LPIPS's
 AlexNet. It writes emoji.md, and a picture each of samples and of held-out pictures above what the autoencoder makes of
 them.
@@ -44,6 +44,7 @@ def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
   config.data.emoji.path = emoji
   if name in NAMES:
     config.train.steps //= SHORTER
+    config.train.warmup //= SHORTER
   if config.space.name == "latent":
     config.space.latent.run = str(RUNS / "emoji_vae")
   kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
