@@ -1,10 +1,10 @@
 """python -m experiments.autoencoders.emoji: diffusion on the latents of emoji beside diffusion on their pixels.
 
-Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py, of
-equal batches and each with a tenth of its steps as warm-up, unless they lie in runs/autoencoders/ from before, and tells the seconds of the processor that each took and the Fréchet
-distance of its samples, as many as there are held-out pictures, to the training pictures in the features of LPIPS's
-AlexNet. It writes emoji.md, and a picture each of samples and of held-out pictures above what the autoencoder makes of
-them.
+Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py,
+of equal batches and with a tenth of them as warm-up, unless they lie in runs/autoencoders/ from before, and tells the
+seconds of the processor that each took and the Fréchet distance of its samples, as many as there are held-out pictures,
+to the training pictures in the features of LPIPS's AlexNet. It writes emoji.md, and a picture each of samples and of
+held-out pictures above what the autoencoder makes of them.
 """
 
 import argparse
