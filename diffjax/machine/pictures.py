@@ -108,6 +108,8 @@ def walk(
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
+  Where what is there is the estimate all along, since there is no noise on the way, it is drawn once.
+
   Args:
     xt: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
     estimates: the sample that each would be, of the same shape.
@@ -116,13 +118,14 @@ def walk(
   Raises:
     ConfigError: as `grid`.
   """
-  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in (xt, estimates)], axis=2)
-  stops, n, _, height, width, channels = pairs.shape  # [S, N, 2, H, W, C]
+  kinds = {"x0": estimates} if np.array_equal(xt, estimates) else {"x_t": xt, "x0": estimates}
+  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in kinds.values()], axis=2)
+  stops, n, _, height, width, channels = pairs.shape  # [S, N, kinds, H, W, C]
   scale = math.ceil(TILE / min(height, width))
-  rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * 2 * stops, height, width, channels)
+  rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * len(kinds) * stops, height, width, channels)
   sheet = grid(rows, stops, scale=scale)
   above = [_label([title], width * scale + 1, 1) for title in titles]
-  left = [_label([name], GUTTER, 1, height * scale + 1) for name in ("x_t", "x0")] * n
+  left = [_label([name], GUTTER, 1, height * scale + 1) for name in kinds] * n
   head = _on_white(np.concatenate(above, axis=1), above[0].shape[0], sheet.shape[1])
   side = _on_white(np.concatenate(left), len(head) + len(sheet), GUTTER, len(head))
   return np.concatenate(

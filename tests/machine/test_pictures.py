@@ -88,6 +88,14 @@ def test_a_walk_has_time_across_and_below_every_sample_what_it_would_be(channels
   assert np.all(made[: len(head), : side.shape[1]] == 255)
 
 
+def test_a_walk_without_noise_on_the_way_is_drawn_once():
+  seen = _random(5, 3, 64, 70, 1)
+  sheet = pictures.walk(seen, seen, [f"t = {k}" for k in range(5)])[-(3 * 65 + 1) :, -(5 * 71 + 1) :]
+  np.testing.assert_array_equal(sheet[1 + 65 : 65 + 65, 1 + 71 * 4 : 71 + 71 * 4], seen[4, 1])
+  both = pictures.walk(seen, _random(5, 3, 64, 70, 1, seed=1), [f"t = {k}" for k in range(5)])
+  assert len(both) - len(sheet) > 3 * 65
+
+
 def test_captions_stand_under_their_images():
   images = _random(3, 8, 8, 1)
   made = pictures.captioned(images, ["7", "", "7"], columns=3)
