@@ -193,7 +193,7 @@ RENAMED = {
   "sample.guidance_rescale": "--config.sample.classifier_free.rescale",
   "train.ema": "--config.train.ramp.rates, or those of another of --config.train.averages",
   "task.autoencoder.prior": "of no use: samples are decoded from the unit Gaussian, and a run that uses an "
-  "autoencoder measures where its latents lie. Leave it out, and train runs of before anew",
+  "autoencoder measures where its latents lie, or is told by --config.space.latent.scale. Train a run that has it anew",
   "train.ema_warmup": "--config.train.averages",
 }
 
