@@ -147,7 +147,7 @@ def moments_of(workdir: Path, wanted: Sequence[str]) -> dict[str, Moments]:
   """Where the latents lie that a workdir's run was trained on; ConfigError where that is wanted and not there."""
   with _reading(workdir) as saved:
     moments = {
-      name: Moments(*(np.asarray(each[part], np.float32) for part in Moments._fields))
+      name: Moments(*(np.asarray(each[part], np.float32) for part in ("mean", "deviation")))
       for name, each in saved.get("moments", {}).items()
     }
   if not {*wanted} <= moments.keys():
