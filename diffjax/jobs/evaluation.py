@@ -31,7 +31,8 @@ from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import Loaded, Unopened, loaded
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import disk, reporting
-from diffjax.metrics.metric import Metric
+from diffjax.metrics import METRICS
+from diffjax.metrics.metric import Metric, fewest
 from diffjax.types import ConfigError, Params, Trained
 
 
@@ -59,6 +60,16 @@ def _require_something(run: Run, model: bool) -> None:
   )
 
 
+def _require_enough(run: Run, count: int, what: str) -> None:
+  """Raises ConfigError, which begins with `what`, where a metric of the config needs more samples."""
+  for name in run.config.eval.metrics:
+    least = fewest(METRICS[name], run.config.eval.get(name, {}))
+    if count < least:
+      raise ConfigError(
+        f"{what}, but config.eval.metrics names {name!r}, which needs at least {least} samples."
+      )
+
+
 def evaluate(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """Draws and judges samples of the checkpoints that config.eval.checkpoints names; several make a curve.
 
@@ -72,6 +83,8 @@ def evaluate(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """
   run = runs.start(config, folder, "eval")
   _require_something(run, model=True)
+  if count := run.config.eval.count:
+    _require_enough(run, count, f"config.eval.count is {count}")
   metrics, reports, place = None, [], out or folder / "eval"
   disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
   tracker = {"wandb_project": config.log.wandb, "config": run.about}
@@ -226,6 +239,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   found, labels, names = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
   _require_something(run, model=False)
+  _require_enough(run, len(found), f"--images={images} holds {len(found)}")
   asked = _asked_of(images, run.fields.get("label"), labels, names)
   begun = time.monotonic()
   with reporting.create(folder, run.writes) as reporter:

@@ -18,7 +18,7 @@ from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.memorization import FIGURES, memorization
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, needs
 from diffjax.metrics.moments import Moments
 from diffjax.types import ConfigError
 
@@ -30,6 +30,7 @@ def _all(source: Source) -> tuple[np.ndarray, np.ndarray]:
   return rows["image"], rows["label"]
 
 
+@needs(2)
 def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   """The metric "classifier", which is small enough for one device.
 

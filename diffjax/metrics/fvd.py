@@ -18,7 +18,7 @@ from diffjax.metrics import i3d_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.i3d import extractor
 from diffjax.metrics.memorization import FIGURES, memorization
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, needs
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count
 from diffjax.types import ConfigError
@@ -26,6 +26,7 @@ from diffjax.types import ConfigError
 FRAMES = 16
 
 
+@needs(2)
 def metric(
   train: Source,
   test: Source,

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from diffjax.metrics.moments import as_features
 from diffjax.types import ConfigError
 
+PARTS = 10
+
 
 class InceptionScore(NamedTuple):
   """A score between 1 and the number of classes.
@@ -29,7 +31,7 @@ class InceptionScore(NamedTuple):
   splits: int
 
 
-def inception_score(logits: ArrayLike, splits: int = 10, seed: int = 0) -> InceptionScore:
+def inception_score(logits: ArrayLike, splits: int = PARTS, seed: int = 0) -> InceptionScore:
   """The score of logits [N, classes].
 
   Args:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -40,3 +41,19 @@ class Metric:
   def judge(self, samples: Fields, request: Fields) -> dict[str, float]:
     """The values of samples that are at hand as a whole."""
     return self.score(self.features(samples, request))
+
+
+def needs(samples: int | Callable[..., int]) -> Callable[[Callable], Callable]:
+  """Says of a metric's maker how many samples it needs at least: a number, or its options -> one."""
+
+  def mark(make):
+    make.fewest = samples
+    return make
+
+  return mark
+
+
+def fewest(make: Callable, options: Mapping[str, Any]) -> int:
+  """How many samples a maker called with these options says that it needs."""
+  samples = getattr(make, "fewest", 1)
+  return samples(**options) if callable(samples) else samples

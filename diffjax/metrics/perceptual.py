@@ -24,21 +24,31 @@ from diffjax.metrics import inception_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.frechet_error import bootstrap, fid_infinity
 from diffjax.metrics.inception import POOL3, SPATIAL, extractor
-from diffjax.metrics.inception_score import inception_score
+from diffjax.metrics.inception_score import PARTS, inception_score
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import NEAREST, neighbours
 from diffjax.metrics.memorization import FIGURES, memorization
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, needs
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
-VALUES = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "inception_score", "fid_infinity")
+# Values, and how many samples each needs.
+FEWEST = {
+  "fid": 2,
+  "sfid": 2,
+  "kid": 4,  # two disjoint subsets of two
+  **{name: k + 1 for name, k in NEAREST.items()},
+  "inception_score": PARTS,
+  "fid_infinity": 4,  # whose half is the smallest subset
+}
+VALUES = tuple(FEWEST)
 HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 DIMENSIONS = {"pool3": POOL3, "spatial": SPATIAL}
 PAIRED = ("kid", *NEAREST)  # these compare features, not moments
 
 
+@needs(lambda values, **others: max((FEWEST[name] for name in values if name in FEWEST), default=1))
 def metric(
   train: Source,
   test: Source,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.embedding import Embedding, require_text
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, needs
 from diffjax.ranges import Count, Run
 from diffjax.types import ConfigError
 
@@ -91,6 +91,7 @@ def _require_two(features) -> None:
     raise ConfigError(f"retrieval needs at least 2 samples, and there are {len(features['tokens'])}.")
 
 
+@needs(2)
 def metric(
   train: Source, test: Source, parallel: Parallel, run: Run("encode") = "", reference: Count = 4096
 ) -> Metric:
@@ -119,6 +120,7 @@ def metric(
   return Metric(("image",), features, score, floor, settings, higher=tuple(floor))
 
 
+@needs(2)
 def of_samples(
   train: Source, test: Source, parallel: Parallel, run: Run("encode") = "", reference: Count = 4096
 ) -> Metric:

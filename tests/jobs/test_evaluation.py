@@ -17,7 +17,7 @@ from diffjax.jobs.drawing import Sampling
 from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import METRICS
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, needs
 from diffjax.types import ConfigError
 
 
@@ -187,3 +187,16 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
 
 def test_a_score_is_called_as_people_write_it():
   assert report.title("classifier frechet_40 rank_deficient") == "classifier Fréchet_40 rank_deficient"
+
+
+def test_too_few_samples_are_refused_before_a_metric_is_made(tmp_path, monkeypatch):
+  monkeypatch.setitem(METRICS, "classifier", needs(2)(lambda *data: pytest.fail("it was made")))
+  (tmp_path / "one").mkdir()
+  Image.new("L", (8, 8)).save(tmp_path / "one" / "1.png")
+  config = tiny()
+  config.eval.count = 1
+  rest = ", but config.eval.metrics names 'classifier', which needs at least 2 samples."
+  with pytest.raises(ConfigError, match=f"config.eval.count is 1{rest}"):
+    evaluation.evaluate(config, tmp_path / "run")
+  with pytest.raises(ConfigError, match=f"--images={tmp_path / 'one'} holds 1{rest}"):
+    evaluation.score(config, tmp_path / "run", tmp_path / "one")

@@ -12,6 +12,7 @@ from diffjax.data.digits import NAMES
 from diffjax.data.text import TOKENIZERS
 from diffjax.metrics import METRICS, fvd, memorization, perceptual
 from diffjax.metrics.inception import CLASSES, Features
+from diffjax.metrics.metric import fewest as fewest_of
 from diffjax.types import ConfigError, Trained
 
 ORDERED = {"inception_score"}  # dealt to its parts by their place
@@ -226,6 +227,8 @@ def test_too_few_samples_are_refused_or_flagged(value, made):
   fewest, flagged = FEWEST[value]
   with pytest.raises(ConfigError, match=str(fewest - 1)):
     judged(metric, some(samples, slice(fewest - 1)))
+  options = {} if value in METRICS else {"values": ("fid", value)}
+  assert fewest_of(METRICS[value if value in METRICS else "inception"], options) == fewest
   for count in (fewest, flagged, flagged + 1, 200):
     if count >= fewest:
       found = judged(metric, some(samples, slice(count)))
