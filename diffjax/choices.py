@@ -183,12 +183,12 @@ def require_declared(config: ConfigDict) -> None:
         continue
       by = "something" if inside else f"the module {module!r}"
       own = inside or module == "__main__" or PathFinder.find_spec(module.partition(".")[0]) is None
-      wanted = (*config.extensions, "NAME" if own else module)
+      modules = (*config.extensions, "NAME" if own else module)
       raise ConfigError(
         f"config.{choice.section}.{choice.field} names {name!r}, which {by} has added, but config.extensions is "
         f"{config.extensions}, which brings no such thing: the run could not be opened again. "
         f"{'Put it into a module NAME of its own; let' if own else 'Let'} the config's file import that module before "
-        f"config.base(), and write c.extensions = {wanted} there."
+        f"config.base(), and write c.extensions = {modules} there."
       )
 
 

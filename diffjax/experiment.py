@@ -21,7 +21,7 @@ from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
 from diffjax.sections import FREE_SECTIONS
-from diffjax.tasks.task import Task, given, require
+from diffjax.tasks.task import Task, bind, require
 from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
 
 Find = Callable[[str, str], Trained]  # (place, what it must be able to do) -> what was trained there
@@ -191,7 +191,7 @@ def makers(
 def source(config: ConfigDict, split: str) -> Source:
   """The data of a split, "train" or "test"."""
   (make,), (tokenizer,) = (makers(config, "data", field).values() for field in ("source", "tokenizer"))
-  data = given(make, tokenizer=tokenizer)(split=split)
+  data = bind(make, tokenizer=tokenizer)(split=split)
   if not config.data.templates:
     return data
   return captioned(data, config.data.templates, tokenizer)

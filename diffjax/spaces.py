@@ -226,13 +226,13 @@ def latent(
   field_of(fields, field, "uint8")
   if "decode" not in run.can:
     raise ConfigError(f"run is {run.place!r}, which cannot decode; name one of the task 'autoencoder'.")
-  known = (shift, 1 / scale) if scale else run.can.get("statistics", lambda params: None)(run.params)
-  moments = "" if known else "latent"
+  statistics = (shift, 1 / scale) if scale else run.can.get("statistics", lambda params: None)(run.params)
+  moments = "" if statistics else "latent"
   encodings = {"latent": Encoding(run, "encode", field, moments=moments)}
   if mirrored:
     encodings["mirrored"] = Encoding(run, "encode", field, mirrored=True, moments=moments)
   shape = fields_of(fields, encodings)["latent_mean"].shape
-  mean, deviation = (np.asarray(part, np.float32) for part in known or (0, 1))
+  mean, deviation = (np.asarray(part, np.float32) for part in statistics or (0, 1))
   parts = ("mean", "std")
 
   def decode(frozen, x0):

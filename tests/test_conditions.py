@@ -409,7 +409,7 @@ def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at
     seen = np.stack([index, index, 0 * index + again], axis=1).astype(np.float32)
     return {"seen": seen}, {"index": index, "text": WORDS(["a two"] * len(index))}
 
-  can = {"sample": sample, "made": lambda params: {"seen": (3,)}, "data": lambda params: FIELDS}
+  can = {"sample": sample, "shapes": lambda params: {"seen": (3,)}, "data": lambda params: FIELDS}
   prior = Trained("runs/prior", can, (), "")
   made = CONDITIONS["vector"](FIELDS, "seen", run=encoder, scale=2.0, prior=prior, request="a two|a seven")
   data = completed({"image": batch()["image"]}, made.encodings, {"runs/clip": encoder.params})
@@ -420,7 +420,7 @@ def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at
   with pytest.raises(
     ConfigError, match=r"run is 'runs/prior', whose samples are seen \(4,\); here they must be seen"
   ):
-    wide = prior._replace(can={**can, "made": lambda params: {"seen": (4,)}})
+    wide = prior._replace(can={**can, "shapes": lambda params: {"seen": (4,)}})
     CONDITIONS["vector"](FIELDS, "seen", run=encoder, prior=wide)
 
 
@@ -432,7 +432,7 @@ def test_of_several_samples_of_a_prior_the_one_nearest_to_its_text_is_taken():
   def sample(params, index, source, prompts, again):
     return {"seen": drawn[again, index]}, {"index": index, "text": texts[index % 3]}
 
-  can = {"sample": sample, "made": lambda params: {"seen": (5,)}, "data": lambda params: FIELDS}
+  can = {"sample": sample, "shapes": lambda params: {"seen": (5,)}, "data": lambda params: FIELDS}
   prior = Trained("runs/prior", can, (), "")
   clip = READER._replace(can=READER.can | {"encode": lambda params, x: x[:, 0, :1, 0] * jnp.ones(5)})
   make = functools.partial(CONDITIONS["vector"], FIELDS, "seen", run=clip)

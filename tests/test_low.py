@@ -147,7 +147,7 @@ def stage(shape=(2, 2, 1), data=None):
     images = np.broadcast_to(index.reshape(-1, 1, 1, 1), (len(index), *shape)).astype(np.uint8)
     return {"image": images}, {"index": index, "label": np.full(len(index), 2), "low": images[:, :1, :1]}
 
-  can = {"sample": sample, "made": lambda params: {"image": shape}, "data": lambda params: data or FIELDS}
+  can = {"sample": sample, "shapes": lambda params: {"image": shape}, "data": lambda params: data or FIELDS}
   return Trained("runs/base", can, (), "")
 
 

@@ -63,14 +63,14 @@ def values(conditions: Conditions, data: Data, draws: Draws | None = None) -> di
     data: the fields of a batch.
     draws: of a training step; None for sampling and held-out data, where nothing is dropped.
   """
-  found = {name: condition.value(data, draws) for name, condition in conditions.items()}
+  cond = {name: condition.value(data, draws) for name, condition in conditions.items()}
   rates = {name: condition.dropout for name, condition in conditions.items() if condition.dropout}
   if draws is None or not rates:
-    return found
+    return cond
   u = keys.uniform(draws.keys(DROP))
   for name, rate in rates.items():
-    found[name] = replaced(found[name], conditions[name].null(found[name]), u < rate)
-  return found
+    cond[name] = replaced(cond[name], conditions[name].null(cond[name]), u < rate)
+  return cond
 
 
 def replaced(value: Any, null: Any, dropped: Array) -> Any:
@@ -88,7 +88,7 @@ def nulls(conditions: Conditions, cond: Mapping[str, Any]) -> dict[str, Any] | N
 
 def requests(conditions: Conditions, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
   """What the samples of these numbers [n] ask for, by field."""
-  found = {}
+  request = {}
   for condition in sorted(conditions.values(), key=lambda condition: condition.leads):
-    found |= condition.request(index, source)
-  return found
+    request |= condition.request(index, source)
+  return request

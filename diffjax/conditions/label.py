@@ -34,31 +34,31 @@ def label(
     request: the class of every sample, by its name or its number; "": of every class, as `shares` says.
     shares: "even", all classes in turn; "training", each as often as in the training data.
   """
-  known = field_of(fields, field, "int32")
-  classes = known.classes
-  if not classes or known.shape:
+  labels = field_of(fields, field, "int32")
+  classes = labels.classes
+  if not classes or labels.shape:
     raise ConfigError(f"field is {field!r}, which holds no classes.")
-  one = known.number("request", request) if request else None
-  if shares == "training" and not any(known.counts):
+  one = labels.number("request", request) if request else None
+  if shares == "training" and not any(labels.counts):
     raise ConfigError(
       "shares is 'training', but how often a class comes is not known of data that are read image by image; set it to "
       "'even'."
     )
 
-  def asked(index, source):
+  def requests(index, source):
     if one is not None:
       each = np.full(len(index), one)
     elif shares == "even":
       each = index % classes
     else:
-      each = in_shares(index, known.counts)
+      each = in_shares(index, labels.counts)
     return {field: each.astype(np.int32)}
 
   return Condition(
     value=lambda data, draws: data[field],
     null=lambda value: jnp.full_like(value, classes),
     embed=functools.partial(Table, classes + 1, name="classes"),
-    request=asked,
+    request=requests,
     fields=(field,),
     dropout=dropout,
     classes=classes,

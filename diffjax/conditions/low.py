@@ -70,11 +70,11 @@ def low(
   def lowered(image, own):  # of what an augmentation made of it at x0's size, or of the field
     return small(image, image.shape[1] // size[0], degradation, own)
 
-  def seen(data, draws=None):
+  def view(data, draws=None):
     return data["low"] if "low" in data else lowered(data[field], own_keys(data, draws, "degradation"))
 
   def value(data, draws):
-    z = of_pixels(seen(data, draws))
+    z = of_pixels(view(data, draws))
     s = jnp.zeros(len(z))
     if noise:
       s = jnp.full(len(z), level) if draws is None else noise * keys.uniform(draws.keys("level"))
@@ -82,10 +82,10 @@ def low(
       z = jnp.sqrt(1 - wide**2) * z + wide * keys.normal(own_keys(data, draws, "low"), size)
     return Low(upsampled(z, shape, upsampling), s)
 
-  def asked(index, source):
+  def requests(index, source):
     if run:
-      found = stage(run, field, fields, index, source, request)
-      return found | {"low": found.pop(field)}
+      stage_request = stage(run, field, fields, index, source, request)
+      return stage_request | {"low": stage_request.pop(field)}
     if images:
       there, _, _ = images_of(Path(images).expanduser())
       if there.shape[1:] != size:
@@ -104,10 +104,10 @@ def low(
     value=value,
     null=lambda value: Low(jnp.zeros_like(value.planes), jnp.ones_like(value.level)),
     embed=functools.partial(Leveled, name="low"),
-    request=asked,
+    request=requests,
     fields=(field,),
     dropout=dropout,
     leads=True,
-    guess=(lambda data: upsampled(of_pixels(seen(data)), shape, upsampling)) if begin < 1 else None,
+    guess=(lambda data: upsampled(of_pixels(view(data)), shape, upsampling)) if begin < 1 else None,
     begin=begin,
   )

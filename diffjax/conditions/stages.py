@@ -24,11 +24,11 @@ def stage(
   for the same once more: 1, 2, ... draw other samples.
   """
   prompts = prompts_of(request) if request else ()
-  samples, told = run.can["sample"](run.params, index, source, prompts, again)
-  named = {
-    name if name in fields else f"low_{name}": values for name, values in told.items() if name != "index"
+  samples, theirs = run.can["sample"](run.params, index, source, prompts, again)
+  others = {
+    name if name in fields else f"low_{name}": values for name, values in theirs.items() if name != "index"
   }
-  return named | {field: samples[field]}
+  return others | {field: samples[field]}
 
 
 def require_stage(
@@ -37,9 +37,9 @@ def require_stage(
   """Raises ConfigError if a run's samples have no such field of this shape, or it was trained on other data."""
   if not run:
     return
-  made = run.can["made"](run.params)
-  if made.get(field) != shape:
-    listed = ", ".join(f"{name} {there}" for name, there in made.items())
+  shapes = run.can["shapes"](run.params)
+  if shapes.get(field) != shape:
+    listed = ", ".join(f"{name} {there}" for name, there in shapes.items())
     raise ConfigError(f"run is {run.place!r}, whose samples are {listed}; here they must be {field} {shape}.")
   for name, theirs in run.can["data"](run.params).items():
     ours = fields.get(name)

@@ -56,7 +56,7 @@ def text(
   empty, name = tokenizer([""]), f"{field}_encoding"
   prompts = tokenizer(prompts_of(request), "prompts") if request else None
 
-  def asked(index, source):
+  def requests(index, source):
     if prompts is not None:
       return {field: prompts[index % len(prompts)]}
     if source is None or not len(source):
@@ -82,18 +82,18 @@ def text(
       value=lambda data, draws: data[field],
       null=lambda value: jnp.broadcast_to(jnp.asarray(empty), value.shape),
       embed=lambda widths: Read(widths, encoder(), plain, name=field),
-      request=asked,
+      request=requests,
       fields=(field,),
       dropout=dropout,
     )
   require_tokenizer(run, tokenizer)
-  found = jax.device_get(jax.jit(run.can["encode_text"])(run.params, empty))
-  nothing = Encoded(found["tokens"], found["pooled"], empty >= 0)
+  encoding = jax.device_get(jax.jit(run.can["encode_text"])(run.params, empty))
+  nothing = Encoded(encoding["tokens"], encoding["pooled"], empty >= 0)
   return Condition(
     value=lambda data, draws: Encoded(data[f"{name}_tokens"], data[f"{name}_pooled"], data[field] >= 0),
     null=lambda value: jax.tree.map(lambda n, v: jnp.broadcast_to(jnp.asarray(n), v.shape), nothing, value),
     embed=lambda widths: Given(widths, plain, name=name),
-    request=asked,
+    request=requests,
     fields=(field, *((f"{name}_tokens", f"{name}_pooled") if edge else ())),
     encodings={name: Encoding(run, "encode_text", field)},
     dropout=dropout,

@@ -63,7 +63,7 @@ def vector(
       )
     require_tokenizer(run, fields[words[0]].tokenizer)
 
-  def asked(index, source):
+  def requests(index, source):
     if prior:
       every = [stage(prior, field, fields, index, source, request, again) for again in range(best)]
       return every[0] if best == 1 else nearest(run, every, field, words[0])
@@ -75,7 +75,7 @@ def vector(
     value=lambda data, draws: data[field] * scale,
     null=jnp.zeros_like,
     embed=lambda widths: Projected(widths, tokens, name=field),
-    request=asked,
+    request=requests,
     fields=(field,),
     encodings=encodings,
     dropout=dropout,
@@ -90,7 +90,7 @@ def nearest(
   if text not in every[0]:
     raise ConfigError(f"best is {len(every)}, but the prior is told no {text!r}; let it be 1.")
   read = jax.jit(run.can["encode_text"])(run.params, jnp.asarray(every[0][text]))["pooled"]
-  vectors = np.stack([found[field] for found in every])
+  vectors = np.stack([sample[field] for sample in every])
   first = np.argmax(np.einsum("knd,nd->kn", vectors, np.asarray(read)), axis=0)
   return {**every[0], field: vectors[first, np.arange(len(first))]}
 

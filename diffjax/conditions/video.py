@@ -35,10 +35,10 @@ def frames(
 
   def value(data, draws):
     video = of_pixels(data[field])
-    known = (jnp.arange(shape[0]) < given).astype(video.dtype).reshape(-1, 1, 1, 1)
-    return jnp.concatenate([video * known, jnp.broadcast_to(known, (*video.shape[:-1], 1))], axis=-1)
+    mask = (jnp.arange(shape[0]) < given).astype(video.dtype).reshape(-1, 1, 1, 1)
+    return jnp.concatenate([video * mask, jnp.broadcast_to(mask, (*video.shape[:-1], 1))], axis=-1)
 
-  def asked(index, source):
+  def requests(index, source):
     if source is None:
       raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
     return source.read(index % len(source), (field,))
@@ -47,7 +47,7 @@ def frames(
     value=value,
     null=jnp.zeros_like,
     embed=lambda widths: Planes(name="frames"),
-    request=asked,
+    request=requests,
     fields=(field,),
     dropout=dropout,
   )

@@ -21,24 +21,24 @@ FED = 40
 Sheet = UInt8[np.ndarray, "height width c"]
 
 
-def captions(asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> list[str] | None:
+def captions(request: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> list[str] | None:
   """What examples hold besides pictures, in words: their text, or else their class; None where there is neither."""
-  said = {name: fields[name] for name in asked if name in fields}
-  for name, field in said.items():
+  texts = {name: fields[name] for name in request if name in fields}
+  for name, field in texts.items():
     if field.tokenizer:
-      return [field.tokenizer.text(tokens) for tokens in asked[name]]
-  for name, field in said.items():
+      return [field.tokenizer.text(tokens) for tokens in request[name]]
+  for name, field in texts.items():
     if field.classes and not field.shape:
-      return [field.names[k] if field.names else str(k) for k in asked[name].tolist()]
+      return [field.names[k] if field.names else str(k) for k in request[name].tolist()]
   return None
 
 
 def sheet(
-  images: UInt8[np.ndarray, "n *t h w c"], asked: Mapping[str, np.ndarray], fields: Mapping[str, Field]
+  images: UInt8[np.ndarray, "n *t h w c"], request: Mapping[str, np.ndarray], fields: Mapping[str, Field]
 ) -> Sheet:
   """A grid of the first images, or of the strips of the first videos, with what they asked for under them."""
-  asked = {name: values[: min(len(images), CAPTIONED)] for name, values in asked.items()}
-  words = captions(asked, fields)
+  request = {name: values[: min(len(images), CAPTIONED)] for name, values in request.items()}
+  words = captions(request, fields)
   return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)
 
 
@@ -73,7 +73,7 @@ def nearest(images: UInt8[np.ndarray, "n *t h w c"], source: Source) -> Sheet | 
   if not names:
     return None
   images = images[:NEAREST]
-  known = source.read(np.arange(looked_at(source, shape)), names[:1])[names[0]]
-  found = known[places(images, known)]
+  train = source.read(np.arange(looked_at(source, shape)), names[:1])[names[0]]
+  neighbours = train[places(images, train)]
   gap = np.full((*images.shape[:-3], 1, *images.shape[-2:]), pictures.BACKGROUND, np.uint8)
-  return pictures.grid(np.concatenate([images, gap, found], axis=-3), columns=min(8, len(images)))
+  return pictures.grid(np.concatenate([images, gap, neighbours], axis=-3), columns=min(8, len(images)))

@@ -59,22 +59,22 @@ flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
   """The last value given as --flag=value or --flag value."""
-  found = None
+  last = None
   for argument, following in zip(argv, [*argv[1:], None], strict=True):
     name, equals, value = argument.lstrip("-").partition("=")
     if argument.startswith("-") and name == flag:
-      found = value if equals else following
-  return found
+      last = value if equals else following
+  return last
 
 
 def without(argv: Sequence[str], flag: str) -> list[str]:
   """The arguments but for --flag=value and --flag value."""
-  kept, skip = [], False
+  rest, skip = [], False
   for argument in argv:
     if not skip and not re.match(f"--?{flag}(=|$)", argument):
-      kept.append(argument)
+      rest.append(argument)
     skip = not skip and argument.lstrip("-") == flag and argument.startswith("-")
-  return kept
+  return rest
 
 
 def parse(argv: list[str]) -> tuple[str, tuple]:
@@ -101,7 +101,7 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     # A config must stand before its overrides.
     rest = flags.FLAGS([argv[0], f"--config={place}", *without(argv[1:], "config")])
   except flags.Error as error:
-    raise ConfigError(_said(error, config, argv)) from None
+    raise ConfigError(_message(error, config, argv)) from None
   if rest[1:]:
     raise ConfigError(f"{rest[1]!r} is no flag. See python main.py --help.")
   mode, images, out = flags.FLAGS.mode, flags.FLAGS.images, flags.FLAGS.out
@@ -114,10 +114,10 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     config.condition.low.images = images
   config = settled(config)
   for name, *_ in overrides:
-    _check_told(config, name)
+    _check_request(config, name)
   require_used(config, [name.removeprefix("config.") for name, *_ in overrides])
   if mode in IDLE and folder and workdir.has_run(Path(folder)):
-    _require_heard(mode, dict(leaves(config)), dict(leaves(workdir.load(Path(folder)))), overrides)
+    _require_effect(mode, dict(leaves(config)), dict(leaves(workdir.load(Path(folder)))), overrides)
   if flags.FLAGS.show:
     return "show", (config,)
   if not flags.FLAGS.workdir:
@@ -140,23 +140,23 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   return "score", (*arguments, Path(images).expanduser())
 
 
-def _check_told(config: ConfigDict, name: str) -> None:
+def _check_request(config: ConfigDict, name: str) -> None:
   """Raises ConfigError where samples would be told what the run does not hear."""
-  found = re.fullmatch(r"config\.condition\.(\w+)\.request", name)
-  if found and found[1] not in config.condition.names:
+  match = re.fullmatch(r"config\.condition\.(\w+)\.request", name)
+  if match and match[1] not in config.condition.names:
     raise ConfigError(
-      f"{name} is what samples are told by the condition {found[1]!r}, but config.condition.names is "
+      f"{name} is what samples are told by the condition {match[1]!r}, but config.condition.names is "
       f"{config.condition.names}; sample from a run that was trained with it."
     )
 
 
-def _require_heard(mode: str, given: dict, saved: dict, overrides: list) -> None:
+def _require_effect(mode: str, new: dict, old: dict, overrides: list) -> None:
   """Raises ConfigError at a change of the run's config that a mode does not look at."""
   for name, *_ in overrides:
     path = name.removeprefix("config.")
-    if re.match(IDLE[mode], name) and given[path] != saved.get(path):
+    if re.match(IDLE[mode], name) and new[path] != old.get(path):
       raise ConfigError(
-        f"{name} is {given[path]!r}, where the run has {saved.get(path)!r}; --mode={mode} does not look at it."
+        f"{name} is {new[path]!r}, where the run has {old.get(path)!r}; --mode={mode} does not look at it."
       )
 
 
@@ -171,13 +171,13 @@ def _no_run(folder: str | None, mode: str) -> str:
   return f"--workdir={folder} holds no run, which --mode={mode} needs.{hint}"
 
 
-def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
+def _message(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
   """absl's message; for a field of the config the type that would be right."""
   from diffjax.config import leaves
 
   text = str(error).rstrip(".")
-  found = re.match(r"flag --config\.([\w.]+)=", text)
-  if not found:
+  match = re.match(r"flag --config\.([\w.]+)=", text)
+  if not match:
     unknown = re.match(r"Unknown command line flag '([^']+)'", text)
     if not unknown:
       return f"{text}. See python main.py --help."
@@ -186,13 +186,13 @@ def _said(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
     near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], OWN, n=1)
     hint = f" Did you mean --{near[0]}?" if near else ""
     return f"--{unknown[1]} is no flag.{hint} See python main.py --help."
-  path = found[1]
+  path = match[1]
   *sections, field = path.split(".")
   for section in sections:
     config = config[section]
   example = "" if config[field] is None else f", for instance {config[field]!r}"
-  given = value_of(argv, f"config.{path}")
-  return f"config.{path} is given {given!r}, but is of type {config.get_type(field).__name__}{example}."
+  argument = value_of(argv, f"config.{path}")
+  return f"config.{path} is given {argument!r}, but is of type {config.get_type(field).__name__}{example}."
 
 
 def prepare(config: ConfigDict) -> None:

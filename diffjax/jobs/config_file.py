@@ -19,9 +19,9 @@ def load(place: str) -> ConfigDict:
   """
   name, _, argument = place.partition(":")
   if not Path(name).is_file():
-    known = sorted(str(path) for path in Path("configs").glob("*.py"))
-    near = difflib.get_close_matches(name, known, n=1)
-    there = f" There are {len(known)} in configs/, such as {known[0]}." if known else ""
+    files = sorted(str(path) for path in Path("configs").glob("*.py"))
+    near = difflib.get_close_matches(name, files, n=1)
+    there = f" There are {len(files)} in configs/, such as {files[0]}." if files else ""
     hint = f" Did you mean {near[0]}?" if near else there
     raise ConfigError(f"--config={name} is no file.{hint}")
   if not name.endswith(".py"):
@@ -49,8 +49,8 @@ def _where(error: Exception) -> str:
   frames = traceback.extract_tb(error.__traceback__)
   foreign = re.compile(rf"site-packages|<frozen|/importlib/|{re.escape(__file__)}")
   line = ([frame for frame in frames if not foreign.search(frame.filename)] or frames)[-1]
-  said = _field_of(error, line.line) or f"{type(error).__name__}: {error}"
-  return f"{line.filename}:{line.lineno}: {line.line}: {said}"
+  message = _field_of(error, line.line) or f"{type(error).__name__}: {error}"
+  return f"{line.filename}:{line.lineno}: {line.line}: {message}"
 
 
 def _field_of(error: Exception, line: str) -> str:

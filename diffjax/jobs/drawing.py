@@ -64,8 +64,8 @@ class Sampling:
 
     def advance(shared, batch):
       params, frozen, key, plan, start, stop = shared
-      sample_keys = keys.of_examples(key, batch["asked"]["index"])
-      return drawing.advance(params, frozen, plan, batch["asked"], sample_keys, batch["carry"], start, stop)
+      sample_keys = keys.of_examples(key, batch["request"]["index"])
+      return drawing.advance(params, frozen, plan, batch["request"], sample_keys, batch["carry"], start, stop)
 
     def view(shared, x):
       params, frozen, place = shared
@@ -81,35 +81,35 @@ class Sampling:
       count, key, place = PROBED * parallel.batch_devices, keys.seed(0), jnp.zeros((), jnp.int32)
       params = jax.eval_shape(experiment.task.init, key)
       index = np.arange(count, dtype=np.int32)
-      asked = {"index": index} | experiment.task.request(index, source)
-      asked = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), asked)
+      request = {"index": index} | experiment.task.request(index, source)
+      request = jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype), request)
       shared = (params, self._frozen, key, drawing.plan)
-      batch = {"asked": asked, "carry": jax.eval_shape(begin, shared, asked)}
+      batch = {"request": request, "carry": jax.eval_shape(begin, shared, request)}
       with within("sample"):
         batch_size = memory.fitting(parallel, advance, (*shared, place, place), batch, self._at_once)
     part = max(-(-most // self._at_once), min(most, STRIPS))
     self.batch_size = parallel.padded(min(batch_size, part))
 
   def walk(
-    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray], stops: np.ndarray
+    self, params: Params, key: Key[Array, ""], request: Mapping[str, np.ndarray], stops: np.ndarray
   ) -> Iterator[tuple[Array, Array]]:
     """Walks one batch and stops at places of the plan.
 
     Args:
       params: the weights.
       key: of the whole draw.
-      asked: [B] "index", the numbers of the samples, and the fields that they ask for.
+      request: [B] "index", the numbers of the samples, and the fields that they ask for.
       stops: ascending places.
 
     Yields:
       What is there at the stop, and the sample that it would be, both [B, ...].
     """
-    asked = {name: jnp.asarray(values) for name, values in asked.items()}
+    request = {name: jnp.asarray(values) for name, values in request.items()}
     shared = (params, self._frozen, key, self._drawing.plan)
-    carry, here = self._begin(shared, asked), 0
+    carry, here = self._begin(shared, request), 0
     for stop in stops:
       ends = (jnp.asarray(here, jnp.int32), jnp.asarray(stop, jnp.int32))
-      carry, x, sample = self._advance((*shared, *ends), {"asked": asked, "carry": carry})
+      carry, x, sample = self._advance((*shared, *ends), {"request": request, "carry": carry})
       here = stop
       yield x, sample
 
@@ -130,16 +130,16 @@ class Sampling:
     self,
     params: Params,
     key: Key[Array, ""],
-    asked: Mapping[str, np.ndarray],
-    done: Callable[[int], Any] = lambda count: None,
+    request: Mapping[str, np.ndarray],
+    report: Callable[[int], Any] = lambda count: None,
   ) -> Samples:
-    """The samples of `asked`, [n, ...] as in `walk`, by field; `done` hears their number."""
-    count = len(asked["index"])
+    """The samples of `request`, [n, ...] as in `walk`, by field; `report` hears their number."""
+    count = len(request["index"])
     starts = range(0, count, self.batch_size)
 
     def batch(start):
       rows = np.minimum(np.arange(start, start + self.batch_size), count - 1)
-      part = {name: values[rows] for name, values in asked.items()}
+      part = {name: values[rows] for name, values in request.items()}
       ((_, samples),) = self.walk(params, key, part, [self._drawing.stops])
       return self._fields(samples)
 
@@ -148,27 +148,27 @@ class Sampling:
       for part in pool.map(batch, starts):
         parts.append(part)
         if len(parts) % self._at_once == 0 or len(parts) == len(starts):  # those walked together end together
-          done(min(len(parts) * self.batch_size, count))
+          report(min(len(parts) * self.batch_size, count))
     finally:
       pool.shutdown(cancel_futures=True)
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
   def strip(
-    self, params: Params, key: Key[Array, ""], asked: Mapping[str, np.ndarray]
+    self, params: Params, key: Key[Array, ""], request: Mapping[str, np.ndarray]
   ) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
     """How the first samples come to be, for pictures.walk: x_T ... x_0 scaled to be looked at, the sample that each
     would be, both uint8 [S, n, ..., H, W, C], and the names of the stops; None where nothing is a picture.
     """
-    count = min(len(asked["index"]), STRIPS)
+    count = min(len(request["index"]), STRIPS)
     stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
-    rows = np.minimum(np.arange(self.batch_size), len(asked["index"]) - 1)
-    seen, estimates = [], []
-    walked = self.walk(params, key, {name: values[rows] for name, values in asked.items()}, stops)
+    rows = np.minimum(np.arange(self.batch_size), len(request["index"]) - 1)
+    xt, estimates = [], []
+    walked = self.walk(params, key, {name: values[rows] for name, values in request.items()}, stops)
     for stop, (x, sample) in zip(stops, walked, strict=True):
       place = jnp.asarray(stop, jnp.int32)
-      seen.append(image_of(self._parallel.fetch(self._view((params, self._frozen, place), x))))
+      xt.append(image_of(self._parallel.fetch(self._view((params, self._frozen, place), x))))
       estimates.append(image_of(self._fields(sample)))
-    if seen[0] is None:
+    if xt[0] is None:
       return None
     names = [self._drawing.name(int(stop)) for stop in stops]
-    return np.stack(seen)[:, :count], np.stack(estimates)[:, :count], names
+    return np.stack(xt)[:, :count], np.stack(estimates)[:, :count], names

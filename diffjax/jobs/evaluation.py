@@ -39,10 +39,10 @@ from diffjax.types import ConfigError, Params, Trained
 def _metrics(run: Run, reporter: reporting.Reporter, own: Trained | None = None) -> dict[str, Metric]:
   """The config's metrics; one that is made of a run takes `own` where none is named."""
   find = functools.partial(trained.trained, devices=run.parallel)
-  made = makers(run.config, "eval", "metrics", find, own)
-  if made:
-    reporter.line(f"preparing {', '.join(made)}: what real data give")
-  metrics = {name: make(run.data, run.test, run.parallel.local) for name, make in made.items()}
+  entries = makers(run.config, "eval", "metrics", find, own)
+  if entries:
+    reporter.line(f"preparing {', '.join(entries)}: what real data give")
+  metrics = {name: make(run.data, run.test, run.parallel.local) for name, make in entries.items()}
   for name, metric in metrics.items():
     if metric.stranger and metric.stranger in run.experiment.uses.values():
       raise ConfigError(
@@ -90,34 +90,34 @@ def evaluate(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   tracker = {"wandb_project": config.log.wandb, "config": run.about}
   with reporting.create(folder, run.writes, log_every=2**62, **tracker) as reporter:
     run.warn(reporter)
-    for found in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
+    for checkpoint in loaded(run, config.eval.checkpoints, "config.eval.checkpoints"):
       if metrics is None or run.experiment.task.draw is None:
         own = Trained(
           str(folder),
           run.experiment.task.can,
-          found.params,
-          trained.fingerprint(run.experiment, found.params),
+          checkpoint.params,
+          trained.fingerprint(run.experiment, checkpoint.params),
         )
         metrics = _metrics(run, reporter, own) if run.writes else {}
-      found.warn_early(reporter)
-      reports.append(_judge(found, metrics, place / str(found.step), reporter))
-      reporter.metrics(found.step, report.scores(reports[-1]))
+      checkpoint.warn_early(reporter)
+      reports.append(_judge(checkpoint, metrics, place / str(checkpoint.step), reporter))
+      reporter.metrics(checkpoint.step, report.scores(reports[-1]))
     if run.writes and len(reports) > 1:
       report.curve(place, reports)
       reporter.line(f"curves over {len(reports)} checkpoints: {place}/curve.csv, curve_*.png")
 
 
-def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: reporting.Reporter) -> dict:
+def _judge(checkpoint: Loaded, metrics: dict[str, Metric], place: Path, reporter: reporting.Reporter) -> dict:
   """Judges one checkpoint, writes its folder after every part, and returns the report."""
-  run, settings = found.run, found.config.eval
+  run, settings = checkpoint.run, checkpoint.config.eval
   draws = bool(settings.metrics and run.experiment.task.draw)
-  asked = scoring.asked_for(run) if draws else {}
-  name = results.name_of_evaluation(run.experiment, found.params, asked)
+  request = scoring.request_of(run) if draws else {}
+  name = results.name_of_evaluation(run.experiment, checkpoint.params, request)
   seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
-  said = {
-    "step": found.step,
-    "weights": found.weights,
-    "initial_share": run.initial_share(found.weights, found.step),
+  record = {
+    "step": checkpoint.step,
+    "weights": checkpoint.weights,
+    "initial_share": run.initial_share(checkpoint.weights, checkpoint.step),
     "samples": (settings.count or len(Unopened(run, settings.split))) if draws else 0,
     "seeds": seeds,
     "sample": run.experiment.plain["sample"],
@@ -130,59 +130,62 @@ def _judge(found: Loaded, metrics: dict[str, Metric], place: Path, reporter: rep
     "probes": {},
     "likelihood": {},
   }
-  head = f"step {found.step}, {found.weights} weights"
+  head = f"step {checkpoint.step}, {checkpoint.weights} weights"
   if metrics and not draws:
-    said["metrics"] = scoring.of_data(run, metrics)
-    said["samples"] = settings.count or len(Unopened(run, settings.split))
-    head = f"{head}, {said['samples']} examples of the {settings.split} split"
-    reporter.line(report.table(said, head))
-    report.save(place, said, name=name)
+    record["metrics"] = scoring.of_data(run, metrics)
+    record["samples"] = settings.count or len(Unopened(run, settings.split))
+    head = f"{head}, {record['samples']} examples of the {settings.split} split"
+    reporter.line(report.table(record, head))
+    report.save(place, record, name=name)
   if draws:
-    first = scoring.score(found, metrics, asked, place, said, reporter)
-    said["seconds"] = round(time.monotonic() - begun, 1)
-    how = said["sample"]  # which names what the task takes
+    first = scoring.score(checkpoint, metrics, request, place, record, reporter)
+    record["seconds"] = round(time.monotonic() - begun, 1)
+    how = record["sample"]  # which names what the task takes
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
     guides = f", guides {', '.join(how['guides']) or 'none'}" if "guides" in how else ""
     head = (
-      f"{head}, {said['samples']} samples x {len(seeds)} seed{'s' * (len(seeds) > 1)}, {sampler}"
-      f"{said['evaluations'] or 'adaptive'} evaluations{guides}"
+      f"{head}, {record['samples']} samples x {len(seeds)} seed{'s' * (len(seeds) > 1)}, {sampler}"
+      f"{record['evaluations'] or 'adaptive'} evaluations{guides}"
     )
     if run.writes:
-      reporter.line(report.table(said, head))
-      report.save(place, said, _drawn(run, first, asked, reporter), name)
-  for kind, probed in _probes(found):
-    said["probes"][kind] = probed._asdict()
-    said["seconds"] = round(time.monotonic() - begun, 1)
+      reporter.line(report.table(record, head))
+      report.save(place, record, _pictures(run, first, request, reporter), name)
+  for kind, probed in _probes(checkpoint):
+    record["probes"][kind] = probed._asdict()
+    record["seconds"] = round(time.monotonic() - begun, 1)
     if run.writes:
       reporter.line(report.probed(kind, probed))
-      report.save(place, said, name=name)
+      report.save(place, record, name=name)
   if run.experiment.task.likelihoods:
-    for kind, bits in _likelihoods(run, found.params, lambda done, of: reporter.progress(done, of, {})):
-      said["likelihood"][kind] = bits
-      said["seconds"] = round(time.monotonic() - begun, 1)
+    for kind, bits in _likelihoods(run, checkpoint.params, lambda done, of: reporter.progress(done, of, {})):
+      record["likelihood"][kind] = bits
+      record["seconds"] = round(time.monotonic() - begun, 1)
       if run.writes:
         reporter.line(report.line(kind, bits))
-        report.save(place, said, name=name)
+        report.save(place, record, name=name)
   if run.writes:
     reporter.line(f"written: {place / 'metrics.json'}")
-  return said
+  return record
 
 
-def _drawn(run: Run, first: Samples, asked: Samples, reporter: reporting.Reporter) -> dict[str, np.ndarray]:
+def _pictures(
+  run: Run, first: Samples, request: Samples, reporter: reporting.Reporter
+) -> dict[str, np.ndarray]:
   """The pictures of an evaluation, by name."""
-  images, drawn = image_of(first), {}
+  images, sheets = image_of(first), {}
   if images is None:
-    return drawn
-  drawn["grid"] = album.sheet(images, asked, run.fields)
+    return sheets
+  sheets["grid"] = album.sheet(images, request, run.fields)
   with reporter.may_fail("the nearest training images", (ConfigError, OSError)):
-    drawn["nearest"] = album.nearest(images, run.source)
-  return {name: picture for name, picture in drawn.items() if picture is not None}
+    sheets["nearest"] = album.nearest(images, run.source)
+  return {name: picture for name, picture in sheets.items() if picture is not None}
 
 
-def _probes(found: Loaded):
+def _probes(checkpoint: Loaded):
   """(name, what it found) of every probe of the config."""
-  run, model = found.run, Trained(str(found.run.folder), found.experiment.task.can, found.params, "")
-  for name, probe in makers(found.config, "eval", "probes").items():
+  run = checkpoint.run
+  model = Trained(str(run.folder), run.experiment.task.can, checkpoint.params, "")
+  for name, probe in makers(checkpoint.config, "eval", "probes").items():
     yield name, probe(model, run.data, run.test, run.parallel)
 
 
@@ -218,7 +221,7 @@ def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
     )
 
 
-def _asked_of(images: Path, label: Field | None, labels: np.ndarray, names: Sequence[str]) -> Samples:
+def _request_of(images: Path, label: Field | None, labels: np.ndarray, names: Sequence[str]) -> Samples:
   """The classes that the sub-folders of --images are called by, by name or number, if they are the data's."""
   if not label or not names:
     return {}
@@ -236,37 +239,37 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   Raises:
     ConfigError: see runs.start; no images, images that are none, or of several sizes.
   """
-  found, labels, names = images_of(images)
+  pixels, labels, names = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
   _require_something(run, model=False)
-  _require_enough(run, len(found), f"--images={images} holds {len(found)}")
-  asked = _asked_of(images, run.fields.get("label"), labels, names)
+  _require_enough(run, len(pixels), f"--images={images} holds {len(pixels)}")
+  request = _request_of(images, run.fields.get("label"), labels, names)
   begun = time.monotonic()
   with reporting.create(folder, run.writes) as reporter:
     metrics = _metrics(run, reporter)
   values = {
-    name: report.summary(metric, [metric.judge({"image": found}, asked)], len(found))
+    name: report.summary(metric, [metric.judge({"image": pixels}, request)], len(pixels))
     for name, metric in metrics.items()
   }
   seconds = time.monotonic() - begun
-  said = {
+  record = {
     "images": str(images),
-    "shape": list(found.shape[1:]),
+    "shape": list(pixels.shape[1:]),
     "shape_of_data": list(run.fields["image"].shape) if "image" in run.fields else None,
-    "samples": len(found),
+    "samples": len(pixels),
     "seconds": round(seconds, 1),
-    "images_per_second": round(len(found) / seconds, 2),
+    "images_per_second": round(len(pixels) / seconds, 2),
     "metrics": values,
   }
   with reporting.create(folder, run.writes) as reporter:
     if run.writes:
       place = folder / "eval" / f"images-{images.resolve().name}"
-      name = results.digest(str(images.resolve()), fingerprint(found), run.experiment.plain["eval"])
-      report.save(place, said, {"grid": album.sheet(found, {}, {})}, name)
-      reporter.line(report.table(said, f"{len(found)} images of {images}"))
-      if said["shape"] != said["shape_of_data"]:
+      name = results.digest(str(images.resolve()), fingerprint(pixels), run.experiment.plain["eval"])
+      report.save(place, record, {"grid": album.sheet(pixels, {}, {})}, name)
+      reporter.line(report.table(record, f"{len(pixels)} images of {images}"))
+      if record["shape"] != record["shape_of_data"]:
         reporter.line(
-          f"the images of {images} are {said['shape']} and the data's {said['shape_of_data']}: a distance between them "
-          "is of their sizes too."
+          f"the images of {images} are {record['shape']} and the data's {record['shape_of_data']}: a distance between "
+          "them is of their sizes too."
         )
       reporter.line(f"written: {place / 'metrics.json'}")

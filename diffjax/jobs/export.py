@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import keys
-from diffjax.jobs.sampling import Loaded, load, request
+from diffjax.jobs.sampling import Loaded, load, requests
 from diffjax.machine import disk
 from diffjax.models import conv
 from diffjax.tasks.task import require
@@ -34,12 +34,12 @@ TOLERANCE = 1e-4  # of the largest number of x0
 @contextlib.contextmanager
 def _plain_convolutions() -> Iterator[None]:
   """A block in which convolutions are traced as XLA's own operation, which other compilers know, and not as ours."""
-  kept = conv.forward
+  original = conv.forward
   conv.forward = lambda x, kernel, stride: conv.FORMULATIONS["lax"].forward(x, kernel, stride)
   try:
     yield
   finally:
-    conv.forward = kept
+    conv.forward = original
 
 
 def denoiser(loaded: Loaded, batch: int) -> tuple[Callable[..., jax.Array], dict[str, np.ndarray]]:
@@ -50,12 +50,12 @@ def denoiser(loaded: Loaded, batch: int) -> tuple[Callable[..., jax.Array], dict
   """
   task, params, frozen = loaded.experiment.task, loaded.params, loaded.experiment.frozen
   require(task.can, "estimate", str(loaded.run.folder))
-  asked = request(loaded.run, np.arange(batch), loaded.config.sample.split)
-  index, names = asked.pop("index"), tuple(asked)
-  data, sample_keys = {"index": index, **asked}, keys.of_examples(keys.seed(0), index)
+  request = requests(loaded.run, np.arange(batch), loaded.config.sample.split)
+  index, names = request.pop("index"), tuple(request)
+  data, sample_keys = {"index": index, **request}, keys.of_examples(keys.seed(0), index)
   begin = lambda: task.draw.begin(params, frozen, task.draw.plan, data, sample_keys)
   draws = np.random.default_rng(0)
-  given = {
+  inputs = {
     "xt": draws.standard_normal(jax.eval_shape(begin).x.shape, np.float32),
     "t": draws.uniform(0.1, 0.9, batch).astype(np.float32),
   }
@@ -65,14 +65,14 @@ def denoiser(loaded: Loaded, batch: int) -> tuple[Callable[..., jax.Array], dict
       params, frozen, {"index": index, **dict(zip(names, fields, strict=True))}, xt, t
     )
 
-  return call, given | asked
+  return call, inputs | request
 
 
-def write(call: Callable, given: Mapping[str, np.ndarray], path: Path) -> float:
+def write(call: Callable, inputs: Mapping[str, np.ndarray], path: Path) -> float:
   """Writes the file.
 
   Returns:
-    The largest difference between what ONNX Runtime and JAX make of `given`, as a share of the largest number.
+    The largest difference between what ONNX Runtime and JAX make of `inputs`, as a share of the largest number.
 
   Raises:
     ConfigError: the extra is not installed.
@@ -85,13 +85,13 @@ def write(call: Callable, given: Mapping[str, np.ndarray], path: Path) -> float:
     raise ConfigError(
       f"ONNX needs {error.name}; pip install -e '.[onnx]' brings it, for jax 0.10 on Python 3.11 alone."
     ) from None
-  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given.values()]
+  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs.values()]
   with _plain_convolutions():
-    model = jax2onnx.to_onnx(call, shapes, input_names=list(given), output_names=["x0"])
+    model = jax2onnx.to_onnx(call, shapes, input_names=list(inputs), output_names=["x0"])
   onnx.save(model, path)
-  (found,) = onnxruntime.InferenceSession(path).run(None, dict(given))
-  truth = np.asarray(jax.jit(call)(*map(jnp.asarray, given.values())))
-  return float(np.abs(found - truth).max() / np.abs(truth).max())
+  (output,) = onnxruntime.InferenceSession(path).run(None, dict(inputs))
+  truth = np.asarray(jax.jit(call)(*map(jnp.asarray, inputs.values())))
+  return float(np.abs(output - truth).max() / np.abs(truth).max())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,24 +101,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("run", help='"runs/digits" or "runs/digits@1000:raw"')
   parser.add_argument("out", type=Path, help="the file")
   parser.add_argument("--batch", type=int, default=1)
-  given = parser.parse_args(argv)
+  args = parser.parse_args(argv)
   try:
-    if given.batch < 1:
-      raise ConfigError(f"--batch is {given.batch}; it must be at least 1.")
-    if not given.out.absolute().parent.is_dir():
-      raise ConfigError(f"{given.out} lies in no folder that is there; make it, or name another.")
-    call, inputs = denoiser(load(given.run), given.batch)
-    off = write(call, inputs, given.out)
-    told = ", ".join(f"{name} {x.dtype} {list(x.shape)}" for name, x in inputs.items())
-    print(f"{given.out}: {told} -> x0; ONNX Runtime is off by {off:.1e}")
+    if args.batch < 1:
+      raise ConfigError(f"--batch is {args.batch}; it must be at least 1.")
+    if not args.out.absolute().parent.is_dir():
+      raise ConfigError(f"{args.out} lies in no folder that is there; make it, or name another.")
+    call, inputs = denoiser(load(args.run), args.batch)
+    off = write(call, inputs, args.out)
+    signature = ", ".join(f"{name} {x.dtype} {list(x.shape)}" for name, x in inputs.items())
+    print(f"{args.out}: {signature} -> x0; ONNX Runtime is off by {off:.1e}")
     if not off < TOLERANCE:
       raise RunError(
-        f"{given.out} computes something else than the run: off by {off:.1e} of the largest number."
+        f"{args.out} computes something else than the run: off by {off:.1e} of the largest number."
       )
     return 0
   except (ConfigError, RunError, OSError) as error:
-    said = disk.paragraph(error) if isinstance(error, OSError) else error
-    print(f"\n{textwrap.fill(f'error: {said}', 110, break_long_words=False)}", file=sys.stderr)
+    message = disk.paragraph(error) if isinstance(error, OSError) else error
+    print(f"\n{textwrap.fill(f'error: {message}', 110, break_long_words=False)}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 

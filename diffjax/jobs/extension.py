@@ -35,7 +35,7 @@ def extended(draw: Callable[[Video, int], Video], first: Video, given: int, bloc
     )
   whole = first
   for block in range(1, blocks + 1):
-    seen = np.zeros_like(first)
-    seen[:, :given] = whole[:, -given:]
-    whole = np.concatenate([whole, draw(seen, block)[:, given:]], axis=1)
+    start = np.zeros_like(first)
+    start[:, :given] = whole[:, -given:]
+    whole = np.concatenate([whole, draw(start, block)[:, given:]], axis=1)
   return whole

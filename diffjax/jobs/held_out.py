@@ -43,8 +43,8 @@ class HeldOut:
     values = {}
     for weights, params in ({"raw": state.params} | state.ema).items():
       for case, settings in self._cases.items():
-        found = self._measure((params, self._frozen), {"data": self._batch, "case": settings})
-        for name, each in self._parallel.fetch(found).items():
+        losses = self._measure((params, self._frozen), {"data": self._batch, "case": settings})
+        for name, each in self._parallel.fetch(losses).items():
           path = "/".join(part for part in ("held_out", weights, case, name) if part)
           values[path] = float(np.mean(each[: self._count]))
     return values

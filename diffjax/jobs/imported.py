@@ -61,15 +61,15 @@ def ddpm(folder: str | os.PathLike, place: str | os.PathLike) -> Path:
   """The same of a DDPM on pixels (diffusers' UNet2DModel, DDPMScheduler), in one folder or in unet and scheduler."""
   folder = Path(folder)
   unet, schedule = (part if part.is_dir() else folder for part in (folder / "unet", folder / "scheduler"))
-  known = folders.read_json(unet / "config.json")
+  fields = folders.read_json(unet / "config.json")
   plan = folders.read_json(schedule / "scheduler_config.json")
-  c = _denoising(networks.unet(known), plan)
+  c = _denoising(networks.unet(fields), plan)
   c.sample.sampler = _entry({"DDPMScheduler": "ancestral"}, plan, "_class_name", "DDPMScheduler")
   c.sample.steps = c.schedule[c.schedule.name].steps
   c.sample.ancestral.variance = _entry(VARIANCE_OF, plan, "variance_type", "fixed_small")
   c.sample.guides = ("clip",) if plan.get("clip_sample", True) else ()
-  side = known["sample_size"]
-  image = np.zeros((0, side, side, known.get("in_channels", 3)), np.uint8)
+  side = fields["sample_size"]
+  image = np.zeros((0, side, side, fields.get("in_channels", 3)), np.uint8)
   return _workdir(Path(place), c, ArraySource({"image": image}, fingerprint(folder.name)), unet, "unet")
 
 
@@ -77,12 +77,12 @@ def _workdir(place: Path, config: ConfigDict, source: ArraySource, unet: Path, n
   if workdir.has_run(place) or workdir.has_checkpoints(place):
     raise ConfigError(f"{place} holds a run; name another workdir.")
   find = functools.partial(trained.trained, devices=parallel.create())
-  made = experiment.create(settled(config), source.fields, find)
+  parts = experiment.create(settled(config), source.fields, find)
   about = workdir.about(resolved(config))
-  shapes = jax.eval_shape(made.task.init, keys.seed(0))["model"]
+  shapes = jax.eval_shape(parts.task.init, keys.seed(0))["model"]
   model = to_params(folders.tensors(unet), shapes, NAMES[names], str(unet))
   state = TrainState(jnp.zeros((), jnp.int32), {"model": model}, {}, (), keys.seed(0))
-  workdir.save(place, about, source, made.uses)
+  workdir.save(place, about, source, parts.uses)
   with Checkpoints(place / "checkpoints") as checkpoints:
     checkpoints.save(state, about)
   return place
@@ -140,7 +140,9 @@ def no_data(folder: Path) -> ArraySource:
   return ArraySource(arrays, fingerprint(str(folder.name)), tokenizers={"text": tokenizer})
 
 
-def _entry(known: Mapping[Any, str], plan: Mapping[str, Any], name: str, default: Any) -> str:
-  if (value := plan.get(name, default)) not in known:
-    raise ConfigError(f"the scheduler's {name} is {value!r}; it must be one of {', '.join(map(str, known))}.")
-  return known[value]
+def _entry(entries: Mapping[Any, str], plan: Mapping[str, Any], name: str, default: Any) -> str:
+  if (value := plan.get(name, default)) not in entries:
+    raise ConfigError(
+      f"the scheduler's {name} is {value!r}; it must be one of {', '.join(map(str, entries))}."
+    )
+  return entries[value]

@@ -43,24 +43,24 @@ def title(name: str) -> str:
   return name.replace("frechet", "Fréchet")
 
 
-def save(place: Path, report: dict, drawn: Mapping[str, np.ndarray] = {}, name: str = "") -> None:  # noqa: B006
+def save(place: Path, report: dict, images: Mapping[str, np.ndarray] = {}, name: str = "") -> None:  # noqa: B006
   """Writes a report and its pictures.
 
   Args:
     place: the folder, in which metrics.json, grid.png and the like are the last ones.
     report: plain data.
-    drawn: pictures by their name, uint8 [H, W, C].
+    images: pictures by their name, uint8 [H, W, C].
     name: of what the report was made by, under which it stays when others follow.
   """
   for ending in ("", f"-{name}") if name else ("",):
-    for kind, picture in drawn.items():
+    for kind, picture in images.items():
       pictures.save_png(place / f"{kind}{ending}.png", picture)
     atomic.write_json(place / f"metrics{ending}.json", report)
 
 
 def scores(report: dict) -> dict[str, float]:
   """The numbers of a report as metrics, "eval/classifier/frechet"."""
-  found = {
+  metrics = {
     f"eval/{name.replace(' ', '/', 1)}": numbers["value"] for name, numbers in values_of(report).items()
   }
   bits = {f"eval/{name}/bits_per_dim": each["bits_per_dim"] for name, each in report["likelihood"].items()}
@@ -69,7 +69,7 @@ def scores(report: dict) -> dict[str, float]:
     for probe, each in report["probes"].items()
     for name, value in each["values"].items()
   }
-  return found | bits | probes
+  return metrics | bits | probes
 
 
 def table(report: dict, head: str) -> str:
@@ -91,22 +91,22 @@ def line(name: str, likelihood: dict) -> str:
   )
 
 
-def probed(name: str, found: Probed) -> str:
+def probed(name: str, probe: Probed) -> str:
   """What a probe found as text."""
-  return f"{name}: {', '.join(f'{value} {number:.4g}' for value, number in found.values.items())}"
+  return f"{name}: {', '.join(f'{value} {number:.4g}' for value, number in probe.values.items())}"
 
 
 def curve(place: Path, reports: list[dict]) -> None:
   """Every value over the checkpoints, as CSV and a picture each."""
   steps, names = [report["step"] for report in reports], list(values_of(reports[0]))
-  found = {name: [values_of(report)[name] for report in reports] for name in names}
+  columns = {name: [values_of(report)[name] for report in reports] for name in names}
   text = io.StringIO()
   writer = csv.writer(text)
   writer.writerow(["step", *names])
-  writer.writerows(zip(steps, *([each["value"] for each in of] for of in found.values()), strict=True))
+  writer.writerows(zip(steps, *([each["value"] for each in of] for of in columns.values()), strict=True))
   with atomic.writing(place / "curve.csv") as file:
     file.write(text.getvalue().encode())
-  for name, of in found.items():
+  for name, of in columns.items():
     low, high = ([end(each["of_seeds"]) for each in of] for end in (min, max))
     line, floor = charts.Line(steps, [each["value"] for each in of], low, high), of[-1]["floor"]
     levels = {} if floor is None else {"real data": floor}

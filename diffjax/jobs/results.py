@@ -22,42 +22,42 @@ def digest(*what: Any) -> str:
   return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def of_samples(experiment: Experiment, params: Params, asked: Samples, *besides: Any) -> str:
+def of_samples(experiment: Experiment, params: Params, request: Samples, *besides: Any) -> str:
   """A hash of all that samples depend on: the weights, how they are drawn, what they ask for, the runs that are used.
 
   Args:
     experiment: the objects of the run.
     params: the weights.
-    asked: the fields that the samples ask for.
+    request: the fields that the samples ask for.
     besides: what else decides them.
   """
   sums = {name: int(value) for name, value in jax.device_get(fingerprint(params)).items()}
   settings = experiment.plain.get("sample", {})
   how = {name: value for name, value in settings.items() if name not in ("count", "checkpoint")}
-  fields = {name: content(values.shape, values) for name, values in asked.items()}
+  fields = {name: content(values.shape, values) for name, values in request.items()}
   return digest(how, fields, dict(experiment.uses), sums, *besides)
 
 
-def name_of_samples(experiment: Experiment, step: int, weights: str, params: Params, asked: Samples) -> str:
+def name_of_samples(experiment: Experiment, step: int, weights: str, params: Params, request: Samples) -> str:
   """The name of a draw: step, weights, seed, and a hash of all that decides it."""
-  return f"{step:08d}_{weights}_seed{experiment.config.sample.seed}_{of_samples(experiment, params, asked)}"
+  return f"{step:08d}_{weights}_seed{experiment.config.sample.seed}_{of_samples(experiment, params, request)}"
 
 
-def name_of_evaluation(experiment: Experiment, params: Params, asked: Samples) -> str:
+def name_of_evaluation(experiment: Experiment, params: Params, request: Samples) -> str:
   """A hash of all that decides the numbers of an evaluation, the data aside, which are the run's."""
   settings = {name: value for name, value in experiment.plain["eval"].items() if name != "checkpoints"}
-  return of_samples(experiment, params, asked, settings)
+  return of_samples(experiment, params, request, settings)
 
 
-def folder_of_shards(experiment: Experiment, params: Params, asked: Samples, place: Path) -> Path:
+def folder_of_shards(experiment: Experiment, params: Params, request: Samples, place: Path) -> Path:
   """Where the samples of an evaluation are kept while it goes on, and for the next one that needs the same."""
-  return place / f"samples-{of_samples(experiment, params, asked, experiment.config.eval.shard)}"
+  return place / f"samples-{of_samples(experiment, params, request, experiment.config.eval.shard)}"
 
 
 def bound(place: Path, last: Path) -> None:
   """Removes all but the newest KEPT sets of samples at a place; `last` is the newest."""
   if last.exists():
     last.touch()
-  found = sorted(place.glob("samples-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-  for old in found[KEPT:]:
+  folders = sorted(place.glob("samples-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+  for old in folders[KEPT:]:
     shutil.rmtree(old, ignore_errors=True)

@@ -73,16 +73,16 @@ class Run:
     return self._encoded(experiment.source(self.config, "test"))
 
   def _encoded(self, source: Source) -> Source:
-    made, encodings = self.experiment, self.experiment.task.encodings
-    return encoded.normalised(encoded.encoded(source, encodings, self.parallel), encodings, made.moments)
+    parts, encodings = self.experiment, self.experiment.task.encodings
+    return encoded.normalised(encoded.encoded(source, encodings, self.parallel), encodings, parts.moments)
 
   def with_moments(self) -> "Run":
     """The same once it is known where the latents of the training data lie, which is measured where it is not."""
-    made, encodings = self.experiment, self.experiment.task.encodings
-    if made.moments or not any(each.moments for each in encodings.values()):
+    parts, encodings = self.experiment, self.experiment.task.encodings
+    if parts.moments or not any(each.moments for each in encodings.values()):
       return self
     moments = encoded.measure(self.data, encodings)
-    run = dataclasses.replace(self, experiment=made.with_moments(moments))
+    run = dataclasses.replace(self, experiment=parts.with_moments(moments))
     run.__dict__.update(
       {"source": self.source, "data": encoded.normalised(self.data, encodings, moments)}
     )  # they are kept
@@ -95,18 +95,18 @@ class Run:
 
   def warnings(self) -> list[str]:
     """What may not be meant."""
-    train, said = self.config.train, [*self.changed, *self.experiment.task.warnings]
+    train, lines = self.config.train, [*self.changed, *self.experiment.task.warnings]
     if train.warmup > train.steps:
-      said.append(
+      lines.append(
         f"config.train.warmup is {train.warmup} and config.train.steps {train.steps}: the learning rate stays below "
         f"{train.learning_rate}."
       )
     if train.batch_size > self.examples:
-      said.append(
+      lines.append(
         f"config.train.batch_size is {train.batch_size}, but there are {self.examples} examples: some stand in a "
         "batch more than once."
       )
-    return said
+    return lines
 
   def warn(self, reporter: Reporter) -> None:
     """Says what may not be meant."""
@@ -119,10 +119,10 @@ class Run:
     return Checkpoints(self.folder / "checkpoints", settings.keep, settings.keep_every)
 
   def _make(self, params: Params | None = None) -> TrainState:
-    key, made = keys.seed(self.config.seed), self.experiment
+    key, parts = keys.seed(self.config.seed), self.experiment
     if params is None:
-      params = made.task.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
-    return state.create(params, made.optimizer, made.averages, key, made.task.start())
+      params = parts.task.init(jax.random.fold_in(key, 2**32 - 1))  # no step has this number
+    return state.create(params, parts.optimizer, parts.averages, key, parts.task.start())
 
   def new_state(self) -> TrainState:
     """The state before the first step: new parameters, or those of config.train.start.
@@ -133,8 +133,8 @@ class Run:
     place = self.config.train.start
     if not place:
       return self.parallel.init(self._make)
-    wanted = jax.eval_shape(self.experiment.task.init, jax.random.key(0))
-    params = trained.parameters(place, wanted, self.parallel)
+    target = jax.eval_shape(self.experiment.task.init, jax.random.key(0))
+    params = trained.parameters(place, target, self.parallel)
     return self.parallel.init(self._make, params)
 
   def initial_share(self, weights: str, step: int) -> float:
@@ -159,24 +159,24 @@ class Run:
     if not workdir.has_checkpoints(self.folder):
       raise ConfigError(f"--workdir={self.folder} holds no checkpoint yet; train first.")
     name = self.experiment.weights_name()
-    wanted = self.parallel.abstract(lambda: self.experiment.task.init(jax.random.key(0)))
+    target = self.parallel.abstract(lambda: self.experiment.task.init(jax.random.key(0)))
     with self.checkpoints() as checkpoints:
-      for step in chosen(checkpoints.steps(), steps, field, self.folder):
-        yield step, name, checkpoints.restore_weights(wanted, step, name)
+      for step in steps_of(checkpoints.steps(), steps, field, self.folder):
+        yield step, name, checkpoints.restore_weights(target, step, name)
 
 
-def chosen(there: list[int], steps: str, field: str, folder: Path) -> list[int]:
+def steps_of(there: list[int], steps: str, field: str, folder: Path) -> list[int]:
   """Those of the steps that are there which are named; ConfigError where one is not."""
   if not there:
     raise ConfigError(f"--workdir={folder} holds no whole checkpoint yet; train first, or on.")
-  named = {"latest": there[-1:], "all": there}
-  wanted = named[steps] if steps in named else [int(step) for step in steps.split(",")]
-  if missing := set(wanted) - set(there):
+  groups = {"latest": there[-1:], "all": there}
+  selection = groups[steps] if steps in groups else [int(step) for step in steps.split(",")]
+  if missing := set(selection) - set(there):
     raise ConfigError(
       f"{field} names step {min(missing)}, of which {folder} has no checkpoint; there are "
       f"{', '.join(map(str, there))}."
     )
-  return wanted
+  return selection
 
 
 def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
@@ -208,9 +208,9 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   settings = config.parallel
   with experiment.within("parallel"):
     devices = parallel.create(settings.mode, settings.data, settings.fsdp, settings.model, settings.small)
-  known = workdir.data_of(folder) if mode != "train" else None
-  source = None if known else experiment.source(config, "train")
-  fields, examples, fingerprint = known or (source.fields, len(source), source.fingerprint)
+  data = workdir.data_of(folder) if mode != "train" else None
+  source = None if data else experiment.source(config, "train")
+  fields, examples, fingerprint = data or (source.fields, len(source), source.fingerprint)
   same = about | {"data": fingerprint}
   command = {"--workdir": str(folder.absolute()), "--mode": mode}
   consistency.require_same(devices, command | {name: same[name] for name in ("commit", "packages", "data")})
@@ -219,11 +219,11 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   if source and workdir.has_run(folder) and workdir.has_checkpoints(folder):
     changed = workdir.require_data(folder, source, config.data.changed)
   find = functools.partial(trained.trained, devices=devices, seed=config.sample.seed)
-  made = experiment.create(config, fields, find, cut=devices.sequence)
+  parts = experiment.create(config, fields, find, cut=devices.sequence)
   if workdir.has_run(folder) and workdir.has_checkpoints(folder):
-    made = trained.with_moments(made, folder)
-    workdir.require_uses(folder, made.needs)
-  run = Run(config, about, folder, devices, made, fields, examples, tuple(changed))
+    parts = trained.with_moments(parts, folder)
+    workdir.require_uses(folder, parts.needs)
+  run = Run(config, about, folder, devices, parts, fields, examples, tuple(changed))
   if source:
     run.__dict__["source"] = source  # where cached_property keeps it
   return run

@@ -55,7 +55,7 @@ class Unopened:
     return (self.run.data if self.split == "train" else self.run.test).read(indices, names)
 
 
-def request(run: Run, index: np.ndarray, split: str = "train") -> Samples:
+def requests(run: Run, index: np.ndarray, split: str = "train") -> Samples:
   """What the samples of these numbers ask for, "index" with it; where it is rows of the data, those of this split."""
   return {"index": index.astype(np.int32)} | run.experiment.task.request(index, Unopened(run, split))
 
@@ -108,13 +108,13 @@ class Loaded:
       if not isinstance(value, numbers.Integral):
         raise ConfigError(f"{name} is {value!r}; it must be a whole number.")
       check(name, value, allowed)
-    asked = request(self.run, np.arange(count), self.config.sample.split)
+    request = requests(self.run, np.arange(count), self.config.sample.split)
     for name, value in request_of.items():
-      if name not in asked or name == "index":
-        known = ", ".join(field for field in asked if field != "index") or "nothing"
-        raise ConfigError(f"samples of this run cannot ask for {name!r}; they ask for {known}.")
-      asked[name] = _checked(name, value, asked[name], self.fields.get(name))
-    return self.drawing(count).draw(self.params, keys.seed(seed), asked)
+      if name not in request or name == "index":
+        names = ", ".join(field for field in request if field != "index") or "nothing"
+        raise ConfigError(f"samples of this run cannot ask for {name!r}; they ask for {names}.")
+      request[name] = _checked(name, value, request[name], self.fields.get(name))
+    return self.drawing(count).draw(self.params, keys.seed(seed), request)
 
   def warn_early(self, reporter: reporting.Reporter) -> None:
     """Says it where much of an average is still what training began with."""
@@ -136,22 +136,22 @@ def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np
   if field and field.tokenizer and np.asarray(value).dtype.kind == "U":
     value = field.tokenizer(np.ravel(value).tolist(), "prompts")
     return np.broadcast_to(value, like.shape) if len(value) == 1 else _checked(name, value, like, field)
-  given, classes = np.asarray(value), field.classes if field else 0
-  if classes and not field.tokenizer and given.dtype.kind == "U":
-    given = np.vectorize(lambda said: field.number(name, str(said)), otypes=[int])(given)
-  if np.issubdtype(like.dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
+  array, classes = np.asarray(value), field.classes if field else 0
+  if classes and not field.tokenizer and array.dtype.kind == "U":
+    array = np.vectorize(lambda text: field.number(name, str(text)), otypes=[int])(array)
+  if np.issubdtype(like.dtype, np.integer) and not np.issubdtype(array.dtype, np.integer):
     raise ConfigError(f"{name} is {value!r}; it must be of whole numbers.")
-  if classes and not np.all(((given >= 0) | bool(field.tokenizer)) & (given < classes)):
+  if classes and not np.all(((array >= 0) | bool(field.tokenizer)) & (array < classes)):
     raise ConfigError(f"{name} is {value!r}; the classes are 0 to {classes - 1}.")
-  if given.dtype.kind not in "biuf":
+  if array.dtype.kind not in "biuf":
     raise ConfigError(f"{name} is {value!r}; it must be of numbers, of shape {like.shape}, or one for all.")
   low, high = (0, 255) if like.dtype == np.uint8 else (-np.inf, np.inf)
-  if not np.all(np.isfinite(given) & (given >= low) & (given <= high)):
+  if not np.all(np.isfinite(array) & (array >= low) & (array <= high)):
     raise ConfigError(f"{name} is {value!r}; it must be {'from 0 to 255' if high == 255 else 'finite'}.")
   try:
-    return np.broadcast_to(given.astype(like.dtype), like.shape)
+    return np.broadcast_to(array.astype(like.dtype), like.shape)
   except ValueError:
-    raise ConfigError(f"{name} is of shape {given.shape}; it must be {like.shape}, or one for all.") from None
+    raise ConfigError(f"{name} is of shape {array.shape}; it must be {like.shape}, or one for all.") from None
 
 
 def loaded(run: Run, steps: str, field: str) -> Iterator[Loaded]:
@@ -173,10 +173,10 @@ def load(place: str | os.PathLike) -> Loaded:
   config.parallel = base().parallel
   if weights:
     config.sample.weights = weights
-  (found,) = loaded(
+  (checkpoint,) = loaded(
     runs.start(config, folder, "sample"), "latest" if step is None else str(step), repr(str(place))
   )
-  return found
+  return checkpoint
 
 
 def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
@@ -192,35 +192,39 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
   """
   run = runs.start(config, folder, "sample")
   settings = run.config.sample
-  (found,) = loaded(run, str(settings.checkpoint or "latest"), "config.sample.checkpoint")
-  drawing = found.drawing(settings.count)
+  (checkpoint,) = loaded(run, str(settings.checkpoint or "latest"), "config.sample.checkpoint")
+  drawing = checkpoint.drawing(settings.count)
   key = keys.seed(settings.seed)
-  asked = request(run, np.arange(settings.count), settings.split)
+  request = requests(run, np.arange(settings.count), settings.split)
   place = out or folder / "samples"
   disk.require_folder(place, f"--out={out}" if out else str(place), run.writes)
-  name = results.name_of_samples(run.experiment, found.step, found.weights, found.params, asked)
+  name = results.name_of_samples(
+    run.experiment, checkpoint.step, checkpoint.weights, checkpoint.params, request
+  )
   with reporting.create(folder, run.writes, log_every=settings.count) as reporter:
     run.warn(reporter)
-    found.warn_early(reporter)
+    checkpoint.warn_early(reporter)
     if run.parallel.agree(cache.load_fields(place / f"{name}.npz", settings.count) is not None):
       return reporter.line(f"these samples are there already: {place / name}*")
     samples = drawing.draw(
-      found.params, key, asked, lambda count: reporter.progress(count, settings.count, {})
+      checkpoint.params, key, request, lambda count: reporter.progress(count, settings.count, {})
     )
-    strip = drawing.strip(found.params, key, asked)
+    strip = drawing.strip(checkpoint.params, key, request)
     if not run.writes:
       return
     if strip is not None:
       images = image_of(samples)
-      pictures.save_png(place / f"{name}_grid.png", sheet(images, asked, run.fields))
+      pictures.save_png(place / f"{name}_grid.png", sheet(images, request, run.fields))
       pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
       if images.ndim == 5:
         pictures.save_gif(place / f"{name}.gif", images[:SHOWN])
         if films.package():
           films.save(place / f"{name}.mp4", pictures.playing(images[:SHOWN]))
-    told = {field: values for field, values in asked.items() if field not in (*samples, "index")}
-    for field, values in asked.items():
+    rest = {field: values for field, values in request.items() if field not in (*samples, "index")}
+    for field, values in request.items():
       if (picture := image_of({field: values})) is not None:
         pictures.save_png(place / f"{name}_asked_{field}.png", pictures.grid(picture[:ASKED]))
-    cache.save_fields(place / f"{name}.npz", samples | told)  # last: it says that all is there
-    reporter.line(f"{settings.count} samples of step {found.step}, {found.weights} weights: {place / name}*")
+    cache.save_fields(place / f"{name}.npz", samples | rest)  # last: it says that all is there
+    reporter.line(
+      f"{settings.count} samples of step {checkpoint.step}, {checkpoint.weights} weights: {place / name}*"
+    )

@@ -23,13 +23,13 @@ def lines(config: ConfigDict) -> Iterator[str]:
   from diffjax.config import leaves, resolved, settled
 
   config = settled(config)
-  chosen = {(c.section, c.field): c for c in CHOICES if c.belongs(config)}
+  choices = {(c.section, c.field): c for c in CHOICES if c.belongs(config)}
   used = dict(leaves(resolved(config)))
   for name, section in _sections():
     yield f"{name or 'config'}: {section.__doc__}"
     values = config[name] if name else config
     for field, annotation in section.__annotations__.items():
-      path, choice = f"{name}.{field}".lstrip("."), chosen.get((name, field))
+      path, choice = f"{name}.{field}".lstrip("."), choices.get((name, field))
       if path in used:
         yield f"  config.{path} = {values[field]!r}{'' if choice else _note(annotation)}"
       for entry in choice.entries if choice else ():
@@ -60,7 +60,7 @@ def _note(annotation: Any) -> str:
 
   if annotation is inspect.Parameter.empty:
     return ""
-  named = " or ".join("None" if kind is type(None) else kind.__name__ for kind in ranges.kinds(annotation))
+  kinds = " or ".join("None" if kind is type(None) else kind.__name__ for kind in ranges.kinds(annotation))
   allowed = ranges.of(annotation)
   limits = "" if allowed is ranges.FINITE else f", {allowed.text}"
-  return f"    ({'tuple of ' * ranges.is_tuple(annotation)}{named}{limits})"
+  return f"    ({'tuple of ' * ranges.is_tuple(annotation)}{kinds}{limits})"

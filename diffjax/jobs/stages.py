@@ -48,11 +48,11 @@ class Stage:
 
   def request(self, index: np.ndarray, source: Source | None, prompts: Sequence[str]) -> Samples:
     """What its samples of these numbers ask for: of the texts `prompts` in turn, where there are any."""
-    asked = {"index": index.astype(np.int32)} | self.experiment.task.request(index, source)
+    request = {"index": index.astype(np.int32)} | self.experiment.task.request(index, source)
     for name, field in self.fields.items():
-      if prompts and field.tokenizer and name in asked:
-        asked[name] = field.tokenizer(list(prompts), "prompts")[index % len(prompts)]
-    return asked
+      if prompts and field.tokenizer and name in request:
+        request[name] = field.tokenizer(list(prompts), "prompts")[index % len(prompts)]
+    return request
 
   def sample(
     self,
@@ -66,33 +66,33 @@ class Stage:
 
     With `again` they ask for the same, and are drawn as those of the numbers AGAIN again further on.
     """
-    asked, parts, drawing = self.request(index, source, prompts), [], None
-    asked["index"] = asked["index"] + np.int32(again * AGAIN)
-    names = self.made(params)
+    request, parts, drawing = self.request(index, source, prompts), [], None
+    request["index"] = request["index"] + np.int32(again * AGAIN)
+    names = self.shapes(params)
     for start in range(0, len(index), CHUNK):
-      part = {name: values[start : start + CHUNK] for name, values in asked.items()}
+      part = {name: values[start : start + CHUNK] for name, values in request.items()}
       name = results.name_of_samples(self.experiment, self.step, self.weights, params, part)
       place = self.folder / "samples" / f"{name}.npz"
-      found = cache.load_fields(place, len(part["index"]))
-      if not self.parallel.agree(found is not None):
+      samples = cache.load_fields(place, len(part["index"]))
+      if not self.parallel.agree(samples is not None):
         drawing = drawing or Sampling(self.experiment, self.parallel, min(len(index), CHUNK), source)
-        found = drawing.draw(params, keys.seed(self.experiment.config.sample.seed), part)
+        samples = drawing.draw(params, keys.seed(self.experiment.config.sample.seed), part)
         if self.parallel.process_index == 0:
-          self._keep(place, found, part)
-      parts.append({name: found[name] for name in names})
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}, asked
+          self._keep(place, samples, part)
+      parts.append({name: samples[name] for name in names})
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}, request
 
-  def _keep(self, place: Path, samples: Samples, asked: Samples) -> None:
+  def _keep(self, place: Path, samples: Samples, request: Samples) -> None:
     """Writes them as --mode=sample does, but for the strip."""
     with cache.keeping(place):
       place.parent.mkdir(parents=True, exist_ok=True)
       images = image_of(samples)
       if images is not None:
         pictures.save_png(place.with_name(f"{place.stem}_grid.png"), pictures.grid(images[:SHOWN]))
-      told = {name: values for name, values in asked.items() if name not in (*samples, "index")}
-      cache.save_fields(place, samples | told)
+      rest = {name: values for name, values in request.items() if name not in (*samples, "index")}
+      cache.save_fields(place, samples | rest)
 
-  def made(self, params: Params) -> dict[str, tuple[int, ...]]:
+  def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
     """The shape of every field of a sample; nothing is computed."""
     drawing = self.experiment.task.draw
 
@@ -103,5 +103,5 @@ class Stage:
       return drawing.show(frozen, x0)
 
     data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in self.fields.items()}
-    found = jax.eval_shape(draw, params, self.experiment.frozen, data | {"index": jnp.zeros(1, jnp.int32)})
-    return {name: value.shape[1:] for name, value in found.items()}
+    sample = jax.eval_shape(draw, params, self.experiment.frozen, data | {"index": jnp.zeros(1, jnp.int32)})
+    return {name: value.shape[1:] for name, value in sample.items()}

@@ -51,9 +51,9 @@ def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
 
     def loss(params, part):
       draws = keys.Draws(key, part["index"], config.batch_size, state.step)
-      found = task.loss(gathered(params), gathered(frozen), part, draws, state.memory)
-      seen = jax.tree.map(lambda values: placed(values, draws), found.seen) if remembers else ()
-      return jnp.mean(found.each), (seen, jax.tree.map(jnp.mean, dict(found.logs)))
+      result = task.loss(gathered(params), gathered(frozen), part, draws, state.memory)
+      seen = jax.tree.map(lambda values: placed(values, draws), result.seen) if remembers else ()
+      return jnp.mean(result.each), (seen, jax.tree.map(jnp.mean, dict(result.logs)))
 
     evaluate = jax.value_and_grad(loss, has_aux=True)
 
@@ -61,13 +61,13 @@ def make_step(experiment: Experiment) -> Callable[..., tuple[TrainState, dict]]:
       return jax.tree.map(jnp.add, total, evaluate(state.params, part)), None
 
     if config.accumulate == 1:
-      found = evaluate(state.params, batch)
+      totals = evaluate(state.params, batch)
     else:
       parts = _in_parts(batch, config.accumulate)
       shapes = jax.eval_shape(evaluate, state.params, jax.tree.map(lambda x: x[0], parts))
-      found, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
-      found = jax.tree.map(lambda x: x / config.accumulate, found)
-    (value, (seen, logs)), gradient = mean(found)
+      totals, _ = jax.lax.scan(accumulate, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
+      totals = jax.tree.map(lambda x: x / config.accumulate, totals)
+    (value, (seen, logs)), gradient = mean(totals)
     old, whole = (gradient, state.params, state.opt_state, state.ema), bool(task.rates) or remembers
     gradient, params, opt_state, ema = old if whole else packed(old, state.params)
     updates, opt_state = experiment.optimizer.update(gradient, opt_state, params)

@@ -45,13 +45,13 @@ class Place(NamedTuple):
 
 def parse(place: str) -> Place:
   """The parts of a place."""
-  found = re.fullmatch(r"(?P<folder>.+?)(@(?P<step>\d+))?(:(?P<weights>[\w.]+))?", place)
-  if not found:
+  match = re.fullmatch(r"(?P<folder>.+?)(@(?P<step>\d+))?(:(?P<weights>[\w.]+))?", place)
+  if not match:
     raise ConfigError(
       f"{place!r} names no run; a place is runs/NAME, runs/NAME@STEP or runs/NAME@STEP:WEIGHTS."
     )
-  folder = Path(found["folder"]).expanduser()
-  return Place(folder, int(found["step"]) if found["step"] else None, found["weights"] or "")
+  folder = Path(match["folder"]).expanduser()
+  return Place(folder, int(match["step"]) if match["step"] else None, match["weights"] or "")
 
 
 def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, Params, int, str]:
@@ -66,13 +66,13 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
     raise ConfigError(f"{place!r} names no run: {folder} holds no config.json.")
   config, (fields, *_) = workdir.load(folder), workdir.data_of(folder)
   config.sample.seed = seed
-  made = experiment.create(config, fields, functools.partial(trained, devices=devices, seed=seed))
-  made = with_moments(made, folder)
-  workdir.require_uses(folder, made.needs)
-  weights = made.weights_name(weights)
-  if weights not in (known := ("raw", *made.averages)):
-    raise ConfigError(f"{place!r} names the weights {weights!r}, and there are {', '.join(known)}.")
-  wanted = devices.abstract(lambda: made.task.init(jax.random.key(0)))
+  parts = experiment.create(config, fields, functools.partial(trained, devices=devices, seed=seed))
+  parts = with_moments(parts, folder)
+  workdir.require_uses(folder, parts.needs)
+  weights = parts.weights_name(weights)
+  if weights not in (names := ("raw", *parts.averages)):
+    raise ConfigError(f"{place!r} names the weights {weights!r}, and there are {', '.join(names)}.")
+  target = devices.abstract(lambda: parts.task.init(jax.random.key(0)))
   with Checkpoints(folder / "checkpoints") as checkpoints:
     there = checkpoints.steps()
     step = there[-1] if step is None and there else step
@@ -81,13 +81,13 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
         f"{place!r} names step {'none' if step is None else step}, and the checkpoints there are "
         f"{', '.join(map(str, there)) or 'none'}."
       )
-    return made, checkpoints.restore_weights(wanted, step, weights), step, weights
+    return parts, checkpoints.restore_weights(target, step, weights), step, weights
 
 
-def with_moments(made: Experiment, folder: Path) -> Experiment:
+def with_moments(parts: Experiment, folder: Path) -> Experiment:
   """A run's objects, told where the latents of its training data lie; ConfigError where its workdir does not say."""
-  wanted = {each.moments for each in made.task.encodings.values()} - {""}
-  return made.with_moments(workdir.moments_of(folder, wanted))
+  names = {each.moments for each in parts.task.encodings.values()} - {""}
+  return parts.with_moments(workdir.moments_of(folder, names))
 
 
 def trained(place: str, wants: str, devices: Parallel, seed: int = 0) -> Trained:
@@ -106,33 +106,33 @@ def trained(place: str, wants: str, devices: Parallel, seed: int = 0) -> Trained
   folder = parse(place).folder
   if folders.kind(folder):
     return _published(place, folder, wants, devices)
-  made, params, step, weights = restored(place, devices, seed)
-  can = dict(made.task.can)
-  if made.task.draw:
+  parts, params, step, weights = restored(place, devices, seed)
+  can = dict(parts.task.can)
+  if parts.task.draw:
     fields, *_ = workdir.data_of(folder)
-    stage = Stage(made, fields, step, weights, folder, devices)
-    can |= {"sample": stage.sample, "made": stage.made, "data": lambda params: fields}
+    stage = Stage(parts, fields, step, weights, folder, devices)
+    can |= {"sample": stage.sample, "shapes": stage.shapes, "data": lambda params: fields}
   require(can, wants, f"the run {place!r}")
-  return Trained(place, can, params, fingerprint(made, params))
+  return Trained(place, can, params, fingerprint(parts, params))
 
 
 def _published(place: str, folder: Path, wants: str, devices: Parallel) -> Trained:
-  found = folders.published(folder)
-  require(found.can, wants, f"the folder {place!r}")
-  wanted = devices.abstract(lambda: jax.tree.map(jnp.asarray, found.params))
-  params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), found.params, wanted)
-  return Trained(place, found.can, params, _hash(folders.read_json(folder / "config.json"), params))
+  model = folders.published(folder)
+  require(model.can, wants, f"the folder {place!r}")
+  target = devices.abstract(lambda: jax.tree.map(jnp.asarray, model.params))
+  params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), model.params, target)
+  return Trained(place, model.can, params, _hash(folders.read_json(folder / "config.json"), params))
 
 
-def fingerprint(made: Experiment, params: Params) -> str:
+def fingerprint(experiment: Experiment, params: Params) -> str:
   """A hash of a run's weights and of what its config says of them, which training further does not change.
 
   What has its default is left out, so that a later version's new options are no other run.
   """
-  may_change, defaults = free(made.config), dict(leaves(base()))
+  may_change, defaults = free(experiment.config), dict(leaves(base()))
   plain = {
     path: value
-    for path, value in leaves(made.plain)
+    for path, value in leaves(experiment.plain)
     if not (may_change(path) or path == workdir.MAY_GROW or (path in defaults and defaults[path] == value))
   }
   return _hash(plain, params)
@@ -143,7 +143,7 @@ def _hash(plain: Mapping[str, Any], params: Params) -> str:
   return hashlib.sha256(json.dumps([plain, sums], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
+def parameters(place: str, target: Any, devices: Parallel) -> Params:
   """The weights of a place, for a task with parameters of these shapes.
 
   Raises:
@@ -156,7 +156,7 @@ def parameters(place: str, wanted: Any, devices: Parallel) -> Params:
   shapes = lambda tree: {
     jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
-  there, here = shapes(params), shapes(wanted)
+  there, here = shapes(params), shapes(target)
   differ = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
   if differ:
     listed = "; ".join(

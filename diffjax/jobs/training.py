@@ -24,7 +24,7 @@ from diffjax.jobs import album, runs, workdir
 from diffjax.jobs.drawing import Sampling, image_of
 from diffjax.jobs.held_out import HeldOut
 from diffjax.jobs.runs import Run
-from diffjax.jobs.sampling import EARLY, request
+from diffjax.jobs.sampling import EARLY, requests
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import charts, consistency, disk, memory, parallel, pictures, reporting, signals
 from diffjax.machine.checkpoint import Checkpoints
@@ -52,21 +52,21 @@ def steps_per_call(config: ConfigDict, platform: str, start: int) -> int:
     "checkpoint.keep_every": config.checkpoint.keep_every,
     "parallel.check_every": config.parallel.check_every,
   }
-  asked = config.train.steps_per_call
-  if not asked:
+  size = config.train.steps_per_call
+  if not size:
     return math.gcd(STEPS_PER_CALL.get(platform, OTHERWISE), *intervals.values())
   for name, interval in intervals.items():
-    if interval % asked and interval == start:
+    if interval % size and interval == start:
       raise ConfigError(
-        f"config.train.steps_per_call is {asked}, but the run goes on from step {start}, which is no multiple of "
-        f"it; choose {math.gcd(asked, start)}, say."
+        f"config.train.steps_per_call is {size}, but the run goes on from step {start}, which is no multiple of "
+        f"it; choose {math.gcd(size, start)}, say."
       )
-    if interval % asked:
+    if interval % size:
       raise ConfigError(
-        f"config.{name} is {interval}, which is no multiple of config.train.steps_per_call = {asked}; "
-        f"choose {max(1, round(interval / asked)) * asked}, say."
+        f"config.{name} is {interval}, which is no multiple of config.train.steps_per_call = {size}; "
+        f"choose {max(1, round(interval / size)) * size}, say."
       )
-  return asked
+  return size
 
 
 @contextlib.contextmanager
@@ -80,8 +80,8 @@ def stopping(devices: Parallel) -> Iterator[Callable[[], str | None]]:
     calls = itertools.count(1)
     yield lambda: "SIGTERM" if devices.asked_to_stop(next(calls)) else None
     return
-  with signals.asking() as heard:
-    yield heard
+  with signals.asking() as signal:
+    yield signal
 
 
 @dataclasses.dataclass
@@ -94,9 +94,9 @@ class Interval:
   @classmethod
   def of(cls, about: dict, start: int) -> "Interval":
     """The one that a checkpoint was saved within, so that a run which was stopped reports what others do."""
-    saved = about.get("interval") or {"first": start, "steps": {}}
-    steps = {name: np.asarray(values, np.float32) for name, values in saved["steps"].items()}
-    return cls(saved["first"], [steps] if steps else [])
+    record = about.get("interval") or {"first": start, "steps": {}}
+    steps = {name: np.asarray(values, np.float32) for name, values in record["steps"].items()}
+    return cls(record["first"], [steps] if steps else [])
 
   def plain(self, run: Run, last_good: int | None) -> dict:
     """What `of` takes; raises as `values` does."""
@@ -141,7 +141,7 @@ class Pictures:
     self._run, self._sampling = run, None
     if task.draw:
       self._sampling = Sampling(run.experiment, run.parallel, config.log.samples, run.data)
-      self._asked = request(run, np.arange(config.log.samples))
+      self._request = requests(run, np.arange(config.log.samples))
     count = min(config.log.held_out, len(run.test)) if config.log.held_out else 0
     rows = run.test.read(np.arange(count), task.fields) if count else None
     self._held_out = HeldOut(run.experiment, run.parallel, rows) if rows else lambda state: {}
@@ -166,15 +166,18 @@ class Pictures:
     weights, params = self._run.experiment.weights(state)
     key = keys.seed(self._run.config.sample.seed)
     with reporter.may_fail("the grid of samples", (ConfigError, OSError)):  # not finite: so in every process
-      images = image_of(self._sampling.draw(params, key, self._asked))
-      strip = self._sampling.strip(params, key, self._asked)
+      images = image_of(self._sampling.draw(params, key, self._request))
+      strip = self._sampling.strip(params, key, self._request)
       share = self._run.initial_share(weights, step)
-      raw = image_of(self._sampling.draw(state.params, key, self._asked)) if share > EARLY else None
+      raw = image_of(self._sampling.draw(state.params, key, self._request)) if share > EARLY else None
       if self._run.writes and images is not None:
-        drawn = {"grid": album.sheet(images, self._asked, self._run.fields), "strip": pictures.walk(*strip)}
+        sheets = {
+          "grid": album.sheet(images, self._request, self._run.fields),
+          "strip": pictures.walk(*strip),
+        }
         if raw is not None:
-          drawn["raw"] = album.sheet(raw, self._asked, self._run.fields)
-        for kind, picture in drawn.items():
+          sheets["raw"] = album.sheet(raw, self._request, self._run.fields)
+        for kind, picture in sheets.items():
           pictures.save_png(self._run.folder / "samples" / f"{kind}_{step:08d}.png", picture)
           reporter.images(step, {"grid": "samples"}.get(kind, kind), picture)
         early = f" ({share:.0%} still those of step 0)" if share > EARLY else ""
@@ -257,7 +260,7 @@ def _loop(
   pictured, copies = Pictures(run), Copies(devices, state)
   if not start:
     pictured.begin(reporter)
-  due, latest, heard = None, {}, None
+  due, latest, signal = None, {}, None
   if config.parallel.check_every:
     copies.check(state, start)
 
@@ -284,14 +287,14 @@ def _loop(
   with contextlib.ExitStack() as listening, reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
       state, metrics = take(state, run.experiment.frozen, devices.place(next(ahead), batch_size))
-      if heard is None:  # until here nothing was lost by ending at once
-        heard = listening.enter_context(stopping(devices))
+      if signal is None:  # until here nothing was lost by ending at once
+        signal = listening.enter_context(stopping(devices))
         jax.block_until_ready(metrics)
         memory.give_back()
         reporter.line(f"compiled and step {step} done in {time.monotonic() - began:.1f} s")
       interval.parts.append(metrics)
       report()
-      stop = heard()
+      stop = signal()
       saves = step == total or step % config.checkpoint.every == 0
       shows = step == total or (config.log.sample_every and step % config.log.sample_every == 0)
       if step % config.log.every == 0 or saves or shows:

@@ -99,8 +99,8 @@ def _before(workdir: Path, source: Source) -> list[str]:
   """Fingerprints of the data that a run was trained on before these, where they have changed."""
   if not (has_run(workdir) and has_checkpoints(workdir)):
     return []
-  with _reading(workdir) as saved:
-    before, last = list(saved.get("data_before", ())), saved.get("data", source.fingerprint)
+  with _reading(workdir) as record:
+    before, last = list(record.get("data_before", ())), record.get("data", source.fingerprint)
   return before if last == source.fingerprint else [*before, last]
 
 
@@ -121,8 +121,8 @@ def _reading(workdir: Path) -> Iterator[dict[str, Any]]:
   except FileNotFoundError:
     raise ConfigError(f"--workdir={workdir} holds no run (no config.json); train one there first.") from None
   except ConfigError as error:
-    said = str(error)
-    raise (error if str(workdir) in said else ConfigError(f"{path}: {said}")) from None
+    message = str(error)
+    raise (error if str(workdir) in message else ConfigError(f"{path}: {message}")) from None
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise ConfigError(
       f"{path} is damaged ({type(error).__name__}: {words(error)}); it is the JSON that training wrote."
@@ -133,24 +133,24 @@ def data_of(workdir: Path) -> tuple[dict[str, Field], int, str] | None:
   """Fields, number and fingerprint of the data that a workdir's run was trained on; None where there is none."""
   if not has_run(workdir):
     return None
-  with _reading(workdir) as saved:
-    if "fields" not in saved:
+  with _reading(workdir) as record:
+    if "fields" not in record:
       return None
     fields = {
       name: _field(each, _tokenizer_of(workdir, name, each["tokenizer"]) if each.get("tokenizer") else None)
-      for name, each in saved["fields"].items()
+      for name, each in record["fields"].items()
     }
-    return fields, _typed(saved["examples"], int), _typed(saved["data"], str)
+    return fields, _typed(record["examples"], int), _typed(record["data"], str)
 
 
-def moments_of(workdir: Path, wanted: Sequence[str]) -> dict[str, Moments]:
+def moments_of(workdir: Path, names: Sequence[str]) -> dict[str, Moments]:
   """Where the latents lie that a workdir's run was trained on; ConfigError where that is wanted and not there."""
-  with _reading(workdir) as saved:
+  with _reading(workdir) as record:
     moments = {
       name: Moments(*(np.asarray(each[part], np.float32) for part in ("mean", "deviation")))
-      for name, each in saved.get("moments", {}).items()
+      for name, each in record.get("moments", {}).items()
     }
-  if not {*wanted} <= moments.keys():
+  if not {*names} <= moments.keys():
     raise ConfigError(
       f"--workdir={workdir} holds a run of an earlier version, which did not keep where its training data's latents "
       "lie; train it anew."
@@ -164,31 +164,31 @@ def _typed(value: Any, kind: type) -> Any:
   return value
 
 
-def _field(saved: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> Field:
+def _field(record: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> Field:
   """The field that config.json describes."""
-  several = lambda name, kind: tuple(_typed(value, kind) for value in saved.get(name, ()))
+  several = lambda name, kind: tuple(_typed(value, kind) for value in record.get(name, ()))
   shape, names, counts = several("shape", int), several("names", str), several("counts", int)
-  return Field(shape, _typed(saved["dtype"], str), _typed(saved["classes"], int), names, tokenizer, counts)
+  return Field(shape, _typed(record["dtype"], str), _typed(record["classes"], int), names, tokenizer, counts)
 
 
 def _tokenizer_of(workdir: Path, field: str, about: Mapping[str, Any]) -> Tokenizer:
   """The tokenizer that lies in a workdir; ConfigError where it is gone or not the one that the run was trained with."""
   place = _tokenizer(workdir, field)
   try:
-    found = Tokenizer(place.read_text("utf-8"), about["length"], about["fill"])
+    tokenizer = Tokenizer(place.read_text("utf-8"), about["length"], about["fill"])
   except (OSError, UnicodeDecodeError) as error:
     raise ConfigError(
       f"{place}, which the run was trained with, cannot be read ({error}); restore it."
     ) from None
-  if found.fingerprint != about["fingerprint"]:
+  if tokenizer.fingerprint != about["fingerprint"]:
     raise ConfigError(f"{place} is not the tokenizer that the run was trained with; restore that one.")
-  return found
+  return tokenizer
 
 
 def require_uses(workdir: Path, uses: Mapping[str, str]) -> None:
   """Raises ConfigError if a run that a workdir's run was trained with is not among these; it may lie elsewhere now."""
-  with _reading(workdir) as saved:
-    before = dict(saved.get("uses", {}))
+  with _reading(workdir) as record:
+    before = dict(record.get("uses", {}))
   for place, trained_with in before.items():
     if trained_with not in uses.values():
       raise ConfigError(
@@ -204,8 +204,8 @@ def load(workdir: Path) -> ConfigDict:
   Raises:
     ConfigError: there is none, or it is damaged.
   """
-  with _reading(workdir) as saved:
-    return from_resolved(saved["config"])
+  with _reading(workdir) as record:
+    return from_resolved(record["config"])
 
 
 @contextlib.contextmanager
@@ -258,9 +258,9 @@ def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
     source: the training data here.
     changed: whether they may have changed; not so that a class means another.
   """
-  with _reading(workdir) as saved:
-    there = {name: _field(each) for name, each in saved["fields"].items()}
-    fingerprint, examples = saved["data"], _typed(saved["examples"], int)
+  with _reading(workdir) as record:
+    there = {name: _field(each) for name, each in record["fields"].items()}
+    fingerprint, examples = record["data"], _typed(record["examples"], int)
   if fingerprint == source.fingerprint:
     return []
   here, differ = source.fields, []
@@ -271,8 +271,8 @@ def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
   what = f"there are {len(source)} examples here and were {examples}"
   for name in sorted({*there} & {*here}):
     pairs = zip(here[name].names, here[name].counts, there[name].counts, strict=False)
-    moved = [f"{new} of {called} and were {old}" for called, new, old in pairs if new != old]
-    what += f" ({', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''})" if moved else ""
+    changes = [f"{new} of {name} and were {old}" for name, new, old in pairs if new != old]
+    what += f" ({', '.join(changes[:5])}{', ...' if len(changes) > 5 else ''})" if changes else ""
   head = f"--workdir={workdir} holds a run that was trained on other data:"
   if differ:
     raise ConfigError(f"{head} {'; '.join(differ)}. Name another workdir, or restore the data.")

@@ -59,25 +59,25 @@ def adversarial(
   """
   game = GAMES[loss]
 
-  def fooled(seen):
-    return mean_dims(game.fooled(seen.judge(seen.x)))
+  def fooled(pair):
+    return mean_dims(game.fooled(pair.judge(pair.x)))
 
-  def told_apart(seen):
-    real, fake = (seen.judge_learning(jax.lax.stop_gradient(x)) for x in (seen.x0, seen.x))
+  def discrimination(pair):
+    real, fake = (pair.judge_learning(jax.lax.stop_gradient(x)) for x in (pair.x0, pair.x))
     return mean_dims(game.real(real) + game.fake(fake)) / 2
 
   needs = {"needs": DISCRIMINATOR, "start": start}
   return (
     Term("adversarial", weight, fooled, adaptive=adaptive, **needs),
-    Term(DISCRIMINATOR, 1.0, told_apart, **needs),
+    Term(DISCRIMINATOR, 1.0, discrimination, **needs),
   )
 
 
 def r1(weight: NotNegative = 10.0, start: Whole = 0) -> Terms:
   """Equation (3), `weight` being gamma, from the step `start` on."""
 
-  def penalty(seen):
-    gradient = jax.grad(lambda x: mean_dims(seen.judge_learning(x)).sum())(seen.x0)
+  def penalty(pair):
+    gradient = jax.grad(lambda x: mean_dims(pair.judge_learning(x)).sum())(pair.x0)
     return sum_dims(gradient**2) / 2
 
   return (Term("r1", weight, penalty, DISCRIMINATOR, start),)

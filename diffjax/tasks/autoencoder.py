@@ -37,7 +37,7 @@ from diffjax.tasks.bounds import Bounded
 from diffjax.tasks.decoders import Decoder
 from diffjax.tasks.images import Images, images
 from diffjax.tasks.reconstruction import Reconstruction, Term
-from diffjax.tasks.task import Drawing, Loss, Task, given
+from diffjax.tasks.task import Drawing, Loss, Task, bind
 from diffjax.types import Batch, Keys, Params, Unsuitable
 
 STOPS = 10  # of a walk between two codes
@@ -65,7 +65,7 @@ class Autoencoder:
   discriminator: nn.Module | None = None
   cond: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def told(self, cond: Mapping[str, Any]) -> "Autoencoder":
+  def conditional(self, cond: Mapping[str, Any]) -> "Autoencoder":
     """The same of examples with these conditions."""
     return dataclasses.replace(self, cond=cond)
 
@@ -82,13 +82,13 @@ class Autoencoder:
     """What passes the bottleneck."""
     return self.bottleneck.through(params.get("codebook", {}), moments, eps)
 
-  def said(self, params: Params, z: Array) -> Array:
+  def output(self, params: Params, z: Array) -> Array:
     """What the network says of the images of latents."""
     return self.apply(params, z, "decode")
 
   def decode(self, params: Params, z: Array) -> Batch:
     """The images of any latents."""
-    return self.decoder.mean(self.said(params, self.bottleneck.settled(params.get("codebook", {}), z)))
+    return self.decoder.mean(self.output(params, self.bottleneck.settled(params.get("codebook", {}), z)))
 
   def noise(self, moments: Moments, example_keys: Keys) -> Array:
     """Unit normal numbers like the latent's."""
@@ -97,42 +97,42 @@ class Autoencoder:
   def reconstruction(self, params, frozen, x0: Batch, passed: Passed, out: Array) -> Reconstruction:
     """What the terms see of the network's answer."""
     nll = {"nll": self.decoder.nll(x0, out)} if self.decoder.nll else {}
-    seen = Reconstruction(x0, self.decoder.mean(out), {**passed.costs, **nll}, frozen)
+    pair = Reconstruction(x0, self.decoder.mean(out), {**passed.costs, **nll}, frozen)
     if self.discriminator is None:
-      return seen
+      return pair
 
     def judge(weights):
       return lambda x: self.discriminator.apply({"params": weights}, x)
 
     weights = params[DISCRIMINATOR]
-    return seen._replace(judge=judge(jax.lax.stop_gradient(weights)), judge_learning=judge(weights))
+    return pair._replace(judge=judge(jax.lax.stop_gradient(weights)), judge_learning=judge(weights))
 
-  def answer(self, params: Params, z: Array, seen_of: Callable) -> tuple[Array, Array | float]:
+  def answer(self, params: Params, z: Array, pair_of: Callable) -> tuple[Array, Array | float]:
     """What the network says of latents, and the factor on adaptive terms' weights."""
     adaptive = [term for term in self.terms if term.adaptive]
     if not adaptive:
-      return self.said(params, z), 1.0
+      return self.output(params, z), 1.0
     others = [term for term in self.terms if not term.adaptive and term.needs != DISCRIMINATOR]
     path = self.network.LAST
     last = functools.reduce(lambda tree, name: tree[name], path, params["model"])
-    out, pull = jax.vjp(lambda last: self.said({"model": _replaced(params["model"], path, last)}, z), last)
-    of = lambda terms: lambda out: sum(term.weight * term.of(seen_of(out)) for term in terms)
-    return out, adaptive_weight(pull, out, of(others), lambda out: sum(t.of(seen_of(out)) for t in adaptive))
+    out, pull = jax.vjp(lambda last: self.output({"model": _replaced(params["model"], path, last)}, z), last)
+    of = lambda terms: lambda out: sum(term.weight * term.of(pair_of(out)) for term in terms)
+    return out, adaptive_weight(pull, out, of(others), lambda out: sum(t.of(pair_of(out)) for t in adaptive))
 
   def bounded(self, params: Params, x0: Batch) -> Bounded:
     """Draws of the evidence lower bound and of its importance weights."""
     moments = self.encode(params, x0)
 
-    def drawn(sample_keys):
+    def sample(sample_keys):
       eps = self.noise(moments, keys.purpose(sample_keys, "latent"))
       z = draw(moments, eps)
-      return eps, z, -self.decoder.nll(x0, self.said(params, z))
+      return eps, z, -self.decoder.nll(x0, self.output(params, z))
 
     def bound(sample_keys):
-      return drawn(sample_keys)[2] - self.through(params, moments, None).costs["kl"]
+      return sample(sample_keys)[2] - self.through(params, moments, None).costs["kl"]
 
     def log_weight(sample_keys):
-      eps, z, log_likelihood = drawn(sample_keys)
+      eps, z, log_likelihood = sample(sample_keys)
       return log_likelihood + sum_dims(eps**2 - z**2 + moments.logvar) / 2
 
     return Bounded(bound, log_weight)
@@ -172,18 +172,18 @@ def autoencoder(
   of, bottleneck, decoder = images(space, conditions, fields, augmentation), bottleneck(), decoder()
   space = of.space
   about = {"shape": space.shape, "variational": bottleneck.variational, "conditions": of.embeds}
-  network = given(autoencoder, **about)(out_channels=space.shape[-1] * decoder.outputs, dtype=dtype)
+  network = bind(autoencoder, **about)(out_channels=space.shape[-1] * decoder.outputs, dtype=dtype)
   if of.embeds and getattr(network, "conditions", ()) != of.embeds:
     raise Unsuitable("conditions", "which this network cannot be told; choose ()")
   terms = tuple(term for make in terms.values() for term in make())
   judge = discriminator(dtype=dtype) if any(term.needs == DISCRIMINATOR for term in terms) else None
-  made = Autoencoder(space, network, bottleneck, decoder, terms, judge)
-  _check(made, bool(bounds))
+  model = Autoencoder(space, network, bottleneck, decoder, terms, judge)
+  _check(model, bool(bounds))
 
   def init(key):
     x0, cond = of.blank()
     params = network.init(key, x0, **({"cond": cond} if cond else {}))["params"]
-    channels = _latent_shape(made, {"model": params}, cond)[-1]
+    channels = _latent_shape(model, {"model": params}, cond)[-1]
     codebook = bottleneck.init(keys.purpose(key[None], "codebook")[0], channels)
     return {
       "model": params,
@@ -193,13 +193,13 @@ def autoencoder(
 
   def loss(params, frozen, data, draws, memory):
     x0, cond = of.read(data, draws)
-    here = made.told(cond)
+    here = model.conditional(cond)
     moments = here.encode(params, x0)
     passed = here.through(params, moments, here.noise(moments, draws.keys("latent")))
-    seen_of = functools.partial(here.reconstruction, params, frozen, x0, passed)
-    out, factor = here.answer(params, passed.z, seen_of)
-    seen, shared = seen_of(out), dict(bottleneck.logs(memory))
-    values, total = {term.name: term.of(seen) for term in terms}, 0.0
+    pair_of = functools.partial(here.reconstruction, params, frozen, x0, passed)
+    out, factor = here.answer(params, passed.z, pair_of)
+    pair, shared = pair_of(out), dict(bottleneck.logs(memory))
+    values, total = {term.name: term.of(pair) for term in terms}, 0.0
     for term in terms:
       weight = term.weight * (draws.step >= term.start if term.start else 1.0)
       if term.adaptive:
@@ -209,20 +209,20 @@ def autoencoder(
 
   def held_out(params, frozen, data, case):
     x0, cond = of.read(data)
-    here = made.told(cond)
+    here = model.conditional(cond)
     passed = here.through(params, here.encode(params, x0), None)
-    seen = here.reconstruction(params, frozen, x0, passed, here.said(params, passed.z))
-    values = {term.name: term.of(seen) for term in terms if term.needs != DISCRIMINATOR}
-    if {"kl", "nll"} <= seen.costs.keys():
+    pair = here.reconstruction(params, frozen, x0, passed, here.output(params, passed.z))
+    values = {term.name: term.of(pair) for term in terms if term.needs != DISCRIMINATOR}
+    if {"kl", "nll"} <= pair.costs.keys():
       values["elbo"] = here.bounded(params, x0).bound(keys.of_examples(keys.seed(0), data["index"]))
     return values
 
   def latents_of(params, images):
-    moments = made.encode(params, of_pixels(images))
+    moments = model.encode(params, of_pixels(images))
     return {"mean": moments.mean, "std": jnp.exp(moments.logvar / 2)}
 
   def start():
-    return bottleneck.start(_latent_shape(made, jax.eval_shape(init, keys.seed(0)), of.blank()[1])[-1])
+    return bottleneck.start(_latent_shape(model, jax.eval_shape(init, keys.seed(0)), of.blank()[1])[-1])
 
   def record(params, memory, seen):
     codebook, memory = bottleneck.record(params.get("codebook", {}), memory, seen)
@@ -232,9 +232,9 @@ def autoencoder(
     init=init,
     loss=loss,
     held_out=held_out,
-    draw=_drawing(made, of),
-    likelihoods={name: _likelihood(made, of, measure) for name, measure in bounds.items()},
-    can={} if of.embeds else {"encode": latents_of, "decode": made.decode},
+    draw=_drawing(model, of),
+    likelihoods={name: _likelihood(model, of, measure) for name, measure in bounds.items()},
+    can={} if of.embeds else {"encode": latents_of, "decode": model.decode},
     start=start,
     record=record,
     couples=any(term.adaptive for term in terms) or bool(judge and judge.couples),
@@ -242,33 +242,35 @@ def autoencoder(
   )
 
 
-def _check(made: Autoencoder, bounded: bool) -> None:
+def _check(model: Autoencoder, bounded: bool) -> None:
   """Raises ConfigError where a term or a bound needs what bottleneck and decoder do not give."""
-  if not made.terms:
+  if not model.terms:
     raise Unsuitable("terms", "which is empty; name some, ('l2', 'kl') say")
-  for name in made.bottleneck.needs:
-    if not any(term.name == name and term.weight for term in made.terms):
+  for name in model.bottleneck.needs:
+    if not any(term.name == name and term.weight for term in model.terms):
       raise Unsuitable(
         "terms",
         f"which has no {name!r} of a weight above 0, and nothing else trains what this config.model.bottleneck learns "
         "by the loss; name it, or choose another config.model.vq.learning",
       )
-  known = {*made.bottleneck.costs, *(("nll",) if made.decoder.nll else ()), DISCRIMINATOR}
-  if bounded and not {"kl", "nll"} <= known:
+  costs = {*model.bottleneck.costs, *(("nll",) if model.decoder.nll else ()), DISCRIMINATOR}
+  if bounded and not {"kl", "nll"} <= costs:
     raise Unsuitable(
       "bounds",
       "which needs a likelihood; choose config.model.decoder = 'bernoulli' or 'gaussian', and "
       "config.model.bottleneck = 'gaussian'",
     )
-  for term in made.terms:
-    if term.needs and term.needs not in known:
+  for term in model.terms:
+    if term.needs and term.needs not in costs:
       where = "decoder" if term.needs == "nll" else "bottleneck"
       raise Unsuitable("terms", f"which names {term.name!r}, and this config.model.{where} has none")
 
 
-def _latent_shape(made: Autoencoder, params: Params, cond: Mapping[str, Any]) -> tuple[int, ...]:
+def _latent_shape(model: Autoencoder, params: Params, cond: Mapping[str, Any]) -> tuple[int, ...]:
   """Of one example, whatever the examples of the conditions are."""
-  return jax.eval_shape(made.told(cond).encode, params, jnp.zeros((1, *made.space.shape))).mean.shape[1:]
+  return jax.eval_shape(
+    model.conditional(cond).encode, params, jnp.zeros((1, *model.space.shape))
+  ).mean.shape[1:]
 
 
 def _initial(network: nn.Module, key, shape: tuple[int, ...]) -> Params:
@@ -281,12 +283,12 @@ def _replaced(tree: Params, path: tuple[str, ...], leaf: Array) -> Params:
   return {**tree, name: _replaced(tree[name], tuple(rest), leaf) if rest else leaf}
 
 
-def _likelihood(made: Autoencoder, of: Images, measure: Callable) -> Callable:
+def _likelihood(model: Autoencoder, of: Images, measure: Callable) -> Callable:
   """Bits per dimension and nats of held-out images by one of BOUNDS, and the decodings that they took, all [B]."""
 
   def bits(params, frozen, data, sample_keys):
     x0, cond = of.read(data)
-    nats, nfe = measure(made.told(cond).bounded(params, x0), sample_keys)
+    nats, nfe = measure(model.conditional(cond).bounded(params, x0), sample_keys)
     return {
       "bits": nats / (x0[0].size * jnp.log(2.0)),
       "nats": nats,
@@ -296,17 +298,17 @@ def _likelihood(made: Autoencoder, of: Images, measure: Callable) -> Callable:
   return bits
 
 
-def _drawing(made: Autoencoder, of: Images) -> Drawing:
+def _drawing(model: Autoencoder, of: Images) -> Drawing:
   """Latents from the prior, decoded."""
 
   def begin(params, frozen, plan, data, sample_keys):
     return jnp.zeros(len(data["index"]))
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
-    shape, angle = _latent_shape(made, params, of.blank()[1]), jnp.pi / 2 * stop / STOPS
+    shape, angle = _latent_shape(model, params, of.blank()[1]), jnp.pi / 2 * stop / STOPS
     there, here = (keys.normal(keys.purpose(sample_keys, name), shape) for name in ("walk", "prior"))
     z = jnp.cos(angle) * there + jnp.sin(angle) * here
-    x0 = made.told(of.cond(data)).decode(params, z)
+    x0 = model.conditional(of.cond(data)).decode(params, z)
     return carry, x0, x0
 
-  return Drawing(plan=(), stops=STOPS, begin=begin, advance=advance, show=made.space.decode, evaluations=1)
+  return Drawing(plan=(), stops=STOPS, begin=begin, advance=advance, show=model.space.decode, evaluations=1)

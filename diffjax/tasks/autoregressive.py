@@ -56,12 +56,12 @@ def autoregressive(
   def init(key):
     return {"model": network.init(key, *of.blank())["params"]}
 
-  def said(params, rank, cond, dropout_keys=None):
+  def outputs(params, rank, cond, dropout_keys=None):
     return network.apply({"params": params["model"]}, values(rank, pixels.levels), cond, dropout_keys)
 
   def bits(params, x0, cond, dropout_keys=None):
     rank = ranks(x0, pixels.levels)
-    return mean_dims(pixels.nll(said(params, rank, cond, dropout_keys), rank)) / jnp.log(2.0)
+    return mean_dims(pixels.nll(outputs(params, rank, cond, dropout_keys), rank)) / jnp.log(2.0)
 
   def loss(params, frozen, data, draws, memory):
     return Loss(bits(params, *of.read(data, draws), draws.keys("dropout")))
@@ -70,8 +70,8 @@ def autoregressive(
     return {"bits": bits(params, *of.read(data))}
 
   def likelihood(params, frozen, data, sample_keys):
-    found = bits(params, *of.read(data))
-    return {"bits": found, "nfe": jnp.ones(found.shape, jnp.int32)}
+    total = bits(params, *of.read(data))
+    return {"bits": total, "nfe": jnp.ones(total.shape, jnp.int32)}
 
   def begin(params, frozen, plan, data, sample_keys):
     return jnp.full((len(data["index"]), *of.shape), pixels.levels // 2, jnp.int32)
@@ -80,9 +80,9 @@ def autoregressive(
     cond = of.cond(data)
 
     def step(i, rank):
-      numbers = said(params, rank, cond).reshape(len(rank), size, -1)[:, i]
-      drawn = pixels.draw(numbers, keys.fold(keys.purpose(sample_keys, "pixel"), i), temperature)
-      return rank.reshape(len(rank), size).at[:, i].set(drawn).reshape(rank.shape)
+      numbers = outputs(params, rank, cond).reshape(len(rank), size, -1)[:, i]
+      samples = pixels.draw(numbers, keys.fold(keys.purpose(sample_keys, "pixel"), i), temperature)
+      return rank.reshape(len(rank), size).at[:, i].set(samples).reshape(rank.shape)
 
     rank = jax.lax.fori_loop(start, stop, step, rank)
     x0 = values(rank, pixels.levels)

@@ -14,7 +14,7 @@ def bands(schedule: Schedule, count: int) -> Mapping[str, np.ndarray]:
   """Times [count] of every band that the schedule reaches, by name; on a table they are rows."""
   high, low = schedule.ends
   times_of = jax.jit(lambda logsnr: schedule.t_of(logsnr))
-  found = {}
+  cases = {}
   for start, end in zip(EDGES[:-1], EDGES[1:], strict=True):
     inside = np.clip([start, end], low, high)
     if inside[0] < inside[1]:
@@ -22,5 +22,5 @@ def bands(schedule: Schedule, count: int) -> Mapping[str, np.ndarray]:
       t = np.asarray(times_of(logsnr.astype(np.float32)))
       if schedule.steps is not None:
         t = np.round(t * schedule.steps) / schedule.steps
-      found[f"logsnr_{start:g}_to_{end:g}"] = t.astype(np.float32)
-  return found
+      cases[f"logsnr_{start:g}_to_{end:g}"] = t.astype(np.float32)
+  return cases

@@ -111,10 +111,10 @@ def vq(
     return {"vectors": quantise.random(key, codes, channels).vectors}
 
   def through(params, moments, eps):
-    found = quantise.quantise(moments.mean, params["vectors"])
+    code = quantise.quantise(moments.mean, params["vectors"])
     return Passed(
-      found.vectors,
-      {"codebook": found.codebook, "commitment": found.commitment},
+      code.vectors,
+      {"codebook": code.codebook, "commitment": code.commitment},
       jax.lax.stop_gradient(moments.mean),
     )
 

@@ -21,7 +21,7 @@ from diffjax.gaussian import diffuse, expand
 from diffjax.predictions import Prediction
 from diffjax.spaces import Space
 from diffjax.tasks.bands import bands
-from diffjax.tasks.task import Loss, Task, given
+from diffjax.tasks.task import Loss, Task, bind
 from diffjax.types import Unsuitable
 
 
@@ -55,7 +55,7 @@ def classifier(
   Raises:
     ConfigError: parts that do not go together, or data without classes.
   """
-  space, change, asked = (
+  space, change, condition = (
     space(fields=fields),
     augmentation(),
     label(fields=fields, field=field, request=request),
@@ -69,8 +69,8 @@ def classifier(
     raise Unsuitable("times", "which draws rows of a table, but the schedule is continuous; choose 'uniform'")
   if times.divides:
     raise Unsuitable("times", "which changes with the losses, and these are not divided by its density")
-  prediction = Prediction(None, given(input_scale, sigma_data=space.std), time_input)
-  network = encoder(outputs=asked.classes, dtype=dtype)
+  prediction = Prediction(None, bind(input_scale, sigma_data=space.std), time_input)
+  network = encoder(outputs=condition.classes, dtype=dtype)
 
   def logits(params, xt, t, dropout_keys=None):
     return network.apply({"params": params["model"]}, *prediction.inputs(schedule, xt, t), {}, dropout_keys)
@@ -81,17 +81,17 @@ def classifier(
   def noisy(x0, t, draws):
     return diffuse(schedule, x0, keys.normal(draws.keys("eps"), x0.shape[1:], x0.dtype), t)
 
-  def scores(found, labels):
+  def scores(logits, labels):
     return {
-      "loss": optax.softmax_cross_entropy_with_integer_labels(found, labels),
-      "accuracy": (found.argmax(-1) == labels).astype(jnp.float32),
+      "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+      "accuracy": (logits.argmax(-1) == labels).astype(jnp.float32),
     }
 
   def loss(params, frozen, data, draws, memory):
     x0, _ = change.apply(space.encode(data, draws), draws)
     t, _ = times.draw(schedule, draws, memory)
-    found = scores(logits(params, noisy(x0, t, draws), t, draws.keys("dropout")), data[field])
-    return Loss(found["loss"], logs={"accuracy": found["accuracy"]})
+    values = scores(logits(params, noisy(x0, t, draws), t, draws.keys("dropout")), data[field])
+    return Loss(values["loss"], logs={"accuracy": values["accuracy"]})
 
   def held_out(params, frozen, data, t):
     draws = keys.Draws(keys.seed(0), data["index"], len(data["index"]))
@@ -102,8 +102,8 @@ def classifier(
 
     def at(xt, t, of):
       own, scale = moved_to(schedule, of, t)
-      found = logits(params, expand(scale, xt) * xt, own)
-      return -optax.softmax_cross_entropy_with_integer_labels(found, data[field])
+      rows = logits(params, expand(scale, xt) * xt, own)
+      return -optax.softmax_cross_entropy_with_integer_labels(rows, data[field])
 
     return at
 
@@ -113,5 +113,5 @@ def classifier(
     held_out=held_out,
     fields=(*space.fields, field),
     cases=functools.partial(bands, schedule),
-    can={"log_prob": log_prob, "request": lambda params, index, source: asked.request(index, source)},
+    can={"log_prob": log_prob, "request": lambda params, index, source: condition.request(index, source)},
   )

@@ -104,8 +104,8 @@ def clip(
     }
 
   def encode_text(params, text):
-    found = apply(params, text, method="read")
-    return {"tokens": found.tokens, "pooled": unit(found.pooled)}
+    encoding = apply(params, text, method="read")
+    return {"tokens": encoding.tokens, "pooled": unit(encoding.pooled)}
 
   return Task(
     init=init,

@@ -65,8 +65,8 @@ def bernoulli(trials: Count = 1) -> Decoder:
     ones = trials * (x0 + 1) / 2
     ones = jnp.round(ones) if trials > 1 else ones
     ways = sum(gammaln(1.0 + n) * sign for n, sign in ((trials, 1), (ones, -1), (trials - ones, -1)))
-    found = trials * jax.nn.softplus(out) - ones * out
-    return sum_dims(found - ways if trials > 1 else found)
+    loss = trials * jax.nn.softplus(out) - ones * out
+    return sum_dims(loss - ways if trials > 1 else loss)
 
   return Decoder(1, lambda out: 2 * jax.nn.sigmoid(out) - 1, nll)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import conditions as told
+from diffjax import conditions as conditioning
 from diffjax import keys, objectives, predictions, schedules
 from diffjax import times as when
 from diffjax.conditions import Condition, Conditions
@@ -32,7 +32,7 @@ from diffjax.schedules import Schedule
 from diffjax.spaces import Space
 from diffjax.tasks.bands import bands
 from diffjax.tasks.patches import check_patches
-from diffjax.tasks.task import Drawing, Loss, Task, given
+from diffjax.tasks.task import Drawing, Loss, Task, bind
 from diffjax.types import Batch, ConfigError, Data, Frozen, Params, PerExample, Unsuitable
 
 
@@ -79,16 +79,16 @@ class Diffusion:
 
   def guided(self, params: Params, frozen: Frozen, data: Data, guides: tuple[Guide, ...]) -> Denoiser:
     """The denoiser of samples that ask for these fields, under guides."""
-    cond = told.values(self.conditions, completed(data, self.inside, frozen))
+    cond = conditioning.values(self.conditions, completed(data, self.inside, frozen))
     conditional = functools.partial(self.denoiser, params)
     scene = Scene(
       self.schedule_of(params),
       conditional,
       cond,
-      told.nulls(self.conditions, cond),
+      conditioning.nulls(self.conditions, cond),
       frozen,
       data,
-      lambda seen: self.space.encode(seen, None),
+      lambda fields: self.space.encode(fields, None),
     )
     return folded(guides, conditional(cond), scene)
 
@@ -121,7 +121,7 @@ def diffusion(
     ConfigError: parts that do not go together.
   """
   space, change = space(fields=fields), augmentation()
-  tells = {name: make(fields=fields) for name, make in conditions.items()}
+  conditions = {name: make(fields=fields) for name, make in conditions.items()}
   if change.changes and space.encodings:
     raise Unsuitable(
       "augmentation",
@@ -129,63 +129,63 @@ def diffusion(
       "config.space.latent.mirrored",
     )
   if change.labels:
-    tells["augment"] = located(space.shape) if change.planes else told.augment(change.labels)
-  inside = {name: each for condition in tells.values() for name, each in condition.encodings.items()}
+    conditions["augment"] = located(space.shape) if change.planes else conditioning.augment(change.labels)
+  inside = {name: each for condition in conditions.values() for name, each in condition.encodings.items()}
   fields = {**fields, **fields_of(fields, {**space.encodings, **inside})}
-  needed = tuple(dict.fromkeys((*space.fields, *(f for c in tells.values() for f in c.fields))))
-  kept = {name: each for name, each in inside.items() if {*fields_of(fields, {name: each})} & {*needed}}
-  encodings = {**space.encodings, **kept}
+  needed = tuple(dict.fromkeys((*space.fields, *(f for c in conditions.values() for f in c.fields))))
+  outside = {name: each for name, each in inside.items() if {*fields_of(fields, {name: each})} & {*needed}}
+  encodings = {**space.encodings, **outside}
   schedule = schedules.shifted(schedule(), shift)
   schedules.check(schedule)
-  times, weight = times(), given(weight, sigma_data=space.std)()
+  times, weight = times(), bind(weight, sigma_data=space.std)()
   objective = objective(weight=weight)
   objectives.check(schedule, objective, times, weight)
-  of_data = functools.partial(given, sigma_data=space.std)
+  of_data = functools.partial(bind, sigma_data=space.std)
   prediction = Prediction(of_data(row), of_data(input_scale), time_input)
   predictions.check(schedule, prediction)
   network = model(
     out_channels=space.shape[-1] * objective.outputs,
-    conditions=tuple((name, condition.embed) for name, condition in tells.items()),
+    conditions=tuple((name, condition.embed) for name, condition in conditions.items()),
     dtype=dtype,
   )
   if change.planes:
-    check_patches(change, space.shape, network, tells, fields)
-  made = Diffusion(
+    check_patches(change, space.shape, network, conditions, fields)
+  parts = Diffusion(
     space,
-    tells,
+    conditions,
     schedule,
     times,
     prediction,
     objective,
     network,
-    tuple(given(make, fields=fields)() for make in guides.values()),
+    tuple(bind(make, fields=fields)() for make in guides.values()),
     inside,
   )
-  check_guides(made)
+  check_guides(parts)
   sampler = sampler()
-  check_sampler(sampler, made)
+  check_sampler(sampler, parts)
   for measure in likelihoods.values():
-    check_likelihood(measure, made, fields)
+    check_likelihood(measure, parts, fields)
   grid, spread = grid(schedule, sampling_steps), 1.0 if space.bounded else space.std
-  said = beginning.check(schedule, sampler, grid, weight, prediction.row, spread)
-  grid = truncated(made, grid)
+  warnings = beginning.check(schedule, sampler, grid, weight, prediction.row, spread)
+  grid = truncated(parts, grid)
 
   def init(key):
     data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in fields.items()}
-    cond = told.values(tells, data | {"index": jnp.zeros(1, int)})
+    cond = conditioning.values(conditions, data | {"index": jnp.zeros(1, int)})
     curve = schedules.parameters(schedule)
-    learned = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
-    return {"model": network.init(key, jnp.zeros((1, *space.shape)), jnp.zeros(1), cond)["params"], **learned}
+    extra = {} if curve is None else {"schedule": jax.tree.map(jnp.asarray, curve)}
+    return {"model": network.init(key, jnp.zeros((1, *space.shape)), jnp.zeros(1), cond)["params"], **extra}
 
   def loss(params, frozen, data, draws, memory):
     x0, labels = change.apply(space.encode(data, draws), draws)
     data = completed(data, inside, frozen)
     if change.changes:  # conditions see what the network is to make
       data = data | space.decode(frozen, x0)
-    cond = told.values(tells, data if labels is None else data | {"augment": labels}, draws)
-    now = made.schedule_of(params)
+    cond = conditioning.values(conditions, data if labels is None else data | {"augment": labels}, draws)
+    now = parts.schedule_of(params)
     drawn = times.draw(now, draws, memory)
-    each = objective.loss(made.network(params, cond), now, prediction, x0, drawn, draws)
+    each = objective.loss(parts.network(params, cond), now, prediction, x0, drawn, draws)
     return Loss(each, (drawn.t, each * drawn.density))
 
   def fed(frozen, data, draws):
@@ -193,10 +193,10 @@ def diffusion(
 
   def held_out(params, frozen, data, t):
     draws = keys.Draws(keys.seed(0), data["index"], len(data["index"]))
-    network = made.network(params, told.values(tells, completed(data, inside, frozen)))
+    network = parts.network(params, conditioning.values(conditions, completed(data, inside, frozen)))
     quiet = lambda x, time, dropout_keys: network(x, time, None)
     x0 = space.encode(data, None)
-    return {"": objective.loss(quiet, made.schedule_of(params), prediction, x0, when.at(t), draws)}
+    return {"": objective.loss(quiet, parts.schedule_of(params), prediction, x0, when.at(t), draws)}
 
   return Task(
     init=init,
@@ -205,62 +205,62 @@ def diffusion(
     fields=needed,
     encodings=encodings,
     cases=functools.partial(bands, schedule),
-    request=functools.partial(requests, made),
-    leads=any(condition.leads for condition in tells.values()),
+    request=functools.partial(requests, parts),
+    leads=any(condition.leads for condition in conditions.values()),
     fed=fed,
-    draw=drawing(made, sampler, grid, final),
-    likelihoods={name: functools.partial(bits, made, measure) for name, measure in likelihoods.items()},
-    can={"denoise": functools.partial(denoise, made), "estimate": functools.partial(estimate, made)},
+    draw=drawing(parts, sampler, grid, final),
+    likelihoods={name: functools.partial(bits, parts, measure) for name, measure in likelihoods.items()},
+    can={"denoise": functools.partial(denoise, parts), "estimate": functools.partial(estimate, parts)},
     start=lambda: times.start(schedule),
     record=lambda params, memory, seen: (params, times.record(memory, *seen)),
-    warnings=said,
+    warnings=warnings,
   )
 
 
-def requests(made: Diffusion, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
+def requests(parts: Diffusion, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
   """What samples ask for, by field: for their guides, and for their conditions."""
-  found = {}
-  for guide in made.guides:
-    found |= guide.request(index, source)
-  return found | told.requests(made.conditions, index, source)
+  request = {}
+  for guide in parts.guides:
+    request |= guide.request(index, source)
+  return request | conditioning.requests(parts.conditions, index, source)
 
 
-def truncated(made: Diffusion, grid: np.ndarray) -> np.ndarray:
+def truncated(parts: Diffusion, grid: np.ndarray) -> np.ndarray:
   """The grid from where a condition has sampling begin; ConfigError where it ends before."""
-  for name, condition in made.conditions.items():
+  for name, condition in parts.conditions.items():
     if condition.guess is None:
       continue
-    if not made.space.bounded:
+    if not parts.space.bounded:
       raise ConfigError(
         f"config.condition.{name}.begin is {condition.begin}, but x0 is no picture here; it must be 1."
       )
-    kept = grid[grid <= condition.begin]
-    if len(kept) < 2:
+    rest = grid[grid <= condition.begin]
+    if len(rest) < 2:
       raise ConfigError(
         f"config.condition.{name}.begin is {condition.begin}, but sampling's times fall to {grid[-2]:.3g} before the "
         "last; give it more, or more steps."
       )
-    return kept
+    return rest
   return grid
 
 
-def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:
+def drawing(parts: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:
   """The walk along a grid."""
   plan, _ = base.padded(grid)
 
-  guess = next((condition.guess for condition in made.conditions.values() if condition.guess), None)
+  guess = next((condition.guess for condition in parts.conditions.values() if condition.guess), None)
 
   def begin(params, frozen, plan, data, sample_keys):
-    schedule = made.schedule_of(params)
-    noise = base.prior(schedule, sample_keys, made.space.shape, grid[0])
+    schedule = parts.schedule_of(params)
+    noise = base.prior(schedule, sample_keys, parts.space.shape, grid[0])
     if guess is None:
       return sampler.start(noise)
     alpha, sigma = schedule.alpha_sigma(grid[0])
     return sampler.start(alpha * guess(data) + sigma / schedule.prior_std(grid[0]) * noise)
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
-    denoiser = made.guided(params, frozen, data, made.guides)
-    schedule = made.schedule_of(params)
+    denoiser = parts.guided(params, frozen, data, parts.guides)
+    schedule = parts.schedule_of(params)
     carry = base.walk(denoiser, schedule, sampler, carry, plan, start, stop, sample_keys)
     return carry, carry.x, final.sample(denoiser, carry.x, plan[stop])
 
@@ -269,8 +269,8 @@ def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -
     evaluations = evaluations * (len(grid) - 1) + (sampler.first if len(grid) > 1 else 0) + final.evaluations
 
   def view(params, x, place):
-    alpha, sigma = made.schedule_of(params).alpha_sigma(plan[place])
-    std = made.space.std
+    alpha, sigma = parts.schedule_of(params).alpha_sigma(plan[place])
+    std = parts.space.std
     return x * (std / jnp.sqrt((alpha * std) ** 2 + sigma**2))
 
   return Drawing(
@@ -278,47 +278,51 @@ def drawing(made: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -
     len(grid) - 1,
     begin,
     advance,
-    made.space.decode,
+    parts.space.decode,
     evaluations,
     view=view,
     name=lambda place: f"t = {grid[place]:.3g}",
   )
 
 
-def denoise(made: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callable[..., Estimate]:
+def denoise(parts: Diffusion, params: Params, cond: Mapping[str, Any]) -> Callable[..., Estimate]:
   """(x_t, t, schedule) -> Estimate, for x_t and t of any schedule."""
 
   def at(xt, t, schedule):
-    return rescheduled(made.denoiser(params, cond), made.schedule_of(params), schedule)(xt, t)
+    return rescheduled(parts.denoiser(params, cond), parts.schedule_of(params), schedule)(xt, t)
 
   return at
 
 
-def estimate(made: Diffusion, params: Params, frozen: Frozen, data: Data, xt: Batch, t: PerExample) -> Batch:
+def estimate(parts: Diffusion, params: Params, frozen: Frozen, data: Data, xt: Batch, t: PerExample) -> Batch:
   """The x0 that a walk sees, at times of its own schedule, where samples ask for `data`: under the guides."""
-  return made.guided(params, frozen, data, made.guides)(xt, t).x0
+  return parts.guided(params, frozen, data, parts.guides)(xt, t).x0
 
 
-def bits(made: Diffusion, measure: Callable, params: Params, frozen: Frozen, data: Data, sample_keys) -> dict:
+def bits(
+  parts: Diffusion, measure: Callable, params: Params, frozen: Frozen, data: Data, sample_keys
+) -> dict:
   """Bits per dimension of held-out examples, the evaluations that they took, and a solver's tolerance, all [B]."""
-  guides = tuple(guide for guide in made.guides if guide.likelihood)
-  denoiser = made.guided(params, frozen, data, guides)
-  found = measure(denoiser, made.schedule_of(params), made.space.observed(data), sample_keys)
-  others = {"nfe": found.nfe, "tolerance": getattr(found, "tolerance", 0.0)}
-  return {"bits": found.total} | {name: jnp.broadcast_to(v, found.total.shape) for name, v in others.items()}
+  guides = tuple(guide for guide in parts.guides if guide.likelihood)
+  denoiser = parts.guided(params, frozen, data, guides)
+  result = measure(denoiser, parts.schedule_of(params), parts.space.observed(data), sample_keys)
+  others = {"nfe": result.nfe, "tolerance": getattr(result, "tolerance", 0.0)}
+  return {"bits": result.total} | {
+    name: jnp.broadcast_to(v, result.total.shape) for name, v in others.items()
+  }
 
 
-def check_guides(made: Diffusion) -> None:
+def check_guides(parts: Diffusion) -> None:
   """Raises ConfigError where a guide lacks something, or comes too late."""
-  for place, guide in enumerate(made.guides):
+  for place, guide in enumerate(parts.guides):
     if guide.first and place:
       raise Unsuitable(
         "guides", "which names one that begins from the network itself after another; put it first"
       )
-    if guide.needs_bounds and not made.space.bounded:
+    if guide.needs_bounds and not parts.space.bounded:
       raise Unsuitable("guides", "which names one that speaks of the range of the data, which have none here")
     if guide.needs_null:
-      _check_null(made.conditions)
+      _check_null(parts.conditions)
 
 
 def _check_null(conditions: Conditions) -> None:
@@ -337,15 +341,15 @@ def _check_null(conditions: Conditions) -> None:
       )
 
 
-def stand_in(made: Diffusion) -> Denoiser:
+def stand_in(parts: Diffusion) -> Denoiser:
   """A denoiser that needs no network, for checks; it says of its variance what the objective teaches."""
-  of_noise = gaussian_denoiser(made.schedule, 0.0, 1.0)
-  if made.objective.outputs == 1:
+  of_noise = gaussian_denoiser(parts.schedule, 0.0, 1.0)
+  if parts.objective.outputs == 1:
     return of_noise
   return lambda xt, t: of_noise(xt, t)._replace(var_frac=jnp.zeros_like(xt))
 
 
-def check_sampler(sampler: Sampler, made: Diffusion) -> None:
+def check_sampler(sampler: Sampler, parts: Diffusion) -> None:
   """Raises ConfigError if it needs what the model does not learn."""
   if sampler.evaluations is None:  # an adaptive solver takes any denoiser
     return
@@ -353,7 +357,7 @@ def check_sampler(sampler: Sampler, made: Diffusion) -> None:
   def step(key):
     own, (t, s) = keys.of_examples(key, jnp.zeros(1, int)), jnp.asarray([1.0, 0.5])
     return sampler.step(
-      stand_in(made), made.schedule, sampler.start(jnp.zeros((1, *made.space.shape))), t, s, own
+      stand_in(parts), parts.schedule, sampler.start(jnp.zeros((1, *parts.space.shape))), t, s, own
     )
 
   try:
@@ -362,17 +366,17 @@ def check_sampler(sampler: Sampler, made: Diffusion) -> None:
     raise Unsuitable("sampler", f"whose {str(error).rstrip('.')}") from None
 
 
-def check_likelihood(measure: Callable, made: Diffusion, fields: Mapping[str, Field]) -> None:
+def check_likelihood(measure: Callable, parts: Diffusion, fields: Mapping[str, Field]) -> None:
   """Raises ConfigError if it is no likelihood of this schedule or space."""
-  if made.space.observed is None:
+  if parts.space.observed is None:
     raise Unsuitable(
       "likelihoods",
       "which measures data, but the model is of latents or of scaled pixels, whose density is not that of the data; "
       "leave it empty",
     )
   data = {
-    name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in made.space.fields
+    name: jax.ShapeDtypeStruct((1, *fields[name].shape), fields[name].dtype) for name in parts.space.fields
   }
   key = jax.eval_shape(lambda: keys.of_examples(keys.seed(0), jnp.zeros(1, int)))
-  denoiser = stand_in(made)
-  jax.eval_shape(lambda x, k: measure(denoiser, made.schedule, made.space.observed(x), k).total, data, key)
+  denoiser = stand_in(parts)
+  jax.eval_shape(lambda x, k: measure(denoiser, parts.schedule, parts.space.observed(x), k).total, data, key)

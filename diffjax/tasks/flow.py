@@ -74,8 +74,8 @@ def flow(
     return {"bits": bits(params, *of.read(data), keys.of_examples(keys.seed(0), data["index"]))}
 
   def likelihood(params, frozen, data, sample_keys):
-    found = bits(params, *of.read(data), sample_keys)
-    return {"bits": found, "nfe": jnp.ones(found.shape, jnp.int32)}
+    total = bits(params, *of.read(data), sample_keys)
+    return {"bits": total, "nfe": jnp.ones(total.shape, jnp.int32)}
 
   def sample(params, data, sample_keys):
     shape = jax.eval_shape(lambda: network.apply({"params": params["model"]}, *of.blank())[0]).shape[1:]

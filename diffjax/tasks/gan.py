@@ -125,14 +125,16 @@ def gan(
 
   def loss(params, frozen, data, draws, memory):
     x0, cond = of.read(data, draws)
-    held = jax.lax.stop_gradient
+    stop_gradient = jax.lax.stop_gradient
     fake = generated(params, cond, draws.keys("latent"))
-    learning, still = (critic_of(weights, cond) for weights in (params["critic"], held(params["critic"])))
-    real, fakes = learning(x0), learning(held(fake))
+    learning, still = (
+      critic_of(weights, cond) for weights in (params["critic"], stop_gradient(params["critic"]))
+    )
+    real, fakes = learning(x0), learning(stop_gradient(fake))
     values = {
       "generator": costs.fooled(still(fake)),
       "critic": costs.real(real) + costs.fake(fakes),
-      "penalty": PENALTIES[penalty](learning, x0, held(fake), draws.keys("penalty")),
+      "penalty": PENALTIES[penalty](learning, x0, stop_gradient(fake), draws.keys("penalty")),
     }
     total = values["generator"] + values["critic"] + strength * values["penalty"]
     return Loss(total, logs=values | {"gap": real - fakes})

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffjax import conditions as told
+from diffjax import conditions as conditioning
 from diffjax.conditions import Condition, Conditions
 from diffjax.data.augment import Augmentation
 from diffjax.data.encoded import Encodings, fields_of
@@ -27,14 +27,14 @@ class Images:
     space: of the images.
     conditions: what a network is told.
     encodings: the fields that other runs make of the data's own.
-    known: the fields of the data, with those.
+    fields: the fields of the data, with those.
     augmentation: of training.
   """
 
   space: Space
   conditions: Conditions
   encodings: Encodings
-  known: Mapping[str, Field]
+  fields: Mapping[str, Field]
   augmentation: Augmentation | None = None
 
   @property
@@ -58,7 +58,7 @@ class Images:
 
   def cond(self, data: Data, draws: Draws | None = None) -> dict[str, Any]:
     """The values of the conditions."""
-    return told.values(self.conditions, data, draws)
+    return conditioning.values(self.conditions, data, draws)
 
   @property
   def classes(self) -> int:
@@ -67,10 +67,10 @@ class Images:
     Raises:
       ConfigError: a condition that is no class, or several.
     """
-    found = [condition.classes for condition in self.conditions.values()]
-    if len(found) > 1 or 0 in found:
+    counts = [condition.classes for condition in self.conditions.values()]
+    if len(counts) > 1 or 0 in counts:
       raise Unsuitable("conditions", "which this task cannot be told; choose ('label',) or ()")
-    return found[0] if found else 0
+    return counts[0] if counts else 0
 
   def label(self, cond: Mapping[str, Any], count: int) -> Labels:
     """The class of each of `count` examples; 0 where there are none, and `classes` where it is left out."""
@@ -78,7 +78,7 @@ class Images:
 
   def blank(self) -> tuple[Batch, dict[str, Any]]:
     """One example of zeros, to make parameters from."""
-    data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in self.known.items()}
+    data = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in self.fields.items()}
     return jnp.zeros((1, *self.shape)), self.cond(data | {"index": jnp.zeros(1, int)})
 
   def task(self, **parts: Any) -> Task:
@@ -87,7 +87,7 @@ class Images:
     return Task(
       fields=tuple(dict.fromkeys(fields)),
       encodings=self.encodings,
-      request=lambda index, source: told.requests(self.conditions, index, source),
+      request=lambda index, source: conditioning.requests(self.conditions, index, source),
       leads=any(condition.leads for condition in self.conditions.values()),
       **parts,
     )
@@ -119,8 +119,8 @@ def images(
     raise Unsuitable("augmentation", "which tells a network what was done; choose 'flip' or 'none'")
   if len(space.shape) != 3 or not space.bounded:
     raise Unsuitable("space", f"which is of shape {space.shape}; this task is of images, choose 'pixels'")
-  tells = {name: make(fields=fields) for name, make in conditions.items()}
+  conditions = {name: make(fields=fields) for name, make in conditions.items()}
   encodings = dict(space.encodings)
-  for condition in tells.values():
+  for condition in conditions.values():
     encodings |= condition.encodings
-  return Images(space, tells, encodings, {**fields, **fields_of(fields, encodings)}, change)
+  return Images(space, conditions, encodings, {**fields, **fields_of(fields, encodings)}, change)

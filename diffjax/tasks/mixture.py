@@ -68,17 +68,17 @@ def maximised(params: Params, sums: tuple[Array, Array, Array], floor: float) ->
   scaled = jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
   diagonal = jnp.diagonal(scaled, axis1=-2, axis2=-1)
   factor = jnp.tril(scaled / diagonal[..., None], -1) + jnp.log(diagonal)[..., None] * identity
-  found = {"logits": jnp.log(each), "mean": mean, "factor": factor}
-  kept = lambda new, old: jnp.where(moves.reshape(*moves.shape, *[1] * (new.ndim - 2)), new, old)
-  return {name: kept(new, params[name]) if name != "logits" else new for name, new in found.items()}
+  update = {"logits": jnp.log(each), "mean": mean, "factor": factor}
+  choose = lambda new, old: jnp.where(moves.reshape(*moves.shape, *[1] * (new.ndim - 2)), new, old)
+  return {name: choose(new, params[name]) if name != "logits" else new for name, new in update.items()}
 
 
 def seeded(x: Float[Array, "b n"], member: Float[Array, "b y"], count: int) -> Float[Array, "b y k"]:
   """Each example to the nearest of `count` seeds of its class, which are spread over the batch."""
   place = jnp.cumsum(member, axis=0) - 1
   seeds = jnp.floor(jnp.arange(count) * member.sum(0)[:, None] / count)
-  chosen = member[..., None] * (place[..., None] == seeds)
-  at = jnp.einsum("byk,bn->ykn", chosen, x)
+  mask = member[..., None] * (place[..., None] == seeds)
+  at = jnp.einsum("byk,bn->ykn", mask, x)
   nearest = jnp.argmin(jnp.sum(at**2, -1) - 2 * jnp.einsum("bn,ykn->byk", x, at), axis=-1)
   return member[..., None] * jax.nn.one_hot(nearest, count)
 
@@ -86,8 +86,8 @@ def seeded(x: Float[Array, "b n"], member: Float[Array, "b y"], count: int) -> F
 def means(x: Float[Array, "b n"], r: Float[Array, "b y k"]) -> tuple[Array, Array, Array]:
   """Equation (2) over a batch, component by component, whose squares are large."""
   flat = r.reshape(len(x), -1).T / len(x)
-  found = jax.lax.map(lambda w: (w.sum(), w @ x, (w[:, None] * x).T @ x), flat)
-  return tuple(part.reshape(*r.shape[1:], *part.shape[1:]) for part in found)
+  sums = jax.lax.map(lambda w: (w.sum(), w @ x, (w[:, None] * x).T @ x), flat)
+  return tuple(part.reshape(*r.shape[1:], *part.shape[1:]) for part in sums)
 
 
 def mixture(
@@ -135,8 +135,8 @@ def mixture(
 
   def joint(params, x0, label):
     """[B, K] of each example's class."""
-    found = log_joint(params["model"], flat(x0))
-    return jnp.take_along_axis(found, label[:, None, None], axis=1)[:, 0]
+    scores = log_joint(params["model"], flat(x0))
+    return jnp.take_along_axis(scores, label[:, None, None], axis=1)[:, 0]
 
   def bits(params, x0, label):
     nats = -jax.nn.logsumexp(joint(params, x0, label), axis=-1)
@@ -167,8 +167,8 @@ def mixture(
 
   def likelihood(params, frozen, data, sample_keys):
     x0, cond = of.read(data)
-    found = bits(params, spread(x0, sample_keys), of.label(cond, len(x0)))
-    return {"bits": found, "nfe": jnp.ones(found.shape, jnp.int32)}
+    total = bits(params, spread(x0, sample_keys), of.label(cond, len(x0)))
+    return {"bits": total, "nfe": jnp.ones(total.shape, jnp.int32)}
 
   def sample(params, data, sample_keys) -> Batch:
     label, model = of.label(of.cond(data), len(sample_keys)), params["model"]

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffjax import conditions as told
+from diffjax import conditions as conditioning
 from diffjax import keys
 from diffjax.conditions import Conditions
 from diffjax.data.augment import Augmentation
@@ -18,7 +18,7 @@ def check_patches(
   change: Augmentation,
   shape: tuple[int, ...],
   network: nn.Module,
-  tells: Conditions,
+  conditions: Conditions,
   fields: Mapping[str, Field],
 ) -> None:
   """Raises Unsuitable unless the network has the same parameters for patches as for whole images."""
@@ -31,18 +31,18 @@ def check_patches(
       data["index"] = draws.index
       if patch:
         x0, data["augment"] = change.apply(x0, draws)
-      return network.init(key, x0, jnp.zeros(1), told.values(tells, data))
+      return network.init(key, x0, jnp.zeros(1), conditioning.values(conditions, data))
 
     return jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(init, jax.random.key(0)))
 
   try:
     if (whole := shapes(False)) == shapes(True):
       return
-    said = f"it has {len(jax.tree.leaves(whole))} arrays of parameters for these"
+    reason = f"it has {len(jax.tree.leaves(whole))} arrays of parameters for these"
   except ConfigError as error:
-    said = str(error).rstrip(".")
+    reason = str(error).rstrip(".")
   raise Unsuitable(
     "augmentation",
-    f"whose patches the network does not take as it takes whole images ({said}); take one of the same form for "
+    f"whose patches the network does not take as it takes whole images ({reason}); take one of the same form for "
     "all sizes, such as a U-Net with config.model.unet.attention=()",
   )

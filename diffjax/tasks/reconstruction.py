@@ -73,16 +73,16 @@ Terms = tuple[Term, ...]
 
 def l1(weight: NotNegative = 1.0) -> Terms:
   """The sum of the absolute errors."""
-  return (Term("l1", weight, lambda seen: sum_dims(jnp.abs(seen.x0 - seen.x))),)
+  return (Term("l1", weight, lambda pair: sum_dims(jnp.abs(pair.x0 - pair.x))),)
 
 
 def l2(weight: NotNegative = 1.0) -> Terms:
   """Half the sum of the squared errors."""
-  return (Term("l2", weight, lambda seen: sum_dims((seen.x0 - seen.x) ** 2) / 2),)
+  return (Term("l2", weight, lambda pair: sum_dims((pair.x0 - pair.x) ** 2) / 2),)
 
 
 def _cost(name: str, weight: float) -> Terms:
-  return (Term(name, weight, lambda seen: seen.costs[name], name),)
+  return (Term(name, weight, lambda pair: pair.costs[name], name),)
 
 
 def nll(weight: NotNegative = 1.0) -> Terms:
@@ -118,7 +118,7 @@ def perceptual(
   """
   weights, name = lpips.load(network, weights_file), f"lpips {network}"
 
-  def of(seen):
-    return lpips.distance(lpips.Weights(network, seen.frozen[name]), seen.x0, seen.x)
+  def of(pair):
+    return lpips.distance(lpips.Weights(network, pair.frozen[name]), pair.x0, pair.x)
 
   return (Term("lpips", weight, of, frozen={name: weights.tensors}),)

@@ -114,16 +114,16 @@ class Task:
   whole: str = ""
 
 
-def given(make: Callable, **values) -> Callable:
+def bind(make: Callable, **values) -> Callable:
   """The maker, or function, with those of the values bound that it takes."""
-  known = inspect.signature(make).parameters
-  return functools.partial(make, **{name: value for name, value in values.items() if name in known})
+  parameters = inspect.signature(make).parameters
+  return functools.partial(make, **{name: value for name, value in values.items() if name in parameters})
 
 
-def require(can: Mapping[str, Callable], wanted: str, place: str) -> None:
+def require(can: Mapping[str, Callable], what: str, place: str) -> None:
   """Raises ConfigError if what was trained at a place cannot do this."""
-  if wanted not in can:
-    able = f" A run of config.task.name={' or '.join(ABLE[wanted])} can." if wanted in ABLE else ""
+  if what not in can:
+    able = f" A run of config.task.name={' or '.join(ABLE[what])} can." if what in ABLE else ""
     raise ConfigError(
-      f"{place} cannot {wanted}; it can {', '.join(can) or 'nothing that others may ask for'}.{able}"
+      f"{place} cannot {what}; it can {', '.join(can) or 'nothing that others may ask for'}.{able}"
     )

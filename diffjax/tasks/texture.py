@@ -37,18 +37,18 @@ def neighbourhood(window: int) -> list[tuple[int, int, float]]:
   return [(i, j, float(np.exp(-(i**2 + j**2) / (2 * spread**2)))) for i, j in offsets]
 
 
-def distances(x: Batch, known: Batch, place: tuple[Array, Array], window: int) -> Float[Array, "b n"]:
+def distances(x: Batch, others: Batch, place: tuple[Array, Array], window: int) -> Float[Array, "b n"]:
   """d of equation (1), of all pairs of images at one place; what lies outside the image counts as equal."""
   reach, total = window // 2, 0.0
   padding = ((0, 0), (reach, reach), (reach, reach), (0, 0))
-  x, known = jnp.pad(x, padding), jnp.pad(known, padding)
+  x, others = jnp.pad(x, padding), jnp.pad(others, padding)
   for i, j, weight in neighbourhood(window):
-    one, other = (a[:, place[0] + reach + i, place[1] + reach + j] for a in (x, known))
+    one, other = (a[:, place[0] + reach + i, place[1] + reach + j] for a in (x, others))
     total += weight * jnp.sum((one[:, None] - other) ** 2, axis=-1)
   return total
 
 
-def chosen(distance: Float[Array, "b n"], allowed: Bool[Array, "b n"], tolerance: float, pixel_keys) -> Array:
+def choice(distance: Float[Array, "b n"], allowed: Bool[Array, "b n"], tolerance: float, pixel_keys) -> Array:
   """The exemplar [B] of each pixel by equation (1)."""
   distance = jnp.where(allowed, distance, jnp.inf)
   near = allowed & (distance <= (1 + tolerance) * distance.min(axis=1, keepdims=True))
@@ -84,8 +84,8 @@ def texture(
     return {"model": {"images": jnp.zeros((exemplars, *of.shape)), "label": jnp.full(exemplars, -1.0)}}
 
   def nearest(params, x0):
-    x, known = (a.reshape(len(a), -1) for a in (x0, jax.lax.stop_gradient(params["model"]["images"])))
-    squares = jnp.sum(x**2, 1)[:, None] - 2 * x @ known.T + jnp.sum(known**2, 1)
+    x, images = (a.reshape(len(a), -1) for a in (x0, jax.lax.stop_gradient(params["model"]["images"])))
+    squares = jnp.sum(x**2, 1)[:, None] - 2 * x @ images.T + jnp.sum(images**2, 1)
     return jnp.maximum(squares.min(1), 0) / x.shape[1]
 
   def loss(params, frozen, data, draws, memory):
@@ -97,8 +97,8 @@ def texture(
     seen = jax.tree.map(lambda values: values[:exemplars], seen)
     count = len(seen["label"])
     rows = (seen_before + jnp.arange(count)) % exemplars
-    kept = {name: params["model"][name].at[rows].set(values) for name, values in seen.items()}
-    return {"model": kept}, (seen_before + count) % exemplars
+    new = {name: params["model"][name].at[rows].set(values) for name, values in seen.items()}
+    return {"model": new}, (seen_before + count) % exemplars
 
   def held_out(params, frozen, data, case):
     return {"nearest": nearest(params, of.read(data)[0])}
@@ -107,15 +107,15 @@ def texture(
     return jnp.zeros((len(data["index"]), *of.shape))
 
   def advance(params, frozen, plan, data, sample_keys, x, start, stop):
-    known, label = params["model"]["images"], params["model"]["label"]
-    asked = of.label(of.cond(data), len(x))[:, None]
-    allowed = (label >= 0) & ((label == asked) | (asked == classes) | (classes == 0))
+    images, label = params["model"]["images"], params["model"]["label"]
+    target = of.label(of.cond(data), len(x))[:, None]
+    allowed = (label >= 0) & ((label == target) | (target == classes) | (classes == 0))
 
     def step(i, x):
       place = i // width, i % width
       pixel_keys = keys.fold(keys.purpose(sample_keys, "pixel"), i)
-      one = chosen(distances(x, known, place, window), allowed, tolerance, pixel_keys)
-      return x.at[:, place[0], place[1]].set(known[one, place[0], place[1]])
+      one = choice(distances(x, images, place, window), allowed, tolerance, pixel_keys)
+      return x.at[:, place[0], place[1]].set(images[one, place[0], place[1]])
 
     x = jax.lax.fori_loop(start, stop, step, x)
     return x, x, x

@@ -64,7 +64,7 @@ def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, nam
   steps = np.delete(steps, 0, axis=0) if calls == 6 else steps
   found = loaded(of_scheduler(place, scheduler, tmp_path))
   made, task = found.experiment, found.experiment.task
-  asked = sampling.request(found.run, np.arange(2))
+  asked = sampling.requests(found.run, np.arange(2))
   np.testing.assert_array_equal(asked["text"], IO["ids"])
   sample_keys = keys.of_examples(keys.seed(0), asked["index"])
   carry, draw = SAMPLERS[sampler]().start(IO["latents"]), jax.jit(task.draw.advance)

@@ -262,7 +262,7 @@ def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evalu
     Sampling(made, devices, 20)
   config = FrozenConfigDict({"eval": {"count": 7, "split": "train"}})
   run = SimpleNamespace(config=config, experiment=made, data=source, fields=source.fields, examples=5)
-  asked = scoring.asked_for(run)
+  asked = scoring.request_of(run)
   np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
   np.testing.assert_array_equal(asked["index"], np.arange(7))
 

@@ -126,11 +126,11 @@ def test_a_stage_of_another_size_is_refused_before_anything_is_drawn(chain, tmp_
 def test_samples_of_rows_are_of_the_split_and_are_judged_beside_them(chain):
   run = diffjax.load(chain / "top")
   for split in ("train", "test"):
-    asked = sampling.request(run.run, np.arange(6), split)
+    asked = sampling.requests(run.run, np.arange(6), split)
     source = run.run.data if split == "train" else run.run.test
     np.testing.assert_array_equal(asked["image"], source.read(np.arange(6), ("image",))["image"])
     np.testing.assert_array_equal(asked["label"], source.read(np.arange(6), ("label",))["label"])
-  assert scoring.asked_for(run.run).keys() == {"index", "image", "label", "low"}
+  assert scoring.request_of(run.run).keys() == {"index", "image", "label", "low"}
   assert run.experiment.task.leads and not diffjax.load(chain / "base").experiment.task.leads
 
 

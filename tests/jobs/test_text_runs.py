@@ -104,7 +104,7 @@ def test_samples_are_told_in_words(tmp_path):
   (found,) = (tmp_path / "out").glob("*.npz")
   assert [tokenizer.text(row) for row in np.load(found)["text"]] == ["a six", "a two above a seven", "a six"]
   for split in ("train", "test"):
-    asked = sampling.request(run.run, np.arange(4), split)["text"]
+    asked = sampling.requests(run.run, np.arange(4), split)["text"]
     np.testing.assert_array_equal(asked, experiment.source(run.config, split).read(np.arange(4))["text"])
 
   place = tmp_path / "run" / "tokenizer_text.json"

@@ -276,7 +276,7 @@ def test_a_used_run_may_lie_elsewhere(latent, tmp_path):
   run = runs.start(config, folder, "sample")
   ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
   draws = drawing.Sampling(run.experiment, run.parallel, 3)
-  asked = sampling.request(run, np.arange(3))
+  asked = sampling.requests(run, np.arange(3))
   np.testing.assert_array_equal(draws.draw(params, keys.seed(0), asked)["image"], before)
 
 
@@ -331,7 +331,7 @@ def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
   ],
 )
 def test_a_request_that_is_no_such_number_is_refused(done, monkeypatch, value, dtype, said):
-  monkeypatch.setattr(sampling, "request", lambda *_: {"light": np.zeros((3, 2), dtype)})
+  monkeypatch.setattr(sampling, "requests", lambda *_: {"light": np.zeros((3, 2), dtype)})
   with pytest.raises(ConfigError, match=said):
     diffjax.load(done).sample(3, light=value)
 

@@ -8,7 +8,7 @@ from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax.data.source import Field
 from diffjax.spaces import of_pixels
-from diffjax.tasks.texture import chosen, distances, neighbourhood
+from diffjax.tasks.texture import choice, distances, neighbourhood
 
 SHAPE = (3, 4, 2)
 
@@ -39,9 +39,9 @@ def test_distances_are_those_of_a_loop_and_choices_are_near():
   distance = jnp.broadcast_to(jnp.asarray([1.0, 1.05, 2.0, 0.1]), (400, 4))
   allowed = jnp.asarray([[True, True, True, False]] * 400)
   own = keys.of_examples(keys.seed(0), jnp.arange(400))
-  counts = np.bincount(chosen(distance, allowed, 0.1, own), minlength=4)
+  counts = np.bincount(choice(distance, allowed, 0.1, own), minlength=4)
   assert counts[2] == counts[3] == 0 and abs(counts[0] - 200) < 40
-  assert (np.asarray(chosen(distance, allowed, 0.0, own)) == 0).all()
+  assert (np.asarray(choice(distance, allowed, 0.0, own)) == 0).all()
 
 
 def test_training_keeps_the_images_and_every_pixel_is_one_of_its_class_and_place():
