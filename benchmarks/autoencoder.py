@@ -29,15 +29,13 @@ def main() -> None:
   from diffjax.interop.names import NAMES
   from diffjax.interop.params import to_params
 
-  given, about = arguments(), machine.description()
-  widths = tuple(given.channels * m for m in (1, 2, 4, 4))
+  args, about = arguments(), machine.description()
+  widths = tuple(args.channels * m for m in (1, 2, 4, 4))
   kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
   theirs = AutoencoderKL(block_out_channels=widths, layers_per_block=2, latent_channels=4, **kinds).eval()
   theirs = theirs.to(memory_format=torch.channels_last)
   net = autoencoder_kl(theirs.config)
-  images = (
-    np.random.default_rng(0).uniform(-1, 1, (given.batch, given.size, given.size, 3)).astype(np.float32)
-  )
+  images = np.random.default_rng(0).uniform(-1, 1, (args.batch, args.size, args.size, 3)).astype(np.float32)
   shapes = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
   tensors = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
   params = jax.device_put(to_params(tensors, shapes, NAMES["autoencoder_kl"]))
@@ -58,8 +56,8 @@ def main() -> None:
     }
     rate = machine.rate()
     for name, x in (("encode", images), ("decode", latents)):
-      found, theirs_found = np.asarray(methods[name](params, x)), peer[name](turned(x)).numpy()
-      error = np.abs(found - np.moveaxis(theirs_found, 1, -1)).max() / np.abs(theirs_found).max()
+      output, peer_output = np.asarray(methods[name](params, x)), peer[name](turned(x)).numpy()
+      error = np.abs(output - np.moveaxis(peer_output, 1, -1)).max() / np.abs(peer_output).max()
       if error > 1e-4:
         raise SystemExit(
           f"{name}: the answers differ by {error:.1e} of the largest; these are not the same networks."
@@ -69,10 +67,10 @@ def main() -> None:
         "ours": lambda name=name, x=x: jax.block_until_ready(methods[name](params, x)),
         "peer": lambda name=name, x=pixels: peer[name](x),
       }
-      times = turns.in_turn(candidates, given.rounds)
-      counted = flops.count(methods[name], params, x)
-      row = report.row(times, counted, rate, what=name, size=given.size, batch=given.batch)
-      rows.append(row | {f"{who} images/s": given.batch / each.median for who, each in times.items()})
+      times = turns.in_turn(candidates, args.rounds)
+      count = flops.count(methods[name], params, x)
+      row = report.row(times, count, rate, what=name, size=args.size, batch=args.batch)
+      rows.append(row | {f"{who} images/s": args.batch / each.median for who, each in times.items()})
   name = f"autoencoder-{about['backend']}"
   report.write(name, about, rows, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward")
 

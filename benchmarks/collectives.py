@@ -51,16 +51,16 @@ class Traffic(NamedTuple):
 
 def traffic(text: str, devices: int) -> dict[str, Traffic]:
   """The collectives of a program's HLO text by kind; in a loop as often as it turns, if XLA knows."""
-  found: dict[str, Traffic] = {}
+  kinds: dict[str, Traffic] = {}
   for line, times in _lines(re.sub(r"/\*.*?\*/", "", text)):  # long tuples are numbered in comments
     if match := LINE.search(line):
       shapes, kind, rest = match.groups()
       size = _group(rest, devices)
       if size == 1:
         continue
-      count, sent = found.get(kind, (0, 0.0))
-      found[kind] = Traffic(count + times, sent + times * SHARES[kind](size) * _bytes(shapes))
-  return found
+      count, sent = kinds.get(kind, (0, 0.0))
+      kinds[kind] = Traffic(count + times, sent + times * SHARES[kind](size) * _bytes(shapes))
+  return kinds
 
 
 def _lines(text: str) -> Iterator[tuple[str, int]]:
@@ -99,8 +99,8 @@ def _bytes(shapes: str) -> int:
 
 def _group(rest: str, devices: int) -> int:
   """Devices that take part in one group."""
-  if found := LISTED.search(rest):
-    return len(found[1].split(","))
-  if found := COUNTED.search(rest):
-    return int(found[2])
+  if match := LISTED.search(rest):
+    return len(match[1].split(","))
+  if match := COUNTED.search(rest):
+    return int(match[2])
   return devices

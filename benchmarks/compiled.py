@@ -100,40 +100,40 @@ def compiled(function: Callable, card: str, *operands, donate: tuple[int, ...] =
 
 def size(text: str) -> int:
   """Bytes of all arrays named in the text of a type: `(f32[2,3]{1,0}, bf16[])`."""
-  found = 0
+  total = 0
   for kind, shape in ARRAY.findall(text):
-    found += BYTES.get(kind, 0) * math.prod(int(n) for n in shape.split(",") if n)
-  return found
+    total += BYTES.get(kind, 0) * math.prod(int(n) for n in shape.split(",") if n)
+  return total
 
 
 def _computations(hlo: str) -> tuple[str, Mapping[str, list[str]]]:
   """The name of the entry and the lines of every computation."""
-  found, entry, lines = {}, "", []
+  computations, entry, lines = {}, "", []
   for line in hlo.splitlines():
     if head := re.match(r"^(ENTRY )?%([\w.-]+) \(.*\{$", line):
-      lines = found[head[2]] = []
+      lines = computations[head[2]] = []
       entry = head[2] if head[1] else entry
     elif line.startswith(" "):
       lines.append(line)
-  return entry, found
+  return entry, computations
 
 
 def _read(lines: list[str]) -> Mapping[int, float]:
   """The share of every parameter that a fusion reads: less than 1 where only slices of what follows are wanted."""
-  found, wanted = {}, defaultdict(float)
-  parsed = [INSTRUCTION.match(line).groups() for line in lines if INSTRUCTION.match(line)]
-  sizes = {name: size(kind) for name, kind, _, _ in parsed}
-  wanted[next(INSTRUCTION.match(line)[1] for line in lines if "ROOT" in line)] = 1.0
-  for name, kind, operation, rest in reversed(parsed):
-    share = min(wanted[name], 1.0)
+  shares, needs = {}, defaultdict(float)
+  instructions = [INSTRUCTION.match(line).groups() for line in lines if INSTRUCTION.match(line)]
+  sizes = {name: size(kind) for name, kind, _, _ in instructions}
+  needs[next(INSTRUCTION.match(line)[1] for line in lines if "ROOT" in line)] = 1.0
+  for name, kind, operation, rest in reversed(instructions):
+    share = min(needs[name], 1.0)
     if operation == "parameter":
-      found[int(rest.split(")")[0])] = share
+      shares[int(rest.split(")")[0])] = share
     for operand in re.findall(r"%([\w.-]+)", rest.split("), ")[0]):
-      cut = (
+      part = (
         size(kind) / sizes[operand] if operation in ("slice", "dynamic-slice") and sizes.get(operand) else 1.0
       )
-      wanted[operand] += share * min(cut, 1.0)
-  return found
+      needs[operand] += share * min(part, 1.0)
+  return shares
 
 
 def kernels(hlo: str) -> Iterator[Kernel]:
@@ -147,10 +147,10 @@ def kernels(hlo: str) -> Iterator[Kernel]:
   def inside(name, times):
     types = {}
     for line in computations[name]:
-      found = INSTRUCTION.match(line)
-      if not found:
+      match = INSTRUCTION.match(line)
+      if not match:
         continue
-      result, kind, operation, rest = found.groups()
+      result, kind, operation, rest = match.groups()
       types[result] = kind
       if operation == "while":
         length = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', rest)
@@ -174,23 +174,23 @@ def kernels(hlo: str) -> Iterator[Kernel]:
   yield from inside(entry, 1)
 
 
-def totals(found: list[Kernel], card: str, steps: int, products: int) -> dict:
-  """Kernels, traffic and the roofline's time of a step, of which `found` is `steps`; `products` are its FLOP."""
-  count, traffic = sum(k.times for k in found) / steps, sum(k.times * k.bytes for k in found) / steps
-  moved = sum(k.times * max(k.bytes / (ATTAINABLE * CARDS[card][2]), LAUNCH) for k in found) / steps
+def totals(kernels: list[Kernel], card: str, steps: int, products: int) -> dict:
+  """Kernels, traffic and the roofline's time of a step, of which `kernels` is `steps`; `products` are its FLOP."""
+  count, traffic = sum(k.times for k in kernels) / steps, sum(k.times * k.bytes for k in kernels) / steps
+  memory = sum(k.times * max(k.bytes / (ATTAINABLE * CARDS[card][2]), LAUNCH) for k in kernels) / steps
   return {
     "kernels": round(count),
-    "below 1 MB": round(sum(k.times for k in found if k.bytes < 1e6) / steps),
+    "below 1 MB": round(sum(k.times for k in kernels if k.bytes < 1e6) / steps),
     "GB": traffic / 1e9,
-    "memory, ms": 1e3 * moved,
+    "memory, ms": 1e3 * memory,
     "products, ms": 1e3 * products / FLOPS,
   }
 
 
-def by(found: list[Kernel], key: Callable[[Kernel], tuple], card: str, steps: int) -> list[dict]:
+def by(kernels: list[Kernel], key: Callable[[Kernel], tuple], card: str, steps: int) -> list[dict]:
   """Rows of kernels, traffic and time by a key, the largest traffic first."""
   groups = defaultdict(list)
-  for kernel in found:
+  for kernel in kernels:
     groups[key(kernel)].append(kernel)
   rows = [
     {"what": " ".join(name), **totals(group, card, steps, 0)}
@@ -201,9 +201,9 @@ def by(found: list[Kernel], key: Callable[[Kernel], tuple], card: str, steps: in
 
 def training(config, pixels: int, steps: int, card: str):
   """The chunk of `steps` training steps of a config for images of this size and three channels."""
-  made = experiment.create(config, ours.fields(pixels))
-  chunk, count = make_chunk(make_step(made)), config.train.batch_size
-  now: TrainState = jax.eval_shape(lambda: ours.new_state(made))
+  parts = experiment.create(config, ours.fields(pixels))
+  chunk, count = make_chunk(make_step(parts)), config.train.batch_size
+  now: TrainState = jax.eval_shape(lambda: ours.new_state(parts))
   batch = {"image": np.empty((steps, count, pixels, pixels, 3), np.uint8)}
   batch["index"] = np.empty((steps, count), np.int32)
   return compiled(lambda now, batch: chunk(now, {}, batch, lambda x: x), card, now, batch, donate=(0,))
@@ -215,9 +215,9 @@ def sampling(config, pixels: int, batch: int, card: str):
   drawing = task.draw
 
   def walk(params, key, plan, index):
-    asked, sample_keys = {"index": index}, keys.of_examples(key, index)
-    carry = drawing.begin(params, {}, plan, asked, sample_keys)
-    return drawing.advance(params, {}, plan, asked, sample_keys, carry, 0, drawing.stops)
+    request, sample_keys = {"index": index}, keys.of_examples(key, index)
+    carry = drawing.begin(params, {}, plan, request, sample_keys)
+    return drawing.advance(params, {}, plan, request, sample_keys, carry, 0, drawing.stops)
 
   params = jax.eval_shape(task.init, keys.seed(0))
   return compiled(walk, card, params, keys.seed(0), drawing.plan, np.arange(batch)), drawing.evaluations
@@ -239,21 +239,21 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
   """Compiles, counts, prints and keeps."""
-  given = arguments()
-  config = ours.cifar10(given.batch, given.channels, given.size, given.dtype)
-  if given.what == "train":
-    program, steps = training(config, given.size, given.steps, given.card), given.steps
-    products = flops.training_step(config, given.size)
+  args = arguments()
+  config = ours.cifar10(args.batch, args.channels, args.size, args.dtype)
+  if args.what == "train":
+    program, steps = training(config, args.size, args.steps, args.card), args.steps
+    products = flops.training_step(config, args.size)
   else:
-    program, steps = sampling(config, given.size, given.batch, given.card)
-    products = flops.sampling_step(config, given.size, given.batch)
+    program, steps = sampling(config, args.size, args.batch, args.card)
+    products = flops.sampling_step(config, args.size, args.batch)
   text = program.as_text()
-  if given.text:
-    with open(given.text, "w") as file:
+  if args.text:
+    with open(args.text, "w") as file:
       file.write(text)
-  found = list(kernels(text))
+  every = list(kernels(text))
   memory = {"temp, GB": program.memory_analysis().temp_size_in_bytes / 1e9}
-  whole = {"what": "all", **totals(found, given.card, steps, products), **memory}
+  whole = {"what": "all", **totals(every, args.card, steps, products), **memory}
   print(report.table([whole]))
   rows = [whole]
   for name, key in {
@@ -261,9 +261,9 @@ def main() -> None:
     "part": lambda k: (profile.place(k.path)[1],),
     "kind": lambda k: (re.sub(r"[\d.]+$", "", k.kind),),
   }.items():
-    rows += [{"by": name} | row for row in by(found, key, given.card, steps)]
-  settings = {name: value for name, value in vars(given).items() if name != "text"}
-  report.write(f"compiled-{given.card}-{given.what}-{given.dtype}", machine.description(), rows, **settings)
+    rows += [{"by": name} | row for row in by(every, key, args.card, steps)]
+  settings = {name: value for name, value in vars(args).items() if name != "text"}
+  report.write(f"compiled-{args.card}-{args.what}-{args.dtype}", machine.description(), rows, **settings)
 
 
 if __name__ == "__main__":

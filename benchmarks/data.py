@@ -30,58 +30,58 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def reading(images: np.ndarray, given: argparse.Namespace):
+def reading(images: np.ndarray, args: argparse.Namespace):
   """Batches, read ahead as training does."""
   from diffjax.data.pipeline import batches
   from diffjax.data.source import ArraySource
 
   source = ArraySource(images, np.zeros(len(images), np.int32), 0, "made up")
-  return batches(source, seed=0, start_step=0, batch_size=given.batch, chunk=given.chunk)
+  return batches(source, seed=0, start_step=0, batch_size=args.batch, chunk=args.chunk)
 
 
-def ours(images: np.ndarray, given: argparse.Namespace):
+def ours(images: np.ndarray, args: argparse.Namespace):
   """Reads batches as training does."""
 
   def read():
     opened = contextlib.ExitStack()
-    ahead = opened.enter_context(reading(images, given))
-    for item in itertools.islice(ahead, given.batches // given.chunk):
+    ahead = opened.enter_context(reading(images, args))
+    for item in itertools.islice(ahead, args.batches // args.chunk):
       item["image"].sum(dtype=np.int64, where=False)
     return opened.close
 
   return read
 
 
-def waited(images: np.ndarray, given: argparse.Namespace, step_s: float) -> float:
+def waited(images: np.ndarray, args: argparse.Namespace, step_s: float) -> float:
   """The share of the time for which a loop that is busy `step_s` a step waits for batches, after the first."""
   waits = 0.0
-  with reading(images, given) as ahead:
+  with reading(images, args) as ahead:
     next(ahead)
     begin = time.perf_counter()
-    for _ in range(given.batches // given.chunk):
-      time.sleep(step_s * given.chunk)
-      asked = time.perf_counter()
+    for _ in range(args.batches // args.chunk):
+      time.sleep(step_s * args.chunk)
+      before = time.perf_counter()
       next(ahead)
-      waits += time.perf_counter() - asked
+      waits += time.perf_counter() - before
     return waits / (time.perf_counter() - begin)
 
 
-def peer(images: np.ndarray, given: argparse.Namespace):
+def peer(images: np.ndarray, args: argparse.Namespace):
   """The usual DataLoader over a TensorDataset."""
   import torch
 
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
   loader = torch.utils.data.DataLoader(
     torch.utils.data.TensorDataset(pixels),
-    given.batch,
+    args.batch,
     shuffle=True,
-    num_workers=given.workers,
+    num_workers=args.workers,
     drop_last=True,
-    persistent_workers=given.workers > 0,
+    persistent_workers=args.workers > 0,
   )
 
   def read():
-    for _ in itertools.islice(loader, given.batches):
+    for _ in itertools.islice(loader, args.batches):
       pass
 
   return read
@@ -92,20 +92,20 @@ def main() -> None:
   from benchmarks import machine, report, turns
   from benchmarks.ours import images
 
-  given = arguments()
-  if given.batches % given.chunk:
-    raise SystemExit(f"--batches={given.batches} is no multiple of --chunk={given.chunk}.")
-  made = images(IMAGES, 32)
-  times = turns.in_turn({"ours": ours(made, given), "peer": peer(made, given)}, given.rounds, warm=1)
-  found = report.row(times, batch=given.batch, chunk=given.chunk, workers=given.workers)
-  del found["cpu_ratio"]  # the peer reads in other processes
+  args = arguments()
+  if args.batches % args.chunk:
+    raise SystemExit(f"--batches={args.batches} is no multiple of --chunk={args.chunk}.")
+  pixels = images(IMAGES, 32)
+  times = turns.in_turn({"ours": ours(pixels, args), "peer": peer(pixels, args)}, args.rounds, warm=1)
+  row = report.row(times, batch=args.batch, chunk=args.chunk, workers=args.workers)
+  del row["cpu_ratio"]  # the peer reads in other processes
   for name, each in times.items():
-    found[f"{name} images/s"] = given.batch * given.batches / each.median
-  rows = [found]
-  for step_s in given.step_s:
-    shares = [waited(made, given, step_s) for _ in range(given.rounds)]
+    row[f"{name} images/s"] = args.batch * args.batches / each.median
+  rows = [row]
+  for step_s in args.step_s:
+    shares = [waited(pixels, args, step_s) for _ in range(args.rounds)]
     bound = {"input-bound fraction": float(np.median(shares)), "most": max(shares)}
-    rows.append({"batch": given.batch, "chunk": given.chunk, "step, s": step_s} | bound)
+    rows.append({"batch": args.batch, "chunk": args.chunk, "step, s": step_s} | bound)
   report.write("data", machine.description(), rows)
 
 

@@ -22,18 +22,18 @@ def main() -> None:
   from diffjax.metrics import inception, inception_weights
   from experiments.cifar10_inception.networks import NETWORKS
 
-  given, about = arguments(), machine.description()
-  batch = given.batch or (16 if about["backend"] == "cpu" else 256)
+  args, about = arguments(), machine.description()
+  batch = args.batch or (16 if about["backend"] == "cpu" else 256)
   pixels = ours.images(batch, 32)
-  count = flops.count(inception.features, inception_weights.load(given.weights).variables, pixels)
-  made = {"ours": NETWORKS["diffjax"], "peer": NETWORKS["pytorch_fid"]}
-  candidates = {name: make(given.weights, batch) for name, make in made.items()}
+  count = flops.count(inception.features, inception_weights.load(args.weights).variables, pixels)
+  makers = {"ours": NETWORKS["diffjax"], "peer": NETWORKS["pytorch_fid"]}
+  candidates = {name: make(args.weights, batch) for name, make in makers.items()}
   run = {name: lambda extract=extract: extract(pixels) for name, extract in candidates.items()}
-  times, rate = turns.in_turn(run, given.rounds), machine.rate()
-  found = report.row(times, count, rate, batch=batch)
-  found |= {f"{name} images/s": batch / each.median for name, each in times.items()}
+  times, rate = turns.in_turn(run, args.rounds), machine.rate()
+  row = report.row(times, count, rate, batch=batch)
+  row |= {f"{name} images/s": batch / each.median for name, each in times.items()}
   name = f"inception-{about['backend']}"
-  report.write(name, about, [found], matrix_product_flop_per_s=rate, flop_source="jaxpr: forward")
+  report.write(name, about, [row], matrix_product_flop_per_s=rate, flop_source="jaxpr: forward")
 
 
 if __name__ == "__main__":

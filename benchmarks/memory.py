@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 def peak(script: str) -> float:
   """GiB that a script prints as bytes."""
-  done = subprocess.run(
+  result = subprocess.run(
     [sys.executable, "-c", script],
     cwd=ROOT,
     env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -50,32 +50,32 @@ def peak(script: str) -> float:
     capture_output=True,
     text=True,
   )
-  return int(done.stdout.split()[-1]) / 2**30
+  return int(result.stdout.split()[-1]) / 2**30
 
 
 def main() -> None:
   """Measures, prints and keeps."""
   from benchmarks import machine, ours, peer_process, report
 
-  given, rows = arguments(), []
-  for batch in given.batches:
-    settings = {"batch": batch, "channels": given.channels, "dtype": given.dtype}
+  args, rows = arguments(), []
+  for batch in args.batches:
+    settings = {"batch": batch, "channels": args.channels, "dtype": args.dtype}
     peer = peer_process.script(
-      ours.cifar10(batch, given.channels), (batch, 32, 32, 3), given.dtype == "bfloat16"
+      ours.cifar10(batch, args.channels), (batch, 32, 32, 3), args.dtype == "bfloat16"
     )
     both = (OURS.format(**settings), peer + PEER)
-    peaks = np.array([[peak(each) for each in both] for _ in range(given.rounds)])
+    peaks = np.array([[peak(each) for each in both] for _ in range(args.rounds)])
     (own, theirs), spread = np.median(peaks, 0), np.abs(peaks - np.median(peaks, 0)).max(0)
-    found = {
+    row = {
       "ours, GiB": own,
       "± ours": spread[0],
       "peer, GiB": theirs,
       "± peer": spread[1],
       "ratio": own / theirs,
     }
-    rows.append(settings | {name: float(value) for name, value in found.items()})
+    rows.append(settings | {name: float(value) for name, value in row.items()})
   about = machine.description()
-  report.write(f"memory-{about['backend']}-{given.dtype}", about, rows)
+  report.write(f"memory-{about['backend']}-{args.dtype}", about, rows)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def fields(size: int, channels: int = 3) -> dict[str, Field]:
   return {"image": Field((size, size, channels), "uint8")}
 
 
-def new_state(made: experiment.Experiment) -> state.TrainState:
+def new_state(parts: experiment.Experiment) -> state.TrainState:
   """The state before the first step."""
   key = keys.seed(0)
-  return state.create(made.task.init(key), made.optimizer, made.averages, key, made.task.start())
+  return state.create(parts.task.init(key), parts.optimizer, parts.averages, key, parts.task.start())
 
 
 def training(
@@ -50,12 +50,12 @@ def training(
   The first is called as take(state, {}, placed()): no other run's parameters are used.
   """
   devices = parallel.create(config.parallel.mode)
-  made = experiment.create(config, fields(*pixels.shape[2:]))
-  take = devices.train(make_chunk(make_step(made)))
+  parts = experiment.create(config, fields(*pixels.shape[2:]))
+  take = devices.train(make_chunk(make_step(parts)))
   index = np.arange(len(pixels), dtype=np.int32)
   batch = {"image": pixels, "index": index}
   batch = jax.tree.map(lambda x: np.broadcast_to(x, (steps, *x.shape)), batch)
-  return take, devices.init(lambda: new_state(made)), lambda: devices.place(batch, len(pixels))
+  return take, devices.init(lambda: new_state(parts)), lambda: devices.place(batch, len(pixels))
 
 
 def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Callable[[], float]:
@@ -83,12 +83,12 @@ def sampling(
     weights: a diffusers network's (same_weights.py); random ones otherwise.
   """
   devices = parallel.create(config.parallel.mode)
-  made, net = experiment.create(config, fields(size)), config.model.unet
-  drawing = dataclasses.replace(made.task.draw, stops=walked - 1)
-  made = dataclasses.replace(made, task=dataclasses.replace(made.task, draw=drawing))
-  params = devices.init(lambda: made.task.init(keys.seed(0)))
+  parts, net = experiment.create(config, fields(size)), config.model.unet
+  drawing = dataclasses.replace(parts.task.draw, stops=walked - 1)
+  parts = dataclasses.replace(parts, task=dataclasses.replace(parts.task, draw=drawing))
+  params = devices.init(lambda: parts.task.init(keys.seed(0)))
   if weights is not None:
     model = converted(weights, params["model"], len(net.multipliers), net.blocks)
     params = devices.init(lambda: {**params, "model": model})
-  sampling, asked = Sampling(made, devices, batch), {"index": np.arange(batch, dtype=np.int32)}
-  return lambda: sampling.draw(params, keys.seed(1), asked)["image"]
+  sampling, request = Sampling(parts, devices, batch), {"index": np.arange(batch, dtype=np.int32)}
+  return lambda: sampling.draw(params, keys.seed(1), request)["image"]

@@ -43,32 +43,32 @@ def arguments() -> argparse.Namespace:
 
 def own_times(events: Iterable) -> Mapping[str, float]:
   """Seconds of every operation in the events of one thread, less those of what runs inside of it."""
-  found, open_ones = defaultdict(float), []
+  seconds, open_ones = defaultdict(float), []
   for event in sorted(events, key=lambda event: (event.start_ns, -event.duration_ns)):
     while open_ones and open_ones[-1][1] <= event.start_ns:
       open_ones.pop()
     name = dict(event.stats).get("hlo_op")
     if name is None:
       continue
-    found[name] += event.duration_ns / 1e9
+    seconds[name] += event.duration_ns / 1e9
     if open_ones:
-      found[open_ones[-1][0]] -= event.duration_ns / 1e9
+      seconds[open_ones[-1][0]] -= event.duration_ns / 1e9
     open_ones.append((name, event.start_ns + event.duration_ns))
-  return found
+  return seconds
 
 
 def traced(folder: Path) -> Mapping[str, float]:
   """Seconds of every operation in the newest trace of a folder."""
   newest = max(folder.glob("**/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
-  found = defaultdict(float)
+  totals = defaultdict(float)
   for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
     for line in plane.lines:
       for name, seconds in own_times(line.events).items():
-        found[name] += seconds
-  return found
+        totals[name] += seconds
+  return totals
 
 
-def asked_by(hlo: str) -> Mapping[str, str]:
+def paths_of(hlo: str) -> Mapping[str, str]:
   """The module path in an operation's metadata, by the operation's name in the text of a compiled function."""
   lines = re.finditer(r'^\s*(?:ROOT )?%?([\w.-]+) = .*op_name="([^"]*)"', hlo, re.MULTILINE)
   return {line[1]: line[2] for line in lines}
@@ -76,11 +76,11 @@ def asked_by(hlo: str) -> Mapping[str, str]:
 
 def place(path: str) -> tuple[str, str, str]:
   """The kind of layer, the part of the network, and forward or backward."""
-  found = PATH.search(path)
-  if not found:
+  match = PATH.search(path)
+  if not match:
     return REST, REST, "-"
   way = "backward" if "transpose(" in path else "forward"
-  block, layer = found.groups()
+  block, layer = match.groups()
   if layer is None or block.startswith("jit("):
     return JOINS, JOINS, way
   name = layer if re.match("|".join(KINDS.values()), layer) else block
@@ -91,9 +91,9 @@ def place(path: str) -> tuple[str, str, str]:
 def table(seconds: Mapping[str, float], paths: Mapping[str, str], column: int, steps: int) -> list[dict]:
   """Rows by `place`'s column: ms a step, forward and backward, and shares of all."""
   sums = defaultdict(lambda: defaultdict(float))
-  for name, spent in seconds.items():
-    found = place(paths.get(name, ""))
-    sums[found[column]][found[2]] += spent
+  for name, duration in seconds.items():
+    labels = place(paths.get(name, ""))
+    sums[labels[column]][labels[2]] += duration
   total = sum(seconds.values())
   rows = []
   for name, parts in sorted(sums.items(), key=lambda item: -sum(item[1].values())):
@@ -105,34 +105,34 @@ def table(seconds: Mapping[str, float], paths: Mapping[str, str], column: int, s
 
 def main() -> None:
   """Measures, prints and keeps."""
-  given, about = arguments(), machine.description()
-  batch = given.batch or (8 if about["backend"] == "cpu" else 128)
+  args, about = arguments(), machine.description()
+  batch = args.batch or (8 if about["backend"] == "cpu" else 128)
   config, pixels = (
-    ours.cifar10(batch, given.channels, given.size, given.dtype),
-    ours.images(batch, given.size),
+    ours.cifar10(batch, args.channels, args.size, args.dtype),
+    ours.images(batch, args.size),
   )
   take, state, placed = ours.training(config, pixels)
   compiled = take.lower(state, {}, placed()).compile()
   state, _ = compiled(state, {}, placed())
   with tempfile.TemporaryDirectory() as empty:
-    folder = Path(given.keep or empty)
+    folder = Path(args.keep or empty)
     jax.block_until_ready(state)
     start = time.perf_counter()
     with jax.profiler.trace(str(folder)):
-      for _ in range(given.steps):
+      for _ in range(args.steps):
         state, _ = compiled(state, {}, placed())
       jax.block_until_ready(state)
-      took = (time.perf_counter() - start) / given.steps
+      took = (time.perf_counter() - start) / args.steps
     seconds = traced(folder)
-  paths = asked_by(compiled.as_text())
+  paths = paths_of(compiled.as_text())
   print(f"a step of {batch} took {took:.3g} s with the profiler on")
   rows = [
     {"by": by} | row
     for column, by in enumerate(("layer", "part"))
-    for row in table(seconds, paths, column, given.steps)
+    for row in table(seconds, paths, column, args.steps)
   ]
-  settings = {"batch": batch, "channels": given.channels, "size": given.size, "dtype": given.dtype}
-  report.write(f"profile-{about['backend']}-{given.dtype}", about, rows, step_s=took, **settings)
+  settings = {"batch": batch, "channels": args.channels, "size": args.size, "dtype": args.dtype}
+  report.write(f"profile-{about['backend']}-{args.dtype}", about, rows, step_s=took, **settings)
 
 
 if __name__ == "__main__":

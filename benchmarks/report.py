@@ -21,24 +21,24 @@ def row(times: Mapping[str, Times], flops: int | None = None, rate: float | None
     rate: FLOP/s of the machine's matrix product.
     settings: what was measured.
   """
-  found = dict(settings)
+  cells = dict(settings)
   for name, each in times.items():
-    found[name] = {"median_s": each.median, "spread": each.spread, **dataclasses.asdict(each)}
+    cells[name] = {"median_s": each.median, "spread": each.spread, **dataclasses.asdict(each)}
     if flops:
-      found[name]["flop_per_s"] = flops / each.median
+      cells[name]["flop_per_s"] = flops / each.median
     if flops and rate:
-      found[name]["mfu"] = flops / each.median / rate
+      cells[name]["mfu"] = flops / each.median / rate
   if flops:
-    found["flop"] = flops
+    cells["flop"] = flops
   if {"ours", "peer"} <= set(times):
-    found["ratio"] = times["ours"].ratio(times["peer"])
+    cells["ratio"] = times["ours"].ratio(times["peer"])
     low, high = times["ours"].ratios(times["peer"])
-    found["of rounds"] = f"{low:.2f} to {high:.2f}"
-    found["cpu_ratio"] = times["ours"].cpu_ratio(times["peer"])
+    cells["of rounds"] = f"{low:.2f} to {high:.2f}"
+    cells["cpu_ratio"] = times["ours"].cpu_ratio(times["peer"])
   for name in times.keys() - {"ours", "peer"} if "ours" in times else ():
-    found[f"ratio to {name}"] = times["ours"].ratio(times[name])
-    found[f"cpu_ratio to {name}"] = times["ours"].cpu_ratio(times[name])
-  return found
+    cells[f"ratio to {name}"] = times["ours"].ratio(times[name])
+    cells[f"cpu_ratio to {name}"] = times["ours"].cpu_ratio(times[name])
+  return cells
 
 
 def _cell(value) -> str:

@@ -33,36 +33,36 @@ def main() -> None:
   """Measures, prints and keeps."""
   from benchmarks import flops, machine, ours, peer, report, turns
 
-  given, about = arguments(), machine.description()
-  rate = machine.rate(given.dtype)
+  args, about = arguments(), machine.description()
+  rate = machine.rate(args.dtype)
   on_cpu = about["backend"] == "cpu"
-  batch, channels = (256, 128) if not on_cpu else (2, 32) if given.grow else (16, 64)
-  batch, channels = given.batch or batch, given.channels or channels
-  once = flops.sampling_step(ours.cifar10(1, channels, given.size, given.dtype), given.size, batch)
+  batch, channels = (256, 128) if not on_cpu else (2, 32) if args.grow else (16, 64)
+  batch, channels = args.batch or batch, args.channels or channels
+  once = flops.sampling_step(ours.cifar10(1, channels, args.size, args.dtype), args.size, batch)
 
   def measured(sampler, walked):
     grid, steps = SOLVERS[sampler]
-    config = ours.cifar10(1, channels, given.size, given.dtype)
+    config = ours.cifar10(1, channels, args.size, args.dtype)
     config.sample.update({"sampler": sampler, "grid": grid, "steps": steps, "batch_size": batch})
-    half, net = given.dtype == "bfloat16", peer.unet(config.model.unet, given.size).eval()
+    half, net = args.dtype == "bfloat16", peer.unet(config.model.unet, args.size).eval()
     candidates = {
-      "ours": ours.sampling(config, given.size, batch, walked, peer.weights(net)),
+      "ours": ours.sampling(config, args.size, batch, walked, peer.weights(net)),
       "peer": peer.sampling(net, sampler, steps, walked, batch, not on_cpu, half),
     }
-    times = turns.in_turn(candidates, given.rounds, warm=1)
-    found = report.row(
+    times = turns.in_turn(candidates, args.rounds, warm=1)
+    row = report.row(
       times, once * walked, rate, solver=sampler, steps=steps, walked=walked, batch=batch, channels=channels
     )
     scale = steps / walked
-    return found | {f"{name} images/s": batch / (times[name].median * scale) for name in candidates}
+    return row | {f"{name} images/s": batch / (times[name].median * scale) for name in candidates}
 
-  if given.grow:
-    asked = [("ancestral", walked) for walked in WALKED]
+  if args.grow:
+    settings = [("ancestral", walked) for walked in WALKED]
   else:
     most = MOST_ON_CPU if on_cpu else 1000
-    asked = [(sampler, min(steps, most)) for sampler, (_, steps) in SOLVERS.items()]
-  rows = [measured(*each) for each in asked]
-  name = f"sampling-{about['backend']}-{given.dtype}" + (f"-grow-{given.grow}" if given.grow else "")
+    settings = [(sampler, min(steps, most)) for sampler, (_, steps) in SOLVERS.items()]
+  rows = [measured(*each) for each in settings]
+  name = f"sampling-{about['backend']}-{args.dtype}" + (f"-grow-{args.grow}" if args.grow else "")
   report.write(name, about, rows, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward")
 
 

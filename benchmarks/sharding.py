@@ -47,7 +47,7 @@ class Step:
     from diffjax.machine import parallel
 
     settings, size, count = config.parallel, config.train.batch_size, config.train.steps_per_call or 1
-    made = experiment.create(config, fields(*image_shape[1:]))
+    parts = experiment.create(config, fields(*image_shape[1:]))
     if one:
       mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), (parallel.DATA,))
       self.devices = parallel.Parallel("jit", mesh)
@@ -59,8 +59,8 @@ class Step:
     batch = {"image": pixels, "index": index}
     batch = jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), batch)
     self._batch = self.devices.place(batch, size)
-    self._made, self._make, self.steps = made, lambda: new_state(made), count
-    self._state, self._take = None, self.devices.train(make_chunk(make_step(made)))
+    self._parts, self._make, self.steps = parts, lambda: new_state(parts), count
+    self._state, self._take = None, self.devices.train(make_chunk(make_step(parts)))
     self.program = None
     if settings.mode == "jit":  # a pmapped function hides its program
       self.program = self._take.lower(self.devices.abstract(self._make), {}, self._batch).compile()
@@ -79,36 +79,36 @@ class Step:
 
     from diffjax.keys import Draws
 
-    made, size = self._made, self._made.config.train.batch_size
+    parts, size = self._parts, self._parts.config.train.batch_size
 
     def backward(state, batch):
       def loss(params):
         draws = Draws(state.key, batch["index"], size)
-        return made.task.loss(params, {}, batch, draws, state.memory).each.mean()
+        return parts.task.loss(params, {}, batch, draws, state.memory).each.mean()
 
       return jax.vjp(loss, state.params)[1]
 
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._batch)
     leaves = jax.tree.leaves(jax.eval_shape(backward, jax.eval_shape(self._make), one))
     whole = sum(x.size * x.dtype.itemsize for x in leaves if x.shape and x.shape[0] == size)
-    return whole // self.devices.batch_devices // made.config.train.accumulate
+    return whole // self.devices.batch_devices // parts.config.train.accumulate
 
   def figures(self) -> dict:
     """Megabytes of one device, and what it sends in a step."""
     from benchmarks.collectives import traffic
 
-    found = {"kept, MB": self.kept() / 1e6}
+    cells = {"kept, MB": self.kept() / 1e6}
     if self.program is None:
-      return found
+      return cells
     memory = self.program.memory_analysis()
-    sent = traffic(self.program.as_text(), self.devices.mesh.size)
-    return found | {
+    kinds = traffic(self.program.as_text(), self.devices.mesh.size)
+    return cells | {
       "state, MB": memory.argument_size_in_bytes / 1e6,
       "working, MB": memory.temp_size_in_bytes / 1e6,
-      "sent, MB": sum(kind.sent for kind in sent.values()) / 1e6 / self.steps,
+      "sent, MB": sum(kind.sent for kind in kinds.values()) / 1e6 / self.steps,
       "collectives": ", ".join(
         f"{kind.count / self.steps:.4g} {name} ({kind.sent / 1e6 / self.steps:.3g} MB)"
-        for name, kind in sent.items()
+        for name, kind in kinds.items()
       ),
     }
 
@@ -123,10 +123,10 @@ def main() -> None:
   parser.add_argument("--batch_size", type=int, default=128)
   parser.add_argument("--devices", type=int, default=8)
   parser.add_argument("--rounds", type=int, default=0, help="of timing; 0 compiles only")
-  given = parser.parse_args()
+  args = parser.parse_args()
   os.environ["JAX_PLATFORMS"] = "cpu"
-  os.environ["NPROC"] = str(max(32, 2 * given.devices))  # fewer threads can deadlock in a collective
-  os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={given.devices}"
+  os.environ["NPROC"] = str(max(32, 2 * args.devices))  # fewer threads can deadlock in a collective
+  os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
 
   from benchmarks import machine, report, turns
   from diffjax.jobs.config_file import load
@@ -134,29 +134,29 @@ def main() -> None:
 
   conv.fastest_on_cpu = lambda *shapes: "lax"
 
-  shares, steps, found = {"all": given.devices, "half": given.devices // 2}, {}, {}
-  for name in WAYS if given.devices > 1 else ON_ONE:
+  shares, steps, figures_of = {"all": args.devices, "half": args.devices // 2}, {}, {}
+  for name in WAYS if args.devices > 1 else ON_ONE:
     changes = dict(WAYS[name])
-    one = given.devices == 1 or changes.pop("devices", 0) == 1
-    config = load(given.config)
-    config.train.batch_size = given.batch_size
-    if given.channels:
-      config.model.unet.channels = given.channels
+    one = args.devices == 1 or changes.pop("devices", 0) == 1
+    config = load(args.config)
+    config.train.batch_size = args.batch_size
+    if args.channels:
+      config.model.unet.channels = args.channels
     config.update_from_flattened_dict({path: shares.get(v, v) for path, v in changes.items()})
-    step = Step(config, (given.size, given.size, given.image_channels), one)
-    found[name] = step.figures()
-    print(f"{name}: {found[name]}", flush=True)
-    if given.rounds:
+    step = Step(config, (args.size, args.size, args.image_channels), one)
+    figures_of[name] = step.figures()
+    print(f"{name}: {figures_of[name]}", flush=True)
+    if args.rounds:
       steps[name] = step
-  times = turns.in_turn(steps, given.rounds) if given.rounds else {}
+  times = turns.in_turn(steps, args.rounds) if args.rounds else {}
   times = {name: each.per(steps[name].steps) for name, each in times.items()}
   rows = []
-  for name, figures in found.items():
+  for name, figures in figures_of.items():
     each = {"step": times[name]} if times else {}
     ratio = {"ratio": times[name].ratio(next(iter(times.values())))} if times else {}
     rows.append(report.row(each, way=name) | ratio | figures)
-  name = given.config.split("/")[-1].removesuffix(".py")
-  report.write(f"sharding-{name}-{given.devices}-devices", machine.description(), rows, settings=vars(given))
+  name = args.config.split("/")[-1].removesuffix(".py")
+  report.write(f"sharding-{name}-{args.devices}-devices", machine.description(), rows, settings=vars(args))
 
 
 if __name__ == "__main__":

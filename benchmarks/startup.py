@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 
 def process(*command: str) -> str:
   """Runs Python in the repository; what it prints."""
-  done = subprocess.run(
+  result = subprocess.run(
     [sys.executable, *command],
     cwd=ROOT,
     env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -48,7 +48,7 @@ def process(*command: str) -> str:
     capture_output=True,
     text=True,
   )
-  return done.stdout
+  return result.stdout
 
 
 def first_step(home: str) -> Callable[[], None]:
@@ -64,15 +64,15 @@ def first_step(home: str) -> Callable[[], None]:
   metrics, log = folder / "metrics.jsonl", folder / "terminal.txt"
   with log.open("wb") as file:
     env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {"HOME": home}
-    started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
+    child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
 
   def finish():
-    if started.wait():
+    if child.wait():
       raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()}")
     shutil.rmtree(folder)
 
   while not (metrics.exists() and metrics.stat().st_size):
-    if started.poll() is not None:
+    if child.poll() is not None:
       finish()
     time.sleep(0.02)
   return finish
@@ -80,7 +80,7 @@ def first_step(home: str) -> Callable[[], None]:
 
 def main() -> None:
   """Measures, prints and keeps."""
-  given = arguments()
+  args = arguments()
   with tempfile.TemporaryDirectory() as filled:
 
     def cold():
@@ -99,15 +99,15 @@ def main() -> None:
       "first step, cached": lambda: first_step(filled),
       "peer's first step": lambda: process("-c", peer),
     }
-    times = turns.in_turn(candidates, given.rounds, warm=1)
+    times = turns.in_turn(candidates, args.rounds, warm=1)
   times = {name: dataclasses.replace(each, cpu=()) for name, each in times.items()}  # cpu was this process's
   rows = [report.row({"process": each}, what=name) for name, each in times.items()]
   for row in rows[1:3]:
     row["ratio"] = times[row["what"]].ratio(times["peer's first step"])
-  if not given.no_cifar10:
-    wall, cpu = map(float, process("-c", COMPILE.format(batch=given.batch)).split())
+  if not args.no_cifar10:
+    wall, cpu = map(float, process("-c", COMPILE.format(batch=args.batch)).split())
     rows.append(
-      {"what": f"CIFAR-10 step, batch {given.batch}: trace, compile, run", "wall, s": wall, "cpu, s": cpu}
+      {"what": f"CIFAR-10 step, batch {args.batch}: trace, compile, run", "wall, s": wall, "cpu, s": cpu}
     )
   report.write("startup", machine.description(), rows)
 

@@ -39,52 +39,52 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def measured(given: argparse.Namespace, batch: int, channels: int, size: int, rate: float) -> dict:
+def measured(args: argparse.Namespace, batch: int, channels: int, size: int, rate: float) -> dict:
   """One row."""
   from benchmarks import flops, ours, report, turns
 
-  config, pixels = ours.cifar10(batch, channels, size, given.dtype), ours.images(batch, size)
+  config, pixels = ours.cifar10(batch, channels, size, args.dtype), ours.images(batch, size)
   count = flops.training_step(config, size)
-  candidates = {"ours": ours.training_step(config, pixels, given.steps_per_call)}
-  if not given.no_peer:
+  candidates = {"ours": ours.training_step(config, pixels, args.steps_per_call)}
+  if not args.no_peer:
     from benchmarks import peer
 
     on_gpu = peer.PLACE == "cuda"
-    theirs = peer.training_step(config, pixels, compiled=on_gpu, half=given.dtype == "bfloat16")
-    candidates["peer"] = lambda: [theirs() for _ in range(given.steps_per_call)]
-    for name in given.also:
+    theirs = peer.training_step(config, pixels, compiled=on_gpu, half=args.dtype == "bfloat16")
+    candidates["peer"] = lambda: [theirs() for _ in range(args.steps_per_call)]
+    for name in args.also:
       candidates[name] = peer.training_step(config, pixels, **ALSO[name])
-  times = turns.in_turn(candidates, given.rounds)
-  settings = {"batch": batch, "channels": channels, "size": size, "dtype": given.dtype}
-  if given.fake_devices:
-    settings["devices"] = given.fake_devices
-  return report.row(times, count * given.steps_per_call, rate, **settings)
+  times = turns.in_turn(candidates, args.rounds)
+  settings = {"batch": batch, "channels": channels, "size": size, "dtype": args.dtype}
+  if args.fake_devices:
+    settings["devices"] = args.fake_devices
+  return report.row(times, count * args.steps_per_call, rate, **settings)
 
 
-def rows(given: argparse.Namespace, platform: str, rate: float) -> list[dict]:
+def rows(args: argparse.Namespace, platform: str, rate: float) -> list[dict]:
   """One or several, as the command line asks."""
-  plain = {"batch": given.batch, "channels": given.channels, "size": given.size}
-  if given.grow:
-    asked = [
-      plain | {"batch": given.batch or 8, given.grow: n}
-      for n in GROWTH[given.grow]["cpu" if platform == "cpu" else "gpu"]
+  plain = {"batch": args.batch, "channels": args.channels, "size": args.size}
+  if args.grow:
+    settings = [
+      plain | {"batch": args.batch or 8, args.grow: n}
+      for n in GROWTH[args.grow]["cpu" if platform == "cpu" else "gpu"]
     ]
-  elif given.batch:
-    asked = [plain]
+  elif args.batch:
+    settings = [plain]
   else:
-    asked = [plain | {"batch": n} for n in ({"cpu": (8, 16)}.get(platform, (128,)))]
-  found = []
-  for each in asked:
-    found.append(measured(given, **each, rate=rate))
-    print(f"{each}: ratio {found[-1].get('ratio')}, cpu_ratio {found[-1].get('cpu_ratio')}", flush=True)
-  return found
+    settings = [plain | {"batch": n} for n in ({"cpu": (8, 16)}.get(platform, (128,)))]
+  table = []
+  for each in settings:
+    table.append(measured(args, **each, rate=rate))
+    print(f"{each}: ratio {table[-1].get('ratio')}, cpu_ratio {table[-1].get('cpu_ratio')}", flush=True)
+  return table
 
 
-def on_fake_devices(given: argparse.Namespace) -> None:
+def on_fake_devices(args: argparse.Namespace) -> None:
   """The same command in a new process for each number of devices, ours alone, on a small network."""
   plain = [
-    f"--rounds={given.rounds}",
-    f"--batch={given.batch or 8}",
+    f"--rounds={args.rounds}",
+    f"--batch={args.batch or 8}",
     "--channels=32",
     "--size=16",
     "--no_peer",
@@ -97,22 +97,22 @@ def on_fake_devices(given: argparse.Namespace) -> None:
 
 def main() -> None:
   """Measures, prints and keeps."""
-  given = arguments()
-  if given.grow == "devices":
-    return on_fake_devices(given)
-  if given.fake_devices:  # before jax is imported
-    os.environ["NPROC"] = str(max(32, 2 * given.fake_devices))
-    flags = os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={given.fake_devices}"
+  args = arguments()
+  if args.grow == "devices":
+    return on_fake_devices(args)
+  if args.fake_devices:  # before jax is imported
+    os.environ["NPROC"] = str(max(32, 2 * args.fake_devices))
+    flags = os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={args.fake_devices}"
     os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags).strip()}
   from benchmarks import machine, report
 
   about = machine.description()
-  rate = machine.rate(given.dtype)
-  found = rows(given, about["backend"], rate)
-  name = f"train_step-{about['backend']}-{given.dtype}"
-  name += f"-grow-{given.grow}" if given.grow else ""
-  name += f"-{given.fake_devices}-devices" if given.fake_devices else ""
-  report.write(name, about, found, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward + backward")
+  rate = machine.rate(args.dtype)
+  table = rows(args, about["backend"], rate)
+  name = f"train_step-{about['backend']}-{args.dtype}"
+  name += f"-grow-{args.grow}" if args.grow else ""
+  name += f"-{args.fake_devices}-devices" if args.fake_devices else ""
+  report.write(name, about, table, matrix_product_flop_per_s=rate, flop_source="jaxpr: forward + backward")
 
 
 if __name__ == "__main__":

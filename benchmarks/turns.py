@@ -37,8 +37,8 @@ class Times:
 
   def ratios(self, other: "Times") -> tuple[float, float]:
     """The least and the largest of the rounds' ratios."""
-    found = np.divide(self.wall, other.wall)
-    return float(found.min()), float(found.max())
+    quotients = np.divide(self.wall, other.wall)
+    return float(quotients.min()), float(quotients.max())
 
   def per(self, count: int) -> "Times":
     """Of one of `count` equal parts of the work."""

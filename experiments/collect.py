@@ -77,12 +77,12 @@ def _row(sweep: Sweep, job: Job, trained_in: Path) -> Row:
   losses = [progress.number(line["loss"]) for line in lines if "loss" in line]
   held_out = {}
   for line in lines:
-    found = {
+    current = {
       name.removeprefix("held_out/"): progress.number(v)
       for name, v in line.items()
       if name.startswith("held_out/")
     }
-    held_out = found or held_out
+    held_out = current or held_out
   values = dict(leaves(job.config))
   scores, settings = _scores(last_report(Path(job.folder)))
   return Row(
@@ -100,8 +100,8 @@ def _row(sweep: Sweep, job: Job, trained_in: Path) -> Row:
 
 def last_report(folder: Path) -> dict[str, Any]:
   """The metrics.json of the last step that a workdir has one of, or {}."""
-  found = {int(p.parent.name): p for p in folder.glob("eval/*/metrics.json") if p.parent.name.isdigit()}
-  return json.loads(found[max(found)].read_text()) if found else {}
+  files = {int(p.parent.name): p for p in folder.glob("eval/*/metrics.json") if p.parent.name.isdigit()}
+  return json.loads(files[max(files)].read_text()) if files else {}
 
 
 def _scores(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float, float]], dict[str, Any]]:
@@ -126,17 +126,17 @@ def _union(parts: Sequence[Mapping]) -> list:
   return list(dict.fromkeys(name for part in parts for name in part))
 
 
-def as_csv(found: Sequence[Row]) -> str:
+def as_csv(table: Sequence[Row]) -> str:
   """Everything, a line a run."""
   paths, scores, settings, held_out = (
-    _union([getattr(row, name) for row in found]) for name in ("overrides", "scores", "settings", "held_out")
+    _union([getattr(row, name) for row in table]) for name in ("overrides", "scores", "settings", "held_out")
   )
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   spread = [f"{name}{end}" for name in scores for end in ("", " low", " high")]
   losses = [f"held_out/{name}" for name in held_out]
   writer.writerow(["run", "state", "step", *paths, *spread, "loss", *losses, *settings])
-  for row in found:
+  for row in table:
     numbers = [number for name in scores for number in row.scores.get(name, ("", "", ""))]
     writer.writerow(
       [row.run, "finished" if row.finished else "unfinished", row.step]
@@ -154,10 +154,10 @@ def heading(path: str) -> str:
   return path.removesuffix(".name").split(".", 1)[-1]
 
 
-def as_markdown(name: str, found: Sequence[Row]) -> str:
+def as_markdown(name: str, table: Sequence[Row]) -> str:
   """The overrides and the scores, what the scores were made with, and the held-out losses."""
-  paths, scores = _union([row.overrides for row in found]), _union([row.scores for row in found])
-  same, differing = _settings([row.settings for row in found if row.settings])
+  paths, scores = _union([row.overrides for row in table]), _union([row.scores for row in table])
+  same, differing = _settings([row.settings for row in table if row.settings])
   differing = [one for one in differing if not any(path.endswith(f".{one}") for path in paths)]
   header = ["run", *map(heading, paths), *scores, "loss", *differing, "state"]
   lines = [
@@ -166,19 +166,19 @@ def as_markdown(name: str, found: Sequence[Row]) -> str:
     + ["" if row.loss is None else f"{row.loss:.4g}"]
     + [row.settings.get(one, "") for one in differing]
     + [row.state]
-    for row in found
+    for row in table
   ]
-  unfinished = sum(not row.finished for row in found)
+  unfinished = sum(not row.finished for row in table)
   parts = [f"# {name}", _table(header, lines)]
   if unfinished:
-    parts.append(f"**Unfinished: {unfinished} of {len(found)} runs.**")
+    parts.append(f"**Unfinished: {unfinished} of {len(table)} runs.**")
   if same:
     parts.append(
       "Scores are medians over the sampling seeds, in brackets the lowest and the highest. All: "
       + "; ".join(f"{key} {_text(value)}" for key, value in same.items())
       + "."
     )
-  if held_out := _held_out(found):
+  if held_out := _held_out(table):
     parts += ["## Held-out losses", "In the kind and the weight of each run's own objective.", held_out]
   return "\n\n".join(parts) + "\n"
 
@@ -192,14 +192,14 @@ def _settings(every: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[
   return same, [name for name in names if name not in same]
 
 
-def _held_out(found: Sequence[Row]) -> str:
+def _held_out(table: Sequence[Row]) -> str:
   """The table of held-out losses: the moving average's where there is one."""
-  names = _union([row.held_out for row in found])
+  names = _union([row.held_out for row in table])
   averaged = [name for name in names if name.split("/")[0] != "raw"]
   names = [name for name in averaged if name.split("/")[0] == averaged[0].split("/")[0]] or names
   lines = [
     [row.run, *(f"{row.held_out[name]:.4g}" if name in row.held_out else "" for name in names)]
-    for row in found
+    for row in table
   ]
   return _table(["run", *names], lines) if names else ""
 
@@ -234,18 +234,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     sweep = sweeps.load(args.name)
     name, out = Path(args.name).name, Path(args.out or sweeps.folder_of(args.name))
-    found = rows(sweep, jobs.of(sweep, sweeps.check(sweep), f"{args.workdir}/{name}"))
+    table = rows(sweep, jobs.of(sweep, sweeps.check(sweep), f"{args.workdir}/{name}"))
   except ConfigError as error:
     print(f"\nerror: {error}", file=sys.stderr)
     return 2
-  if not any(row.step or row.scores for row in found):
+  if not any(row.step or row.scores for row in table):
     print(f"\nerror: {args.workdir}/{name} holds no run yet; launch the sweep first.", file=sys.stderr)
     return 2
-  text = as_markdown(name, found)
-  for file_name, content in (("results.csv", as_csv(found)), ("table.md", text)):
+  text = as_markdown(name, table)
+  for file_name, content in (("results.csv", as_csv(table)), ("table.md", text)):
     with atomic.writing(out / file_name) as file:
       file.write(content.encode())
-  drawn = chart.draw(out / "curve.png", sweep, found)
+  drawn = chart.draw(out / "curve.png", sweep, table)
   print(text)
   print(
     f"written: {', '.join(str(out / one) for one in ['results.csv', 'table.md', *(['curve.png'] * drawn)])}"

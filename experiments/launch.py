@@ -105,9 +105,9 @@ def _here(args, sweep, configs, program) -> tuple[list[jobs.Job], int]:
   for job in every:
     if workdirs.has_run(Path(job.folder)):
       workdirs.require_same(Path(job.folder), job.config, resolved(job.config))
-  left = [job for job in every if not job.finished]
-  print(f"{Path(args.name).name}: {len(every)} runs, {len(every) - len(left)} finished before, in {folder}")
-  return left, len(every)
+  rest = [job for job in every if not job.finished]
+  print(f"{Path(args.name).name}: {len(every)} runs, {len(every) - len(rest)} finished before, in {folder}")
+  return rest, len(every)
 
 
 def _local(args, sweep, configs, program) -> int:
@@ -118,10 +118,10 @@ def _local(args, sweep, configs, program) -> int:
       modes = [mode for mode in job.commands if not job.done(mode)]
       print(*(shlex.join(job.commands[mode]) for mode in modes), sep="\n")
     return 0
-  shown = board.Board(sys.stdout)
-  tasks = pool.run(todo, args.workers or 1, shown, lambda slot: dict(args.env) | _devices(slot, args.gpus))
+  screen = board.Board(sys.stdout)
+  tasks = pool.run(todo, args.workers or 1, screen, lambda slot: dict(args.env) | _devices(slot, args.gpus))
   if tasks:
-    shown.close(tasks)
+    screen.close(tasks)
   if failed := board.failures(tasks, jobs.tail):
     print(failed, file=sys.stderr)
   if any(task.state in ("stopped", "not started") for task in tasks) and not failed:

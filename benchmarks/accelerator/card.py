@@ -39,10 +39,10 @@ def main() -> None:
   args = part.arguments("card", __doc__)
   results = part.Results(args.out, "card", args.seconds)
   if shutil.which("nvidia-smi"):
-    asked = subprocess.run(
+    process = subprocess.run(
       ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv"], capture_output=True, text=True, timeout=20
     )
-    results.add(nvidia_smi=asked.stdout.strip())
+    results.add(nvidia_smi=process.stdout.strip())
   device = jax.devices()[0]
   results.add(
     machine=machine.description(),

@@ -30,10 +30,10 @@ training.train(config, Path(sys.argv[1]))
 """
 
 
-def difference(found, truth) -> float:
-  """|found - truth| / |truth| of pytrees together."""
+def difference(values, truth) -> float:
+  """|values - truth| / |truth| of pytrees together."""
   flat = [
-    np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)]) for t in (found, truth)
+    np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)]) for t in (values, truth)
   ]
   return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
 
@@ -69,12 +69,12 @@ def numbers(make) -> dict[str, float]:
     with jax.default_device(device):
       return jax.device_get(evaluate(*jax.device_put((params, batch), device)))
 
-  truth, found = computed("float32", "highest", jax.devices("cpu")[0]), {}
+  truth, results = computed("float32", "highest", jax.devices("cpu")[0]), {}
   for name, way in WAYS.items():
     here = computed(*way, jax.devices()[0])
     errors = (difference(h, t) for h, t in zip(here, truth, strict=True))
-    found[f"{name} loss"], found[f"{name} gradient"] = errors
-  return found
+    results[f"{name} loss"], results[f"{name} gradient"] = errors
+  return results
 
 
 ALLOWED = {"float32 loss": 1e-4, "float32 gradient": 1e-3, "bfloat16 loss": 3e-2, "bfloat16 gradient": 1e-1}
@@ -103,12 +103,12 @@ def compiled_once() -> dict:
   first, metrics = take(now, {}, placed())
   jax.block_until_ready(first)
   old = jax.tree.leaves(now.params)
-  given = sum(leaf.is_deleted() for leaf in old) / len(old)
+  share = sum(leaf.is_deleted() for leaf in old) / len(old)
   before = len(count)
   for _ in range(3):
     first, metrics = take(first, {}, placed())
   jax.block_until_ready(first)
-  return {"donated": given, "compiles_before": before, "compiles_after": len(count) - before}
+  return {"donated": share, "compiles_before": before, "compiles_after": len(count) - before}
 
 
 def main() -> None:
@@ -117,12 +117,12 @@ def main() -> None:
   results, bad = part.Results(args.out, "correct", args.seconds), []
   part.cached()
   for name, make in {"unet": sizes.unet, "dit": sizes.dit}.items():
-    found = numbers(functools.partial(make, BATCH, True))
-    results.add(**{name: found})
-    bad += [f"{name}: {key} {found[key]:.2e}" for key, most in ALLOWED.items() if not found[key] <= most]
-  found = compiled_once()
-  results.add(**found)
-  bad += [f"{found}"] if found["donated"] < 1 or found["compiles_after"] else []
+    row = numbers(functools.partial(make, BATCH, True))
+    results.add(**{name: row})
+    bad += [f"{name}: {key} {row[key]:.2e}" for key, most in ALLOWED.items() if not row[key] <= most]
+  row = compiled_once()
+  results.add(**row)
+  bad += [f"{row}"] if row["donated"] < 1 or row["compiles_after"] else []
   folders = [args.out / "resume" / name for name in ("whole", "halves")]
   began = time.monotonic()
   for folder, steps in ((folders[0], STEPS), (folders[1], STEPS // 2), (folders[1], STEPS)):

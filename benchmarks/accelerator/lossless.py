@@ -42,9 +42,9 @@ def _known(frame: np.ndarray, order: int, y: int, x: int) -> list[np.ndarray]:
   return own + [frame[other, y + dy, x + dx] for other in range(order) for dy, dx in OTHERS]
 
 
-def _predicted(known: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-  total = np.full(known[0].shape, weights[len(known)], np.int64)
-  for weight, values in zip(weights, known, strict=False):
+def _predicted(neighbours: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+  total = np.full(neighbours[0].shape, weights[len(neighbours)], np.int64)
+  for weight, values in zip(weights, neighbours, strict=False):
     if weight:
       total += np.int64(weight) * values
   return np.clip((total + (1 << (BITS - 1))) >> BITS, 0, 255).astype(np.int32)
@@ -68,29 +68,29 @@ def fit(images: np.ndarray) -> np.ndarray:
   most = len(OWN) + 2 * len(OTHERS) + 1
   weights = np.zeros((3 * height * width, most), np.int32)
   for row, (order, y, x) in enumerate(_places(height, width)):
-    known = np.stack(_known(frame, order, y, x)).astype(np.float32) - 128
+    neighbours = np.stack(_known(frame, order, y, x)).astype(np.float32) - 128
     target = frame[order, y + EDGE, x + EDGE].astype(np.float32) - 128
-    varies = np.flatnonzero(known.any(axis=1))
-    v = np.concatenate([known[varies], np.ones((1, len(target)), np.float32)])
+    varies = np.flatnonzero(neighbours.any(axis=1))
+    v = np.concatenate([neighbours[varies], np.ones((1, len(target)), np.float32)])
     gram = (v @ v.T).astype(np.float64)
     gram[np.diag_indices_from(gram)] += len(target)
-    found = np.linalg.solve(gram, (v @ target).astype(np.float64))
-    whole = np.round(found[:-1] * 2**BITS).astype(np.int64)
+    solution = np.linalg.solve(gram, (v @ target).astype(np.float64))
+    whole = np.round(solution[:-1] * 2**BITS).astype(np.int64)
     weights[row, varies] = whole
-    weights[row, len(known)] = round(found[-1] * 2**BITS) + (128 << BITS) - 128 * whole.sum()
+    weights[row, len(neighbours)] = round(solution[-1] * 2**BITS) + (128 << BITS) - 128 * whole.sum()
   return weights
 
 
 def levels(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
   """The activities int32 [3, LEVELS - 1] that cut each plane's residuals into streams of equal length."""
   residuals = _Walk(images.shape[1:3], weights, len(images))
-  seen = [[], [], []]
+  activities = [[], [], []]
   truth = images.transpose(3, 1, 2, 0)[list(PLANES)].astype(np.int32)
   for order, y, x, predicted in residuals.places():
-    seen[order].append(residuals.activity(order, y, x))
+    activities[order].append(residuals.activity(order, y, x))
     residuals.put(order, y, x, predicted, truth[order, y, x])
   shares = np.arange(1, LEVELS) / LEVELS
-  return np.stack([np.quantile(np.concatenate(part), shares).astype(np.int32) for part in seen])
+  return np.stack([np.quantile(np.concatenate(part), shares).astype(np.int32) for part in activities])
 
 
 class _Walk:

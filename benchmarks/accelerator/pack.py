@@ -46,15 +46,15 @@ def images(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
   }
 
 
-def tensors(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The arrays of packed float32 tensors: exponents with the signs behind them are bytes of their own."""
-  names = sorted(found)
-  flat = np.concatenate([found[name].ravel() for name in names]).astype("<f4")
+  names = sorted(arrays)
+  flat = np.concatenate([arrays[name].ravel() for name in names]).astype("<f4")
   words = flat.view("<u4")
   planes = ((words << 1) | (words >> 31)).view(np.uint8).reshape(-1, 4)
   return {
     "names": np.array(names),
-    "shapes": np.array([",".join(map(str, found[name].shape)) for name in names]),
+    "shapes": np.array([",".join(map(str, arrays[name].shape)) for name in names]),
     "low": np.ascontiguousarray(planes[:, :3].T),
     "high": np.frombuffer(zlib.compress(planes[:, 3].tobytes(), 9), np.uint8),
     "sha256": np.array(digest(flat)),
@@ -82,14 +82,14 @@ def main() -> None:
   args.out.mkdir(parents=True, exist_ok=True)
   if args.cifar10:
     with np.load(args.cifar10, allow_pickle=False) as file:
-      found = images(file["images"], file["labels"])
+      arrays = images(file["images"], file["labels"])
     with (args.out / "cifar10.packed").open("wb") as out:
-      np.savez(out, **found)
+      np.savez(out, **arrays)
   if args.inception:
     with np.load(args.inception, allow_pickle=False) as file:
-      found = tensors({name: file[name] for name in file.files})
+      arrays = tensors({name: file[name] for name in file.files})
     with (args.out / "inception.packed").open("wb") as out:
-      np.savez(out, **found)
+      np.savez(out, **arrays)
   for file in sorted(args.out.glob("*.packed")):
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 

@@ -40,18 +40,18 @@ class Results:
 
   def __init__(self, out: Path, name: str, seconds: float = float("inf")):
     """The time begins."""
-    self._path, self._began, self._seconds, self.found = out / f"{name}.json", time.monotonic(), seconds, {}
+    self._path, self._began, self._seconds, self.entries = out / f"{name}.json", time.monotonic(), seconds, {}
 
   @property
   def left(self) -> float:
     """Seconds."""
     return self._seconds - (time.monotonic() - self._began)
 
-  def add(self, **found) -> None:
+  def add(self, **entries) -> None:
     """Adds, writes and prints."""
-    self.found |= found
-    self._path.write_text(json.dumps(self.found, indent=1))
-    print(f"[{time.monotonic() - self._began:6.1f} s] {json.dumps(found)[:1000]}", flush=True)
+    self.entries |= entries
+    self._path.write_text(json.dumps(self.entries, indent=1))
+    print(f"[{time.monotonic() - self._began:6.1f} s] {json.dumps(entries)[:1000]}", flush=True)
 
 
 def cached() -> None:

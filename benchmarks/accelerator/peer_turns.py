@@ -27,7 +27,7 @@ def main() -> None:
 
   from benchmarks import peer
 
-  config, made = ConfigDict(json.loads(args.config)), {}
+  config, programs = ConfigDict(json.loads(args.config)), {}
   size = 32
 
   def finish():
@@ -43,14 +43,14 @@ def main() -> None:
     return peer.sampling(net, "ddim", 50, count, batch, args.compiled or False, half=True)
 
   def timed(do, batch, count):
-    if (do, batch) not in made:
-      made[do, batch] = step(batch) if do == "train" else walk(batch, count)
+    if (do, batch) not in programs:
+      programs[do, batch] = step(batch) if do == "train" else walk(batch, count)
       for _ in range(3 if do == "train" else 1):
-        made[do, batch]()
+        programs[do, batch]()
       finish()
     began = time.perf_counter()
     for _ in range(count if do == "train" else 1):
-      made[do, batch]()
+      programs[do, batch]()
     finish()
     return {"seconds": time.perf_counter() - began}
 

@@ -48,9 +48,9 @@ def our_training(config, batch: int, chunk: int, count: int) -> Callable[[], Non
 def our_sampling(config, batch: int) -> Callable[[], None]:
   """A function that draws a batch with the config's sampler and waits for it, as --mode=sample does."""
   config.sample.batch_size = batch
-  devices, made = parallel.create(), experiment.create(config, ours.fields(32))
-  params, drawn = devices.init(lambda: made.task.init(keys.seed(0))), Sampling(made, devices, batch)
-  return lambda: drawn.draw(params, keys.seed(1), {"index": np.arange(batch, dtype=np.int32)})
+  devices, parts = parallel.create(), experiment.create(config, ours.fields(32))
+  params, sampling = devices.init(lambda: parts.task.init(keys.seed(0))), Sampling(parts, devices, batch)
+  return lambda: sampling.draw(params, keys.seed(1), {"index": np.arange(batch, dtype=np.int32)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,32 +61,32 @@ class Row:
     make: () -> what does the work once and waits for the device.
     images: that it makes or is trained on.
     flop: its operations.
-    asked: the same of a peer (peer_turns.py); None where there is none.
+    task: the same of a peer (peer_turns.py); None where there is none.
   """
 
   make: Callable[[], Callable[[], None]]
   images: int
   flop: int
-  asked: Mapping | None = None
+  task: Mapping | None = None
 
 
 def rows(tiny: bool) -> dict[str, Row]:
   """The table's rows by name, the most wanted first."""
-  small, large, drawn, chunk, most = (4, 8, 4, 2, 4) if tiny else (128, 512, 256, CHUNK, 40)
+  small, large, samples, chunk, most = (4, 8, 4, 2, 4) if tiny else (128, 512, 256, CHUNK, 40)
 
   def train(make, batch, peer=True):
     config, count = make(batch, tiny), max(chunk, most * small // batch // chunk * chunk)
-    asked = {"do": "train", "batch": batch, "count": count} if peer else None
+    task = {"do": "train", "batch": batch, "count": count} if peer else None
     flop = count * flops.training_step(config, 32)
-    return Row(functools.partial(our_training, config, batch, chunk, count), count * batch, flop, asked)
+    return Row(functools.partial(our_training, config, batch, chunk, count), count * batch, flop, task)
 
   sampled = sizes.unet(small, tiny)
   sampled.sample.sampler, sampled.sample.grid, sampled.sample.steps = "ddim", "leading", 50
-  walk = {"do": "sample", "batch": drawn, "count": 50}
-  flop = 50 * flops.sampling_step(sampled, 32, drawn)
+  walk = {"do": "sample", "batch": samples, "count": 50}
+  flop = 50 * flops.sampling_step(sampled, 32, samples)
   return {
     f"unet, batch {small}": train(sizes.unet, small),
-    f"ddim-50, batch {drawn}": Row(functools.partial(our_sampling, sampled, drawn), drawn, flop, walk),
+    f"ddim-50, batch {samples}": Row(functools.partial(our_sampling, sampled, samples), samples, flop, walk),
     f"unet, batch {large}": train(sizes.unet, large),
     f"dit-s/2, batch {small}": train(sizes.dit, small, peer=False),
   }
@@ -99,33 +99,33 @@ def timed(run) -> float:
   return time.perf_counter() - began
 
 
-def in_turn(run, peers: list[Peer], asked: Mapping, rounds: int, limit: float) -> dict[str, list[float]]:
+def in_turn(run, peers: list[Peer], task: Mapping, rounds: int, limit: float) -> dict[str, list[float]]:
   """Seconds of ours and of each peer, a number a round; a peer without an answer is left out from then on."""
-  found = {"ours": []} | {peer.name: [] for peer in peers}
+  times = {"ours": []} | {peer.name: [] for peer in peers}
   for _ in range(rounds):
-    found["ours"].append(timed(run))
+    times["ours"].append(timed(run))
     for peer in list(peers):
-      peer.ask(**asked)
+      peer.ask(**task)
       answer = peer.answer(limit)
       if "error" in answer:
-        found[peer.name] = answer["error"]
+        times[peer.name] = answer["error"]
         peers.remove(peer)
       else:
-        found[peer.name].append(answer["seconds"])
-  return found
+        times[peer.name].append(answer["seconds"])
+  return times
 
 
 def row(times: dict, images: int, flop: float, ceiling: float, peak: float | None) -> dict:
   """A row's figures: images/s, the share of the ceiling and of the peak, and ratios of ours to the peers."""
   own = statistics.median(times["ours"])
-  found = {"images_per_s": images / own, "flop_per_image": flop / images, "seconds": times}
-  found |= {"mfu_of_measured": flop / own / ceiling, "mfu_of_989": peak and flop / own / peak}
+  cells = {"images_per_s": images / own, "flop_per_image": flop / images, "seconds": times}
+  cells |= {"mfu_of_measured": flop / own / ceiling, "mfu_of_989": peak and flop / own / peak}
   for name, theirs in times.items():
     if name != "ours" and isinstance(theirs, list) and theirs:
       pairs = zip(times["ours"], theirs, strict=False)
-      found[f"faster than {name}"] = statistics.median(b / a for a, b in pairs)
-      found[f"images_per_s {name}"] = images / statistics.median(theirs)
-  return found
+      cells[f"faster than {name}"] = statistics.median(b / a for a, b in pairs)
+      cells[f"images_per_s {name}"] = images / statistics.median(theirs)
+  return cells
 
 
 def ceiling(out: Path) -> float:
@@ -168,7 +168,7 @@ class Table:
     """
     began = time.perf_counter()
     for peer in peers:
-      peer.ask(**line.asked)
+      peer.ask(**line.task)
     compiling, ready, without = {"ours": timed(run)}, [], {}
     alone = {"ours": [timed(run) for _ in range(self.rounds)]}  # kept, whatever becomes of the peers
     self.results.add(**{f"{name}, first": row(alone, line.images, line.flop, self.best, self.peak)})
@@ -180,9 +180,9 @@ class Table:
         peer.end()
       else:
         ready.append(peer)
-    times = in_turn(run, list(ready), line.asked, self.rounds, self.results.left - SPARE) if peers else alone
-    found = row(times, line.images, line.flop, self.best, self.peak)
-    self.results.add(**{name: found | {"first_seconds": compiling, "without": without}})
+    times = in_turn(run, list(ready), line.task, self.rounds, self.results.left - SPARE) if peers else alone
+    cells = row(times, line.images, line.flop, self.best, self.peak)
+    self.results.add(**{name: cells | {"first_seconds": compiling, "without": without}})
     return ready
 
 
@@ -212,16 +212,16 @@ def main() -> None:
 
 
 def _measure(args: argparse.Namespace, table: Table, peer: Callable[[str], list[Peer]]) -> None:
-  lines, known, first = rows(args.tiny), peer("" if args.tiny else DEFAULT), None
+  lines, peers, first = rows(args.tiny), peer("" if args.tiny else DEFAULT), None
   for name, line in lines.items():
     if args.tiny or table.results.left > LEAST:
       run = line.make()
       first = first or (name, line, run)
-      if line.asked is None:
+      if line.task is None:
         table.measure(name, line, run, [])
       else:
-        known = table.measure(name, line, run, known)
-  for each in known:
+        peers = table.measure(name, line, run, peers)
+  for each in peers:
     each.end()
   if not args.tiny and table.results.left > LEAST:
     name, line, run = first

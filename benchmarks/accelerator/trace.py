@@ -16,7 +16,7 @@ ROWS, MOST = 80, 10_000_000
 
 def kernels(file: Path) -> list[tuple[str, int, float]]:
   """(name, calls, seconds) of everything that ran on the device's streams, the longest first."""
-  found = defaultdict(lambda: [0, 0.0])
+  totals = defaultdict(lambda: [0, 0.0])
   for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
     if "GPU" not in plane.name:
       continue
@@ -24,19 +24,19 @@ def kernels(file: Path) -> list[tuple[str, int, float]]:
       if "Stream" not in line.name:
         continue
       for event in line.events:
-        found[event.name][0] += 1
-        found[event.name][1] += event.duration_ns / 1e9
-  return sorted(((name, *sums) for name, sums in found.items()), key=lambda row: -row[2])
+        totals[event.name][0] += 1
+        totals[event.name][1] += event.duration_ns / 1e9
+  return sorted(((name, *sums) for name, sums in totals.items()), key=lambda row: -row[2])
 
 
 def grouped(rows: list[tuple[str, int, float]]) -> dict[str, tuple[int, float]]:
   """The same by names without their numbers: (calls, seconds)."""
-  found = defaultdict(lambda: [0, 0.0])
+  groups = defaultdict(lambda: [0, 0.0])
   for name, calls, seconds in rows:
     key = re.sub(r"[_.]?\d+", "", name)[:80]
-    found[key][0] += calls
-    found[key][1] += seconds
-  return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+    groups[key][0] += calls
+    groups[key][1] += seconds
+  return dict(sorted(groups.items(), key=lambda item: -item[1][1]))
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     },
     kernels=[(name, calls / steps, 1e3 * seconds / steps) for name, calls, seconds in rows[:ROWS]],
   )
-  paths, layers = profile.asked_by(compiled.as_text()), defaultdict(float)
+  paths, layers = profile.paths_of(compiled.as_text()), defaultdict(float)
   for name, seconds in profile.traced(folder).items():
     kind, _, way = profile.place(paths.get(name, ""))
     layers[f"{kind}, {way}"] += 1e3 * seconds / steps

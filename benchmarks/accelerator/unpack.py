@@ -18,34 +18,34 @@ from benchmarks.accelerator.pack import digest
 from diffjax.machine import atomic
 
 
-def images(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def images(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """images uint8 [N, H, W, 3] and labels [N] of `pack.images`.
 
   Raises:
     ValueError: they are not those that were packed.
   """
-  lengths = found["lengths"]
+  lengths = arrays["lengths"]
   ends = np.cumsum(lengths).reshape(lengths.shape)
-  data, parts = found["streams"].tobytes(), len(lengths)
+  data, parts = arrays["streams"].tobytes(), len(lengths)
   streams = [
     [data[end - length : end] for end, length in zip(*row, strict=True)]
     for row in zip(ends, lengths, strict=True)
   ]
-  size = tuple(int(n) for n in found["size"])
+  size = tuple(int(n) for n in arrays["size"])
   with ProcessPoolExecutor() as pool:
-    shared = ([size] * parts, [found["weights"]] * parts, [found["cuts"]] * parts)
-    whole = np.concatenate(list(pool.map(lossless.unpack, streams, found["counts"].tolist(), *shared)))
-  _require(whole, found)
-  return {"images": whole, "labels": found["labels"].astype(np.int32)}
+    shared = ([size] * parts, [arrays["weights"]] * parts, [arrays["cuts"]] * parts)
+    whole = np.concatenate(list(pool.map(lossless.unpack, streams, arrays["counts"].tolist(), *shared)))
+  _require(whole, arrays)
+  return {"images": whole, "labels": arrays["labels"].astype(np.int32)}
 
 
-def tensors(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The tensors of `pack.tensors`; raises ValueError as `images` does."""
-  high = np.frombuffer(zlib.decompress(found["high"].tobytes()), np.uint8)
-  words = np.ascontiguousarray(np.concatenate([found["low"], high[None]]).T).view("<u4").ravel()
+  high = np.frombuffer(zlib.decompress(arrays["high"].tobytes()), np.uint8)
+  words = np.ascontiguousarray(np.concatenate([arrays["low"], high[None]]).T).view("<u4").ravel()
   flat, at, out = ((words >> 1) | (words << 31)).view("<f4"), 0, {}
-  _require(flat, found)
-  for name, shape in zip(found["names"], found["shapes"], strict=True):
+  _require(flat, arrays)
+  for name, shape in zip(arrays["names"], arrays["shapes"], strict=True):
     shape = tuple(int(n) for n in str(shape).split(",")) if str(shape) else ()
     count = int(np.prod(shape))
     out[str(name)] = flat[at : at + count].reshape(shape)
@@ -53,8 +53,8 @@ def tensors(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return out
 
 
-def _require(array: np.ndarray, found: dict[str, np.ndarray]) -> None:
-  if digest(array) != str(found["sha256"]):
+def _require(array: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+  if digest(array) != str(arrays["sha256"]):
     raise ValueError("what was unpacked is not what was packed; its SHA-256 differs.")
 
 
@@ -84,12 +84,12 @@ def main() -> None:
     place = args.out / f"{name}.npz"
     if place.exists():
       continue
-    found = joined(args.pieces, name)
-    if found is None:
+    arrays = joined(args.pieces, name)
+    if arrays is None:
       print(f"{name}: not all pieces are there")
       continue
     with atomic.writing(place) as file:
-      np.savez(file, **kind(found))
+      np.savez(file, **kind(arrays))
     print(f"{place}: unpacked")
 
 

@@ -85,13 +85,13 @@ def measured(
   if network != NONE:
     row["lpips"] = perceptual(model, splits[1], devices, network)
   second = trained(diffusion(place, steps), RUNS / f"latent_kl{weight:g}_z{channels}")
-  found = []
+  distances = []
   for seed in range(3):
     samples = second.sample(SAMPLES, seed)
-    found.append(
+    distances.append(
       next(value for name, value in metric.judge(samples, {}).items() if name.startswith("frechet"))
     )
-  row |= {JUDGED: float(np.median(found)), "lowest": min(found), "highest": max(found)}
+  row |= {JUDGED: float(np.median(distances)), "lowest": min(distances), "highest": max(distances)}
   return row, samples["image"][: 2 * COLUMNS]
 
 
@@ -103,9 +103,15 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 def interval(count: int, level: float = 0.95) -> float:
   """The least |rank correlation| that chance has in no more than 1 - level of all orders of `count`; above 1: none."""
-  found = sorted(abs(rank_correlation(range(count), order)) for order in itertools.permutations(range(count)))
-  allowed = int((1 - level) * len(found))
-  least = [value for value in sorted(set(found)) if sum(other >= value - 1e-9 for other in found) <= allowed]
+  correlations = sorted(
+    abs(rank_correlation(range(count), order)) for order in itertools.permutations(range(count))
+  )
+  allowed = int((1 - level) * len(correlations))
+  least = [
+    value
+    for value in sorted(set(correlations))
+    if sum(other >= value - 1e-9 for other in correlations) <= allowed
+  ]
   return least[0] if least else np.inf
 
 
@@ -128,14 +134,14 @@ def page(rows: Sequence[Mapping[str, float]]) -> str:
   lines = [heads, ["---"] * len(names), *([f"{row[name]:.4g}" for name in names] for row in rows)]
   text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
   ranks = {name: rank_correlation([r[name] for r in rows], [r[JUDGED] for r in rows]) for name in figures}
-  said = ", ".join(
+  sentence = ", ".join(
     "{} {:+.2f} ({:+.2f} to {:+.2f})".format(FIGURES[name].split(" ")[0], value, *around(value, len(rows)))
     for name, value in ranks.items()
   )
   chance = interval(len(rows))
   least = f"{chance:.2f}" if np.isfinite(chance) else "more than can be"
   return (
-    f"{text}\n\nRank correlation with {JUDGED}, and its 95 % interval: {said}. Of {len(rows)} autoencoders a "
+    f"{text}\n\nRank correlation with {JUDGED}, and its 95 % interval: {sentence}. Of {len(rows)} autoencoders a "
     f"correlation would have to be {least} to be told from chance at 95 %.\n"
   )
 

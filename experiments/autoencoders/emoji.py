@@ -47,12 +47,12 @@ def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
     config.train.warmup //= SHORTER
   if config.space.name == "latent":
     config.space.latent.run = str(RUNS / "emoji_vae")
-  kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
+  file, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
   training.train(config, folder)
   seconds, run = time.process_time() - begun, diffjax.load(f"{folder}:{weights}" if weights else folder)
   if new and run.step == config.train.steps:
-    atomic.write_json(kept, seconds)
-  return run, f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
+    atomic.write_json(file, seconds)
+  return run, f"{json.loads(file.read_text()):.0f}" if file.exists() else "-"
 
 
 def again(run: Loaded, x: np.ndarray, devices) -> np.ndarray:
@@ -61,9 +61,9 @@ def again(run: Loaded, x: np.ndarray, devices) -> np.ndarray:
   return to_pixels(mapped(model, "decode", mapped(model, "encode", x, devices)["mean"], devices))
 
 
-def save(name: str, shown: np.ndarray) -> None:
+def save(name: str, sheet: np.ndarray) -> None:
   """A grid of pictures."""
-  pictures.save_png(HERE / f"{name}.png", pictures.grid(shown, COLUMNS, scale=1))
+  pictures.save_png(HERE / f"{name}.png", pictures.grid(sheet, COLUMNS, scale=1))
 
 
 def compared(emoji: str) -> None:
@@ -76,8 +76,8 @@ def compared(emoji: str) -> None:
   real, held_out = Moments.of(extract(once)), images(test)
   distance = lambda x: frechet_distance(Moments.of(extract(x)), real)
   back = again(first, held_out, devices)
-  shown = held_out[:: len(held_out) // (2 * COLUMNS)][: 2 * COLUMNS], back[:: len(back) // (2 * COLUMNS)]
-  rows = zip(*(part[: 2 * COLUMNS].reshape(2, COLUMNS, *held_out.shape[1:]) for part in shown), strict=True)
+  pairs = held_out[:: len(held_out) // (2 * COLUMNS)][: 2 * COLUMNS], back[:: len(back) // (2 * COLUMNS)]
+  rows = zip(*(part[: 2 * COLUMNS].reshape(2, COLUMNS, *held_out.shape[1:]) for part in pairs), strict=True)
   save("emoji_reconstructions", np.concatenate([part for row in rows for part in row]))
   lines = [
     ("what", "parameters", "processor's seconds", f"Fréchet_{len(held_out)}"),
@@ -85,12 +85,12 @@ def compared(emoji: str) -> None:
     ("held-out pictures", "", "", f"{distance(held_out):.1f}"),
     ("these through the autoencoder", "", seconds, f"{distance(back):.1f}"),
   ]
-  for name, said in NAMES.items():
+  for name, label in NAMES.items():
     run, seconds = trained(name, emoji, "raw")  # the average of so few steps is mostly the beginning
-    drawn = run.sample(len(held_out))["image"]
+    samples = run.sample(len(held_out))["image"]
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-    lines.append((f"diffusion on {said}", f"{count:,}", seconds, f"{distance(drawn):.1f}"))
-    save(f"emoji_{said}", drawn[: 4 * COLUMNS])
+    lines.append((f"diffusion on {label}", f"{count:,}", seconds, f"{distance(samples):.1f}"))
+    save(f"emoji_{label}", samples[: 4 * COLUMNS])
   table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
   with atomic.writing(HERE / "emoji.md") as file:
     file.write(table.encode())

@@ -55,18 +55,20 @@ def features(network: str, images: dict[str, np.ndarray], options: argparse.Name
     for split in SPLITS:
       batch = images[split][start : start + PART]
       place = folder / f"{network}-{digest}-{split}-{start:05d}-{len(batch)}.npz"
-      kept = _load(place)
-      if kept is None:
+      entry = _load(place)
+      if entry is None:
         if extract is None:
           extract = NETWORKS[network](options.weights, options.batch_size)
           extract(batch[: options.batch_size])  # compile outside the time
         began = time.perf_counter()
-        kept = extract(batch), time.perf_counter() - began
+        entry = extract(batch), time.perf_counter() - began
         with atomic.writing(place) as file:
-          np.savez(file, features=kept[0], seconds=np.array(kept[1]))
-        print(f"{network} {split} {start + len(batch)}: {len(batch) / kept[1]:.2f} images/s", file=sys.stderr)
-      parts[split].append(kept[0])
-      seconds += kept[1]
+          np.savez(file, features=entry[0], seconds=np.array(entry[1]))
+        print(
+          f"{network} {split} {start + len(batch)}: {len(batch) / entry[1]:.2f} images/s", file=sys.stderr
+        )
+      parts[split].append(entry[0])
+      seconds += entry[1]
   return {split: np.concatenate(part) for split, part in parts.items()}, seconds
 
 
@@ -122,16 +124,16 @@ def main() -> None:
     if unknown := set(names) - NETWORKS.keys():
       raise ConfigError(f"--networks names {', '.join(unknown)}; it must be some of {', '.join(NETWORKS)}.")
     images = {split: first_images(split, options.count, options.data_dir) for split in SPLITS}
-    rows, found = {}, {}
+    rows, arrays = {}, {}
     for name in names:
-      found[name], seconds = features(name, images, options)
-      rows[name] = values(name, found[name]["test"], found[name]["train"])
+      arrays[name], seconds = features(name, images, options)
+      rows[name] = values(name, arrays[name]["test"], arrays[name]["train"])
       rows[name] |= {"seconds": seconds, "images_per_second": 2 * options.count / seconds}
   except ConfigError as error:
     sys.exit(str(error))
   text = table(rows)
   if len(names) == 2:
-    one, two = (np.concatenate([found[name][split] for split in SPLITS]) for name in names)
+    one, two = (np.concatenate([arrays[name][split] for split in SPLITS]) for name in names)
     text += f"\nLargest difference of a feature: {np.abs(one - two).max():.3g}\n"
   print(text)
   if options.count == 5000 and len(names) == len(NETWORKS):

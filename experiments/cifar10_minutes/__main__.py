@@ -75,16 +75,16 @@ class Results:
   def __init__(self, folder: Path):
     """The folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    self._folder, self._found = folder, {}
+    self._folder, self._results = folder, {}
 
-  def add(self, **found) -> None:
+  def add(self, **entries) -> None:
     """Adds and writes."""
     from diffjax.machine import atomic
 
-    self._found |= found
-    atomic.write_json(self._folder / "results.json", self._found)
+    self._results |= entries
+    atomic.write_json(self._folder / "results.json", self._results)
     self.say(
-      ", ".join(f"{name} {value}" for name, value in found.items() if name not in ("config", "losses"))
+      ", ".join(f"{name} {value}" for name, value in entries.items() if name not in ("config", "losses"))
     )
 
   def say(self, text: str) -> None:
@@ -125,20 +125,20 @@ def main(argv=None) -> int:
   commandline.prepare(config)
   results, devices = Results(args.workdir), parallel.create(config.parallel.mode)
   source = images_of(args, config)
-  made = drawing.asking(experiment.create(config, source.fields), source.fields)
+  parts = drawing.asking(experiment.create(config, source.fields), source.fields)
   (scale,) = experiment.makers(config, "train", "optimizer").values()
-  made = clock.by_the_clock(made, scale())
+  parts = clock.by_the_clock(parts, scale())
   device = jax.devices()[0].device_kind
   results.add(device=device, jax=jax.__version__, images=len(source), config=resolved(config))
 
   if "train" in args.stages:
-    params = _train(args, results, made, devices, source)
+    params = _train(args, results, parts, devices, source)
   else:
-    params = loop.untrained(made, devices)
+    params = loop.untrained(parts, devices)
   if args.stages == ["train"]:
     return 0
   key, w = keys.seed(config.sample.seed), config.sample.classifier_free.w
-  draw, samples = drawing.drawing(made, devices), np.zeros((0, 32, 32, 3), np.uint8)
+  draw, samples = drawing.drawing(parts, devices), np.zeros((0, 32, 32, 3), np.uint8)
   if "draw" in args.stages:
     samples = _drawn(args, results, lambda index: draw(params, key, w, index))
   if not args.rehearse:
@@ -158,13 +158,13 @@ def main(argv=None) -> int:
   return 0
 
 
-def _train(args, results: Results, made, devices, source):
+def _train(args, results: Results, parts, devices, source):
   """The moving average after training as long as the time reaches."""
   from experiments.cifar10_minutes import loop
 
   until = START + 60 * args.minutes - args.reserve
-  trained = loop.train(made, devices, source, until, args.calls, results.say)
-  settings = made.config.train
+  trained = loop.train(parts, devices, source, until, args.calls, results.say)
+  settings = parts.config.train
   later = trained.steps - settings.steps_per_call
   results.add(
     steps=trained.steps,
@@ -213,16 +213,16 @@ def _score(args, results: Results, source, devices, draw) -> None:
       time.sleep(0.2)
     if not args.inception.exists():
       return results.say(f"{args.inception} is not there: no FID")
-    found = inception_weights.load(args.inception)
-    variables, _ = found.variables, results.add(inception=found.digest, published=found.published)
+    weights = inception_weights.load(args.inception)
+    variables, _ = weights.variables, results.add(inception=weights.digest, published=weights.published)
   referred = 2 * args.together if args.rehearse else args.referred or len(source)
   images = source.read(np.arange(referred), ("image",))["image"]
   scorer = score.scorer(variables, images, args.together, devices)
   results.add(reference_images=scorer.reference.count)
   ways = [float(w) for w in args.guidance.split(",")]
-  found = score.choose(scorer, draw, ways, args.chosen_on, until)
-  best = min(found, key=found.get)
-  results.add(chosen_on=args.chosen_on, fid_of_guidance=found, guidance=best)
+  weights = score.choose(scorer, draw, ways, args.chosen_on, until)
+  best = min(weights, key=weights.get)
+  results.add(chosen_on=args.chosen_on, fid_of_guidance=weights, guidance=best)
   score.judged(scorer, lambda index: draw(best, index), args.scored, until, lambda fid: results.add(**fid))
   pictures.save_png(args.workdir / "grid_chosen.png", pictures.grid(draw(best, np.arange(100))))
   results.add(scored_seconds=time.monotonic() - START)

@@ -19,7 +19,7 @@ from diffjax.types import Params
 FIELD = "guidance"
 
 
-def asked_guide(sigma_min: float, sigma_max: float) -> Guide:
+def request_guide(sigma_min: float, sigma_max: float) -> Guide:
   """Classifier-free guidance of the weight that a sample asks for, where sigma / alpha lies in (sigma_min, sigma_max].
 
   Elsewhere the network is called for the conditional half alone: all samples of a batch are at one time.
@@ -37,7 +37,7 @@ def asked_guide(sigma_min: float, sigma_max: float) -> Guide:
 def asking(experiment: Experiment, fields: Mapping[str, Field]) -> Experiment:
   """The experiment with this guide in place of its own, in the interval of config.sample.classifier_free."""
   settings = experiment.config.sample.classifier_free
-  guide = functools.partial(asked_guide, settings.sigma_min, settings.sigma_max)
+  guide = functools.partial(request_guide, settings.sigma_min, settings.sigma_max)
   parts = Maker(experiment.config, no_runs).parts(fields) | {"guides": {"asked": guide}}
   return dataclasses.replace(experiment, task=diffusion(**parts))
 
@@ -49,7 +49,7 @@ def drawing(
   sampling = Sampling(experiment, devices, experiment.config.sample.batch_size)
 
   def samples(params, key, w, index):
-    asked = {"index": index.astype(np.int32), FIELD: np.full(len(index), w, np.float32)}
-    return sampling.draw(params, key, asked | experiment.task.request(index, None))["image"]
+    request = {"index": index.astype(np.int32), FIELD: np.full(len(index), w, np.float32)}
+    return sampling.draw(params, key, request | experiment.task.request(index, None))["image"]
 
   return samples

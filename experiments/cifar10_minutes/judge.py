@@ -59,10 +59,10 @@ def main(argv=None) -> None:
   reference = Moments.empty(POOL3)
   for start in range(0, len(images), SLICE):
     reference = moments(images[start : start + SLICE], reference)
-    found = {fid_name(samples.count): distance_to(reference)(samples), "reference_images": reference.count}
-    found |= {"inception": weights.digest, "published": weights.published}
-    atomic.write_json(args.workdir / "fid.json", found)
-    print(f"[{time.monotonic() - began:.1f} s] {found}", flush=True)
+    results = {fid_name(samples.count): distance_to(reference)(samples), "reference_images": reference.count}
+    results |= {"inception": weights.digest, "published": weights.published}
+    atomic.write_json(args.workdir / "fid.json", results)
+    print(f"[{time.monotonic() - began:.1f} s] {results}", flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def untrained(experiment: Experiment, devices: Parallel) -> Params:
   return average
 
 
-def _kept(row: list, metrics: dict[str, Array]) -> tuple:
+def _record(row: list, metrics: dict[str, Array]) -> tuple:
   loss, norm = (np.asarray(metrics[name]) for name in ("loss", "grad_norm"))
   if not (np.isfinite(loss).all() and np.isfinite(norm).all()):
     raise RunError(
@@ -107,7 +107,7 @@ def train(
       rate = clock.rate(share, config.learning_rate)
       metrics, step = call(rate), step + chunk
       if pending:  # the device works on the next call meanwhile
-        losses.append(_kept(*pending))
+        losses.append(_record(*pending))
         if len(losses) % 50 == 0:
           say(
             f"step {losses[-1][0]}: loss {losses[-1][3]:.4f}, "
@@ -115,7 +115,7 @@ def train(
           )
       pending = [step, share, rate], metrics
     if pending:
-      losses.append(_kept(*pending))
+      losses.append(_record(*pending))
     jax.block_until_ready(now)
   _, average = experiment.weights(now)
   return Trained(average, step, start - began, time.monotonic() - start, losses)

@@ -53,13 +53,13 @@ def choose(
   score: Scorer, draw: Callable[[float, np.ndarray], np.ndarray], weights, count: int, until: float
 ) -> dict[float, float]:
   """Guidance weight -> FID of `count` samples, for as many of `weights` as there is time for, at least one."""
-  found = {}
+  distances = {}
   for w in weights:
     began = time.monotonic()
-    found[w] = score.distance(score.moments(draw(w, np.arange(count))))
+    distances[w] = score.distance(score.moments(draw(w, np.arange(count))))
     if time.monotonic() + (time.monotonic() - began) > until:
       break
-  return found
+  return distances
 
 
 def judged(
@@ -67,14 +67,14 @@ def judged(
   draw: Callable[[np.ndarray], np.ndarray],
   count: int,
   until: float,
-  told: Callable[[dict[str, float]], None],
+  report: Callable[[dict[str, float]], None],
 ) -> None:
-  """FID of the samples 0.., told after every slice with all so far; it ends early where another would be late."""
-  seen = Moments.empty(POOL3)
+  """FID of the samples 0.., reported after every slice of all so far; ends early where another slice would be late."""
+  total = Moments.empty(POOL3)
   for start in range(0, count, SLICE):
     began = time.monotonic()
     images = draw(np.arange(start, min(start + SLICE, count)))
-    seen = seen.merge(score.moments(images))
-    told({fid_name(seen.count): score.distance(seen)})
+    total = total.merge(score.moments(images))
+    report({fid_name(total.count): score.distance(total)})
     if time.monotonic() + (time.monotonic() - began) > until:
       return

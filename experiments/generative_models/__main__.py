@@ -67,12 +67,12 @@ def config_of(name: str, path: str = ""):
 
 def trained(config, folder: Path) -> str:
   """Trains it if it is not there; the processor's seconds, kept beside it if one call took it from start to end."""
-  kept, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
+  file, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
   training.train(config, folder)
   seconds = time.process_time() - begun
   if new and diffjax.load(folder).step == config.train.steps:
-    atomic.write_json(kept, seconds)
-  return f"{json.loads(kept.read_text()):.0f}" if kept.exists() else "-"
+    atomic.write_json(file, seconds)
+  return f"{json.loads(file.read_text()):.0f}" if file.exists() else "-"
 
 
 def bits(config, folder: Path, step: int) -> Mapping[str, Mapping[str, float]]:
@@ -95,24 +95,24 @@ def row(name: str, config, folder: Path, metric, labels: np.ndarray) -> tuple[di
   """The table's row, and a row of samples, two of each class."""
   seconds = trained(config, folder)
   run = diffjax.load(folder)
-  told = "label" in run.experiment.task.request(np.arange(1), None)
-  of = lambda label: {"label": label} if told else {}
-  found, drawing = [], 0.0
+  conditional = "label" in run.experiment.task.request(np.arange(1), None)
+  of = lambda label: {"label": label} if conditional else {}
+  scores, drawing = [], 0.0
   for seed in range(SEEDS):
     begun = time.process_time()
-    drawn = run.sample(len(labels), seed, **of(labels))
+    samples = run.sample(len(labels), seed, **of(labels))
     drawing = time.process_time() - begun  # of the last, which compiles nothing
-    found.append(metric.judge(drawn, of(labels)))
-  value = {key: float(np.median([one[key] for one in found])) for key in found[0]}
+    scores.append(metric.judge(samples, of(labels)))
+  value = {key: float(np.median([one[key] for one in scores])) for key in scores[0]}
   likelihood = bits(config, folder, run.step)
   sign = lambda key: "<= " if key in BOUNDS else ""
-  said = [f"{sign(key)}{numbers['bits_per_dim']:.3f} {key}" for key, numbers in likelihood.items()]
+  likelihoods = [f"{sign(key)}{numbers['bits_per_dim']:.3f} {key}" for key, numbers in likelihood.items()]
   parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   cells = {
     "model": MODELS[name],
     "config": f"`{name}`",
     **figures(value),
-    "bits": ", ".join(said) or "-",
+    "bits": ", ".join(likelihoods) or "-",
     "parameters": "0" if name == "digits_texture" else f"{parameters:,}",
     "train s": seconds,
     "sample s": f"{drawing:.1f}",
@@ -155,16 +155,19 @@ def main(argv: Sequence[str] | None = None) -> None:
   train, test = (experiment.source(configs[only[0]], split) for split in ("train", "test"))
   metric = METRICS["classifier"](train, test, None)
   first = lambda source, count: source.read(np.arange(min(count, len(source))), ("image", "label"))
-  known, held_out = first(train, SAMPLES), first(test, HELD_OUT)
+  examples, held_out = first(train, SAMPLES), first(test, HELD_OUT)
   every = train.read(np.arange(min(memorization.MOST, len(train))), ("image",))["image"]
-  real = {"training images": metric.judge(known, {"label": known["label"]}), "held-out images": metric.floor}
+  real = {
+    "training images": metric.judge(examples, {"label": examples["label"]}),
+    "held-out images": metric.floor,
+  }
   blank = dict.fromkeys(HEADER, "-")
   rows = [blank | {"model": name, "config": ""} | figures(value) for name, value in real.items()]
   twos = np.concatenate([np.flatnonzero(held_out["label"] == k)[:2] for k in range(10)])
   samples = {"held-out images": held_out["image"][twos]}
   for name in only:
     folder = Path(args.workdir) / here / name
-    cells, samples[MODELS[name]] = row(name, configs[name], folder, metric, known["label"])
+    cells, samples[MODELS[name]] = row(name, configs[name], folder, metric, examples["label"])
     rows.append(cells)
     with atomic.writing(Path(args.out) / f"{here}.md") as file:
       file.write(table(rows).encode())

@@ -118,8 +118,8 @@ def table(results: dict, budgets: Sequence[int]) -> str:
     adaptive = sampler.evaluations is None
     cells = ["" if point is None else _cell(*point, adaptive) for point in points]
     measure = "flow" if sampler.deterministic else "moments"
-    claimed, fitted = sampler.order or "none", "" if order is None else f"{order:.2f}"
-    lines.append(f"| `{name}` | {claimed} | {fitted} | {measure} | " + " | ".join(cells) + " |")
+    claimed, fit = sampler.order or "none", "" if order is None else f"{order:.2f}"
+    lines.append(f"| `{name}` | {claimed} | {fit} | {measure} | " + " | ".join(cells) + " |")
   return "\n".join(lines) + "\n"
 
 
@@ -127,25 +127,21 @@ def _cell(calls: int, error: float, adaptive: bool) -> str:
   return f"{error:.2g} ({calls} calls)" if adaptive else f"{error:.2g}"
 
 
-def exact(wanted: Scope) -> None:
+def exact(scope: Scope) -> None:
   """Writes the table and the figure of the exact denoisers."""
   results = {}
   with jax.enable_x64(True):
     bench = Bench()
-    for name in wanted.samplers:
+    for name in scope.samplers:
       sampler = SAMPLERS[name](**OPTIONS.get(name, {}))
       adaptive = sampler.evaluations is None
-      points = (
-        bench.adaptive_errors(len(wanted.budgets)) if adaptive else bench.errors(sampler, wanted.budgets)
-      )
+      points = bench.adaptive_errors(len(scope.budgets)) if adaptive else bench.errors(sampler, scope.budgets)
       results[name] = sampler, fitted_order(sampler) if sampler.order else None, points
       print(name, results[name][1:], flush=True)
-  (wanted.out / "solvers.md").write_text(table(results, wanted.budgets))
-  points = {name: (sampler, list(filter(None, found))) for name, (sampler, _, found) in results.items()}
+  (scope.out / "solvers.md").write_text(table(results, scope.budgets))
+  points = {name: (sampler, list(filter(None, errors))) for name, (sampler, _, errors) in results.items()}
   ylabels = ("distance from the exact flow, root mean square", "Fréchet distance of the samples' moments")
-  figure(
-    wanted.out / "solvers.png", points, ylabels, ({}, {"as many draws of the data": frechet(data(MANY))})
-  )
+  figure(scope.out / "solvers.png", points, ylabels, ({}, {"as many draws of the data": frechet(data(MANY))}))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,9 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   try:
     budgets = options.budgets or (BUDGETS if options.workdir is None else model.BUDGETS)
-    wanted = scope(options.samplers, budgets, options.out)
+    choice = scope(options.samplers, budgets, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
-    return exact(wanted) if options.workdir is None else model.main(options.workdir, wanted)
+    return exact(choice) if options.workdir is None else model.main(options.workdir, choice)
   except (ConfigError, OSError) as error:
     sys.exit(str(error))
 

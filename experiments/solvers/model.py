@@ -53,14 +53,14 @@ def without_guidance(folder: Path, sampler: str) -> ConfigDict:
   return config
 
 
-def _chosen(config: ConfigDict, section: str, field: str) -> Callable:
+def _maker(config: ConfigDict, section: str, field: str) -> Callable:
   """The maker of what a field names."""
   (make,) = experiment.makers(config, section, field).values()
   return make
 
 
 def _schedule(config: ConfigDict) -> Schedule:
-  return shifted(_chosen(config, "schedule", "name")(), config.schedule.shift)
+  return shifted(_maker(config, "schedule", "name")(), config.schedule.shift)
 
 
 def _start(schedule: Schedule) -> float:
@@ -72,35 +72,35 @@ def _start(schedule: Schedule) -> float:
 class Draw:
   """Samples of one sampler; one compile serves all grids and seeds, and all tolerances."""
 
-  def __init__(self, made: Experiment, params: Params, fields: Mapping[str, Field]):
-    self.made, self.params, self.calls = made, params, 0
-    config, index = made.config, np.arange(COUNT)
-    self.asked = {"index": index.astype(np.int32)} | made.task.request(index, None)
-    self.sampler = _chosen(config, "sample", "sampler")()
+  def __init__(self, parts: Experiment, params: Params, fields: Mapping[str, Field]):
+    self.parts, self.params, self.calls = parts, params, 0
+    config, index = parts.config, np.arange(COUNT)
+    self.request = {"index": index.astype(np.int32)} | parts.task.request(index, None)
+    self.sampler = _maker(config, "sample", "sampler")()
     self._schedule = _schedule(config)
-    self._space = _chosen(config, "space", "name")(fields=fields)
+    self._space = _maker(config, "space", "name")(fields=fields)
     self._guides = tuple(make() for make in experiment.makers(config, "sample", "guides").values())
-    told = experiment.makers(config, "condition", "names")
-    self._conditions = {name: make(fields=fields) for name, make in told.items()}
-    if labels := _chosen(config, "data", "augment")().labels:
+    makers = experiment.makers(config, "condition", "names")
+    self._conditions = {name: make(fields=fields) for name, make in makers.items()}
+    if labels := _maker(config, "data", "augment")().labels:
       self._conditions["augment"] = conditions.augment(labels)
     self._on_grid, self._adapting = jax.jit(self._sample), jax.jit(self._adapt)
 
   def _denoiser(self, params, schedule):
     """The denoiser of the samples, with what keeps the data in their range."""
-    asked = {name: jnp.asarray(values) for name, values in self.asked.items()}
-    cond = conditions.values(self._conditions, asked)
-    plain = lambda cond: lambda xt, t: self.made.task.can["denoise"](params, cond)(xt, t, schedule)
-    return folded(self._guides, plain(cond), Scene(schedule, plain, cond, None, {}, asked, None))
+    request = {name: jnp.asarray(values) for name, values in self.request.items()}
+    cond = conditions.values(self._conditions, request)
+    plain = lambda cond: lambda xt, t: self.parts.task.can["denoise"](params, cond)(xt, t, schedule)
+    return folded(self._guides, plain(cond), Scene(schedule, plain, cond, None, {}, request, None))
 
   def _sample(self, params, key, grid, length, sampler=None, watched=lambda denoiser: denoiser):
     schedule = rebuilt(self._schedule, params.get("schedule"))
-    denoiser, index = watched(self._denoiser(params, schedule)), jnp.asarray(self.asked["index"])
-    shape, final = self._space.shape, self.made.config.sample.final
+    denoiser, index = watched(self._denoiser(params, schedule)), jnp.asarray(self.request["index"])
+    shape, final = self._space.shape, self.parts.config.sample.final
     return base.sample(denoiser, schedule, sampler or self.sampler, grid, length, key, index, shape, final)
 
   def _adapt(self, params, key, grid, length, tolerance):
-    make = _chosen(self.made.config, "sample", "sampler")
+    make = _maker(self.parts.config, "sample", "sampler")
     return self._sample(params, key, grid, length, make(rtol=tolerance, atol=tolerance), self._counted)
 
   def _counted(self, denoiser):
@@ -118,7 +118,7 @@ class Draw:
     return np.asarray(self._on_grid(self.params, key, *base.padded(self._grid(steps))))
 
   def _grid(self, steps: int) -> np.ndarray:
-    return _chosen(self.made.config, "sample", "grid")(self._schedule, steps + 1)
+    return _maker(self.parts.config, "sample", "grid")(self._schedule, steps + 1)
 
   def pixels(self, samples: np.ndarray) -> dict[str, np.ndarray]:
     """Samples as fields."""
@@ -155,35 +155,35 @@ def points(draw: Draw, metric: Metric, budgets: Sequence[int]) -> Iterator[Point
 
   def judged(images):
     finite = np.isfinite(images).all()
-    return frechet_of(metric.judge(draw.pixels(images), draw.asked)) if finite else float("nan")
+    return frechet_of(metric.judge(draw.pixels(images), draw.request)) if finite else float("nan")
 
   sampler = draw.sampler
   if sampler.evaluations is None:
     for tolerance in tolerances(len(budgets)):
-      found = [draw.adapting(tolerance, keys.seed(seed)) for seed in SEEDS]
-      yield Point(max(calls for calls, _ in found), [judged(images) for _, images in found])
+      walks = [draw.adapting(tolerance, keys.seed(seed)) for seed in SEEDS]
+      yield Point(max(calls for calls, _ in walks), [judged(images) for _, images in walks])
     return
   for steps in (steps_within(sampler, budget) for budget in budgets):
     if not steps:
       yield None
       continue
     with ThreadPoolExecutor(len(SEEDS)) as pool:  # in a loop XLA's CPU convolutions keep to one core
-      drawn = list(pool.map(functools.partial(draw.on_grid, steps), map(keys.seed, SEEDS)))
-    yield Point(steps * sampler.evaluations + 1, [judged(images) for images in drawn])
+      batches = list(pool.map(functools.partial(draw.on_grid, steps), map(keys.seed, SEEDS)))
+    yield Point(steps * sampler.evaluations + 1, [judged(images) for images in batches])
 
 
 def floors(run: Run, metric: Metric) -> dict[str, float]:
   """The distance of all training images, and of as many as there are samples, their classes in turn."""
   rows, rng = run.data.read(np.arange(len(run.data))), np.random.default_rng(0)
-  asked = run.experiment.task.request(np.arange(COUNT), None)
+  request = run.experiment.task.request(np.arange(COUNT), None)
   nothing = np.zeros(max(COUNT, len(run.data)))
-  wanted, labels = (asked["label"], rows["label"]) if "label" in asked else (nothing[:COUNT], nothing)
+  targets, labels = (request["label"], rows["label"]) if "label" in request else (nothing[:COUNT], nothing)
 
   def some():
     places = rng.permutation(len(run.data))
-    picked = [places[labels[places] == c][: np.sum(wanted == c)] for c in np.unique(wanted)]
-    picked = {name: values[np.concatenate(picked)] for name, values in rows.items()}
-    return frechet_of(metric.judge(picked, picked))
+    sample = [places[labels[places] == c][: np.sum(targets == c)] for c in np.unique(targets)]
+    sample = {name: values[np.concatenate(sample)] for name, values in rows.items()}
+    return frechet_of(metric.judge(sample, sample))
 
   return {
     f"{COUNT} training images": float(np.median([some() for _ in range(9)])),
@@ -196,19 +196,19 @@ def table(
 ) -> str:
   """The Markdown table."""
   lines = header(["sampler", *(f"{budget} evaluations" for budget in budgets)])
-  for name, (sampler, found) in results.items():
-    cells = ["" if point is None else _cell(point, sampler.evaluations is None) for point in found]
+  for name, (sampler, points) in results.items():
+    cells = ["" if point is None else _cell(point, sampler.evaluations is None) for point in points]
     lines.append(f"| `{name}` | {' | '.join(cells)} |")
-  said = [f"The level of {name}: {level:.2f}." for name, level in levels.items()]
+  notes = [f"The level of {name}: {level:.2f}." for name, level in levels.items()]
   if any(sampler.evaluations is None for sampler, _ in results.values()):
-    said.append(
+    notes.append(
       f"Adaptive solvers have the tolerances {', '.join(map(str, tolerances(len(budgets))))} in place of the budgets."
     )
-  said += [f"`{name}` is refused: {why}" for name, why in refused.items()]
+  notes += [f"`{name}` is refused: {why}" for name, why in refused.items()]
   about = (
     f"Mean Fréchet distance of {len(SEEDS)} seeds of {COUNT} samples (and the seeds' own), {weights} weights."
   )
-  return "\n".join([about, "", *lines, "", " ".join(said)]) + "\n"
+  return "\n".join([about, "", *lines, "", " ".join(notes)]) + "\n"
 
 
 def _cell(point: Point, adaptive: bool) -> str:
@@ -217,7 +217,7 @@ def _cell(point: Point, adaptive: bool) -> str:
   return f"{np.mean(point.distances):.1f} ({low:.1f} to {high:.1f}){calls}"
 
 
-def main(folder: Path, wanted: Scope) -> None:
+def main(folder: Path, scope: Scope) -> None:
   """Writes the table and the figure.
 
   Raises:
@@ -227,19 +227,19 @@ def main(folder: Path, wanted: Scope) -> None:
   ((_, weights, params),) = run.trained("latest", "config.eval.checkpoints")
   metric = METRICS["classifier"](run.data, run.test, run.parallel.local)
   results, refused, levels = {}, {}, floors(run, metric)
-  for name in wanted.samplers:
+  for name in scope.samplers:
     try:
       config = without_guidance(folder, name)
       draw = Draw(experiment.create(config, run.fields), params, run.fields)
-      found = list(points(draw, metric, wanted.budgets))
+      curve = list(points(draw, metric, scope.budgets))
     except ConfigError as error:
       refused[name] = str(error)
       continue
-    results[name] = draw.sampler, found
-    print(name, found, flush=True)
-  (wanted.out / "model.md").write_text(table(results, refused, levels, weights, wanted.budgets))
+    results[name] = draw.sampler, curve
+    print(name, curve, flush=True)
+  (scope.out / "model.md").write_text(table(results, refused, levels, weights, scope.budgets))
   means = {
-    name: (sampler, [(point.evaluations, np.mean(point.distances)) for point in found if point])
-    for name, (sampler, found) in results.items()
+    name: (sampler, [(point.evaluations, np.mean(point.distances)) for point in curve if point])
+    for name, (sampler, curve) in results.items()
   }
-  figure(wanted.out / "model.png", means, ("Fréchet distance",) * 2, (levels, levels))
+  figure(scope.out / "model.png", means, ("Fréchet distance",) * 2, (levels, levels))

@@ -68,12 +68,12 @@ def figure(
     lines: levels to compare with, by what they are called, in each half.
   """
   fig, axes = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
-  drawn = [0, 0]
+  counts = [0, 0]
   for name, (sampler, points) in results.items():
     side = 0 if sampler.deterministic else 1
-    marker = MARKERS[drawn[side] % len(MARKERS)]
+    marker = MARKERS[counts[side] % len(MARKERS)]
     axes[side].loglog(*zip(*sorted(points), strict=True), marker=marker, label=name, alpha=0.8)
-    drawn[side] += 1
+    counts[side] += 1
   for axis, title, ylabel, levels in zip(axes, ("deterministic", "stochastic"), ylabels, lines, strict=True):
     for (name, level), style in zip(levels.items(), (":", "--", "-."), strict=False):
       axis.axhline(level, color="gray", linestyle=style, label=name)

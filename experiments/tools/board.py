@@ -64,8 +64,8 @@ class Board:
       state, at = self._said.get(task.job.name, ("waiting", now))
       if task.state != state or (task.active and now - at >= REMIND):
         cells = zip(progress.HEADER[2:], progress.row(task.job, task.state, task.since)[2:], strict=True)
-        told = [f"{name} {cell}" for name, cell in cells if cell and task.state not in ("not started",)]
-        text = "  ".join([f"{task.job.name}: {task.state}", *told, *([task.why] if task.why else [])])
+        details = [f"{name} {cell}" for name, cell in cells if cell and task.state not in ("not started",)]
+        text = "  ".join([f"{task.job.name}: {task.state}", *details, *([task.why] if task.why else [])])
         self._stream.write("".join(f"{line}\n" for line in lines_of(text)))
         self._stream.flush()
         self._said[task.job.name] = (task.state, now)

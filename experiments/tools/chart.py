@@ -15,23 +15,23 @@ LOG = 15  # a logarithmic axis where the largest value is so many times the smal
 def lines(sweep: Sweep, rows: Sequence[Any], metric: str) -> dict[str, list[tuple[Any, tuple[float, ...]]]]:
   """A label -> the points (x, (median, lowest, highest)) of the finished rows."""
   axis = axis_of(sweep, rows)
-  found: dict[str, list] = {}
+  curves: dict[str, list] = {}
   for row in rows:
     if row.finished and metric in row.scores:
       label = ", ".join(str(value) for path, value in row.overrides.items() if path != axis)
-      found.setdefault(label, []).append((row.overrides.get(axis, row.run), row.scores[metric]))
-  return found
+      curves.setdefault(label, []).append((row.overrides.get(axis, row.run), row.scores[metric]))
+  return curves
 
 
 def pairs(sweep: Sweep, rows: Sequence[Any]) -> dict[str, list[tuple[Any, float, float]]]:
   """A label -> (x of `lines`, medians of the two scores of the sweep's plane) of the finished rows, by x."""
   first, second = (lines(sweep, rows, score) for score in sweep.plane)
-  found = {}
+  curves = {}
   for label in first.keys() & second.keys():
     other = {x: score[0] for x, score in second[label]}
     there = [(x, score[0], other[x]) for x, score in first[label] if x in other]
-    found[label] = sorted(there, key=lambda point: (str(type(point[0])), point[0]))
-  return dict(sorted(found.items()))
+    curves[label] = sorted(there, key=lambda point: (str(type(point[0])), point[0]))
+  return dict(sorted(curves.items()))
 
 
 def axis_of(sweep: Sweep, rows: Sequence[Any]) -> str:
@@ -59,10 +59,10 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   for axes, metric in zip(every_axes[: len(metrics)], metrics, strict=True):
     axis = axis_of(sweep, rows)
     _panel(axes, lines(sweep, rows, metric), axis, ", ".join(p for p in sweep.paths if p != axis))
-    said = next(row.settings for row in rows if row.finished and metric in row.scores)
-    if f"{metric} of real data" in said:
-      axes.axhline(said[f"{metric} of real data"], color="gray", linestyle="--", label="real data")
-    better = said.get(f"{metric} is better")
+    settings = next(row.settings for row in rows if row.finished and metric in row.scores)
+    if f"{metric} of real data" in settings:
+      axes.axhline(settings[f"{metric} of real data"], color="gray", linestyle="--", label="real data")
+    better = settings.get(f"{metric} is better")
     axes.set_ylabel(f"{title(metric)} ({better} is better)" if better else title(metric))
     if axes.get_legend_handles_labels()[0]:
       axes.legend(title=axes.get_label(), fontsize="small", title_fontsize="small")
@@ -73,9 +73,9 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
   return True
 
 
-def _plane(axes: Any, found: Mapping[str, list], scores: tuple[str, str]) -> None:
+def _plane(axes: Any, curves: Mapping[str, list], scores: tuple[str, str]) -> None:
   """One score against the other, every point named by the swept value."""
-  for label, points in found.items():
+  for label, points in curves.items():
     _, first, second = zip(*points, strict=True)
     axes.plot(first, second, "o-", label=label or None)
     for value, x, y in points:
@@ -86,12 +86,12 @@ def _plane(axes: Any, found: Mapping[str, list], scores: tuple[str, str]) -> Non
     axes.legend(fontsize="small")
 
 
-def _panel(axes: Any, found: Mapping[str, list], axis: str, legend: str) -> None:
+def _panel(axes: Any, curves: Mapping[str, list], axis: str, legend: str) -> None:
   """Median, lowest and highest of every value; joined where the values are numbers, beside each other where names."""
-  x = list(dict.fromkeys(value for points in found.values() for value, _ in points))
+  x = list(dict.fromkeys(value for points in curves.values() for value, _ in points))
   numeric = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in x)
   place = {value: value if numeric else k for k, value in enumerate(x)}
-  for label, points in found.items():
+  for label, points in curves.items():
     points = sorted(points, key=lambda point: place[point[0]])
     middle = [score[0] for _, score in points]
     below = [score[0] - score[1] for _, score in points]
@@ -103,7 +103,7 @@ def _panel(axes: Any, found: Mapping[str, list], axis: str, legend: str) -> None
   if not numeric or len(x) <= 8:
     axes.set_xticks(list(place.values()), [f"{value:g}" if numeric else str(value) for value in x])
     axes.minorticks_off()
-  low, high = (end(score[0] for points in found.values() for _, score in points) for end in (min, max))
+  low, high = (end(score[0] for points in curves.values() for _, score in points) for end in (min, max))
   if low > 0 and high >= LOG * low:
     axes.set_yscale("log")
   axes.set(xlabel=axis, label=legend)

@@ -29,14 +29,14 @@ COLUMNS = (
 
 def points(ways: Sequence[Job]) -> list[dict[str, Any]]:
   """Every score of every judged checkpoint, by COLUMNS; the value is the median over the sampling seeds."""
-  found = []
+  rows = []
   for job in ways:
     places = [p for p in Path(job.folder).glob("eval/*/metrics.json") if p.parent.name.isdigit()]
     for place in sorted(places, key=lambda p: int(p.parent.name)):
       report = json.loads(place.read_text())
       values = report["metrics"].get("inception", {"values": {}})["values"]
       for score, numbers in values.items():
-        found.append(
+        rows.append(
           {
             "sampling": job.name,
             "step": report["step"],
@@ -49,43 +49,43 @@ def points(ways: Sequence[Job]) -> list[dict[str, Any]]:
             "samples/s": report["images_per_second"],
           }
         )
-  return found
+  return rows
 
 
 def write(folder: Path, trained: Job, ways: Sequence[Job], published: Published) -> str:
   """Writes table.md, curve.csv and, where anything is judged, curve.png; returns the table."""
-  found = points(ways)
+  rows = points(ways)
   text = io.StringIO()
   writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
   writer.writeheader()
-  writer.writerows(found)
-  page = _page(trained, ways, found, published)
+  writer.writerows(rows)
+  page = _page(trained, ways, rows, published)
   for name, content in (("curve.csv", text.getvalue()), ("table.md", page)):
     with atomic.writing(folder / name) as file:
       file.write(content.encode())
-  if lines := fids(found):
+  if lines := fids(rows):
     draw(folder / "curve.png", lines, published)
   return f"{page}\nwritten: {folder}/table.md, curve.csv{', curve.png' * bool(lines)}"
 
 
-def fids(found: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+def fids(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
   """The label of a curve -> its points (images seen, FID)."""
   curves: dict[str, list] = {}
-  for row in found:
+  for row in rows:
     if FID.fullmatch(row["score"]):
       label = f"{row['sampling']}, {row['score']}"
       curves.setdefault(label, []).append((row["images seen"], row["value"]))
   return curves
 
 
-def _page(trained: Job, ways: Sequence[Job], found: Sequence[Mapping], published: Published) -> str:
+def _page(trained: Job, ways: Sequence[Job], points: Sequence[Mapping], published: Published) -> str:
   """Markdown: how far the training is, a row a judged checkpoint, what it was judged by, what others got."""
   parts = [_training(trained)]
-  if found:
-    scores = list(dict.fromkeys(row["score"] for row in found))
+  if points:
+    scores = list(dict.fromkeys(row["score"] for row in points))
     header = ["sampling", "step", "images seen", *scores, "samples", "evaluations", "weights", "samples/s"]
     rows = {}
-    for row in found:
+    for row in points:
       rows.setdefault((row["sampling"], row["step"]), {}).update({**row, row["score"]: row["value"]})
     parts.append(_table(header, [[row.get(name) for name in header] for row in rows.values()]))
     folders = {job.name: job.folder for job in ways}
@@ -103,25 +103,25 @@ def _training(trained: Job) -> str:
   about = re.findall(r"(?:training|going on from step \d+): (.*), workdir", log)
   now = progress.read(folder)
   step, of = (int(n) for n in now.step.split("/")) if now.step else (0, trained.config.train.steps)
-  said = f"Step {step:,} of {of:,}, batch {batch}: {step * batch:,} images seen"
+  sentence = f"Step {step:,} of {of:,}, batch {batch}: {step * batch:,} images seen"
   rate = f"; {now.rate} images/s at last" if now.rate else ""
-  return f"{said}{rate}. {about[-1] if about else ''}".strip()
+  return f"{sentence}{rate}. {about[-1] if about else ''}".strip()
 
 
 def _settings(ways: Sequence[Job]) -> str:
   """What the scores were judged by, where all agree, else of each way of sampling."""
-  found = {}
+  groups = {}
   for job in ways:
     for place in sorted(Path(job.folder).glob("eval/*/metrics.json")):
       report = json.loads(place.read_text())
       judged = report["metrics"].get("inception", {}).get("settings", {})
       reference = judged.get("reference", {}).get("pool3", {})
       size = f" of {reference['count']} images" if reference.get("count") else ""
-      found[
+      groups[
         f"resize {judged.get('resize')}, Inception weights {judged.get('weights')}, reference "
         f"{reference.get('hash')}{size}, sampling seeds {report['seeds']}"
       ] = None
-  return "Judged with " + "; or ".join(found) + "."
+  return "Judged with " + "; or ".join(groups) + "."
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

@@ -94,8 +94,8 @@ def _job(sweep, run, config, folder, program) -> Job:
 
 def evaluated(folder: Path, config: ConfigDict) -> bool:
   """Whether a workdir holds evaluations by this config of the checkpoints that it names."""
-  named = config.eval.checkpoints
-  steps = [config.train.steps] if named in ("latest", "all") else named.split(",")
+  names = config.eval.checkpoints
+  steps = [config.train.steps] if names in ("latest", "all") else names.split(",")
   return all(_same(folder / "eval" / str(step) / "metrics.json", config) for step in steps)
 
 
@@ -104,9 +104,9 @@ def _same(path: Path, config: ConfigDict) -> bool:
     report = json.loads(path.read_text())
   except (OSError, ValueError):
     return False
-  wanted = json.loads(json.dumps(resolved(config)["sample"]))
+  settings = json.loads(json.dumps(resolved(config)["sample"]))
   return (
-    report.get("sample") == wanted
+    report.get("sample") == settings
     and set(report.get("metrics", ())) == set(config.eval.metrics)
     and len(report.get("seeds", ())) == config.eval.seeds
     and config.eval.count in (0, report.get("samples"))

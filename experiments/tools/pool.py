@@ -69,19 +69,19 @@ def run(
     until: of time.monotonic(), at which all are asked to save and end as by a signal.
   """
   tasks = [Task(job) for job in jobs]
-  with _listening() as heard:
+  with _listening() as signals:
     handed_on = 0
     try:
       while not all(task.state in ENDED for task in tasks):
-        if not heard and time.monotonic() >= until:
-          heard.append(signal.SIGTERM)
-        if len(heard) > handed_on:
+        if not signals and time.monotonic() >= until:
+          signals.append(signal.SIGTERM)
+        if len(signals) > handed_on:
           _stop(tasks, kill=handed_on > 0)
-          handed_on = len(heard)
+          handed_on = len(signals)
         for task in tasks:
           if task.active:
-            _look(task, bool(heard), environment)
-        _settle(tasks, bool(heard))
+            _look(task, bool(signals), environment)
+        _settle(tasks, bool(signals))
         for task in _ready(tasks, workers):
           _begin(task, tasks, environment)
         show(tasks)
@@ -94,11 +94,11 @@ def run(
 @contextlib.contextmanager
 def _listening() -> Iterator[list[int]]:
   """The list of signals that have asked for an end."""
-  heard, before = [], {}
+  signals, before = [], {}
   for number in STOPS:
-    before[number] = signal.signal(number, lambda number, frame: heard.append(number))
+    before[number] = signal.signal(number, lambda number, frame: signals.append(number))
   try:
-    yield heard
+    yield signals
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
@@ -118,17 +118,17 @@ def _outside(tasks: list[Task]) -> set[str]:
 
 def _settle(tasks: list[Task], stopping: bool) -> None:
   """What waits in vain does not start."""
-  lost = {task.job.name for task in tasks if task.state in ("failed", "stopped", "not started")}
+  failures = {task.job.name for task in tasks if task.state in ("failed", "stopped", "not started")}
   for task in tasks:
-    if task.state == "waiting" and (stopping or task.job.after in lost):
+    if task.state == "waiting" and (stopping or task.job.after in failures):
       task.state = "not started"
       task.why = "stopped before" if stopping else f"{task.job.after} is not finished"
 
 
 def _begin(task: Task, tasks: list[Task], environment) -> None:
   """Starts a job with the first command that is still needed."""
-  taken = {other.slot for other in tasks if other.active}
-  task.slot = next(slot for slot in range(len(tasks)) if slot not in taken)
+  slots = {other.slot for other in tasks if other.active}
+  task.slot = next(slot for slot in range(len(tasks)) if slot not in slots)
   task.modes = [mode for mode in task.job.commands if not task.job.done(mode)] or list(task.job.commands)[-1:]
   prepare(task.job)
   _start(task, environment)

@@ -39,11 +39,11 @@ def size(folder: Path) -> int:
 
 def read(folder: Path, since: int = 0) -> Progress:
   """The last progress in a workdir's log behind its first `since` bytes; the loss is metrics.jsonl's."""
-  told = list(LINE.finditer(_end(folder / "log.txt", since)))
-  found = told[-1] if told else None
+  matches = list(LINE.finditer(_end(folder / "log.txt", since)))
+  match = matches[-1] if matches else None
   loss = last_loss(folder)
   text = "" if loss is None else f"{loss:.4g}"
-  return Progress(f"{found[1]}/{found[2]}", text, found[4] or "", found[5]) if found else Progress(loss=text)
+  return Progress(f"{match[1]}/{match[2]}", text, match[4] or "", match[5]) if match else Progress(loss=text)
 
 
 def last_loss(folder: Path) -> float | None:
@@ -59,13 +59,13 @@ def number(value: float | None) -> float:
 
 def metrics(text: str) -> list[dict]:
   """The whole lines of a metrics.jsonl."""
-  found = []
+  rows = []
   for line in text.splitlines():
     try:
-      found.append(json.loads(line))
+      rows.append(json.loads(line))
     except ValueError:  # torn by a crash, or cut by reading the end alone
       continue
-  return [line for line in found if isinstance(line, dict)]
+  return [line for line in rows if isinstance(line, dict)]
 
 
 def _end(path: Path, since: int = 0) -> str:

@@ -68,7 +68,7 @@ def overrides_of(recipe: Recipe, arguments: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigError: an argument that is none, or a field that does not exist or is the recipe's to set.
   """
-  config, found = config_file.load(recipe.base), {}
+  config, overrides = config_file.load(recipe.base), {}
   own = {path for changes in recipe.judged.values() for path in changes} | {"eval.checkpoints"}
   for argument in arguments:
     match = OVERRIDE.fullmatch(argument)
@@ -78,8 +78,8 @@ def overrides_of(recipe: Recipe, arguments: Sequence[str]) -> dict[str, Any]:
     require_field(config, path)
     if path in own:
       raise ConfigError(f"config.{path} is what the ways of sampling set themselves; leave it out.")
-    found[path] = _value(config, path, text)
-  return found
+    overrides[path] = _value(config, path, text)
+  return overrides
 
 
 def _value(config, path: str, text: str) -> Any:
@@ -104,26 +104,26 @@ def steps_to_judge(job: Job) -> list[int]:
 def judging(job: Job, steps: Sequence[int]) -> Job | None:
   """A way of sampling as the job that judges what is left of these steps; None where nothing is."""
 
-  def asking(*named):
+  def asking(*checkpoints):
     config = copy.deepcopy(job.config)
     config.train.steps = max(steps)  # as far as the training has come
-    config.eval.checkpoints = ",".join(map(str, named))
+    config.eval.checkpoints = ",".join(map(str, checkpoints))
     return config
 
-  left = [step for step in steps if not jobs.evaluated(Path(job.folder), asking(step))]
-  if not left:
+  rest = [step for step in steps if not jobs.evaluated(Path(job.folder), asking(step))]
+  if not rest:
     return None
-  config = asking(*left)
+  config = asking(*rest)
   command = (*job.commands["eval"], jobs.flag("eval.checkpoints", config.eval.checkpoints))
   return dataclasses.replace(job, commands={"eval": command}, config=config)
 
 
 def _run(todo: Sequence[Job], until: float) -> int:
   """Runs jobs one after the other, and says what became of them; an exit status."""
-  shown = board.Board(sys.stdout)
-  tasks = pool.run(todo, 1, shown, until=until)
+  screen = board.Board(sys.stdout)
+  tasks = pool.run(todo, 1, screen, until=until)
   if tasks:
-    shown.close(tasks)
+    screen.close(tasks)
   if failed := board.failures(tasks, jobs.tail):
     print(failed, file=sys.stderr)
     return 1
@@ -142,30 +142,30 @@ def main(recipe: Recipe, name: str, argv: Sequence[str] | None = None, program=j
   """
   args, rest = _parser(recipe, name).parse_known_args(argv)
   try:
-    asked = [one for one in args.judge.split(",") if one]
-    if unknown := [one for one in asked if one not in recipe.judged]:
+    names = [one for one in args.judge.split(",") if one]
+    if unknown := [one for one in names if one not in recipe.judged]:
       raise ConfigError(f"--judge={args.judge} names {unknown[0]!r}; there are {', '.join(recipe.judged)}.")
     sweep = recipe.sweep(overrides_of(recipe, rest))
     trained, *ways = jobs.of(sweep, sweeps.check(sweep), args.workdir, program)
     if workdirs.has_run(Path(trained.folder)):
       workdirs.require_same(Path(trained.folder), trained.config, resolved(trained.config))
-    if asked and "inception" in trained.config.eval.metrics:  # not found out after hours of training
+    if names and "inception" in trained.config.eval.metrics:  # not found out after hours of training
       inception_weights.read(inception_weights.locate(trained.config.eval.inception.weights_file or None)[0])
-    return _stages(recipe, args, trained, ways, asked)
+    return _stages(recipe, args, trained, ways, names)
   except ConfigError as error:
     text = textwrap.fill(f"error: {error}", 110, break_long_words=False, break_on_hyphens=False)
     print(f"\n{text}", file=sys.stderr)
     return 2
 
 
-def _stages(recipe: Recipe, args, trained: Job, ways: Sequence[Job], asked: Sequence[str]) -> int:
+def _stages(recipe: Recipe, args, trained: Job, ways: Sequence[Job], names: Sequence[str]) -> int:
   if args.minutes > 0 and not trained.done("train"):
     if status := _run([trained], time.monotonic() + 60 * args.minutes):
       return status
   steps = steps_to_judge(trained)
   if not steps:
     raise ConfigError(f"--workdir={args.workdir} holds no checkpoint yet; give it --minutes to train.")
-  todo = [judging(job, steps) for job in ways if job.name in asked]
+  todo = [judging(job, steps) for job in ways if job.name in names]
   if status := _run([job for job in todo if job], float("inf")):
     return status
   print(curve.write(Path(args.workdir), trained, ways, recipe.published))
@@ -184,9 +184,9 @@ def _parser(recipe: Recipe, name: str) -> argparse.ArgumentParser:
   parser.add_argument(
     "--minutes", type=_not_negative, default=float("inf"), help="of training (until it is finished)"
   )
-  known = ", ".join(recipe.judged)
+  names = ", ".join(recipe.judged)
   parser.add_argument(
-    "--judge", default=usual, help=f"some of {known}, with commas; empty for none (%(default)s)"
+    "--judge", default=usual, help=f"some of {names}, with commas; empty for none (%(default)s)"
   )
   return parser
 

@@ -48,8 +48,8 @@ def minutes(text: str) -> int:
   """
   if text.isdigit() and int(text):
     return int(text)
-  found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
-  days, hours, mins, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+  match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+  days, hours, mins, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0, 0)
   total = (days * 24 + hours) * 60 + mins + (seconds > 0)
   if not total:
     raise ConfigError(f"--time={text} is no time; give [DAYS-]HOURS:MINUTES:SECONDS, such as 24:00:00.")
@@ -69,28 +69,28 @@ class Work:
     Raises:
       RunError: a command failed.
     """
-    heard, requeue = [], signal.getsignal(signal.SIGUSR2)
+    signals, requeue = [], signal.getsignal(signal.SIGUSR2)
     for number in (signal.SIGTERM, signal.SIGUSR2):
-      signal.signal(number, lambda number, frame: heard.append(number))
+      signal.signal(number, lambda number, frame: signals.append(number))
     for mode, command in self.commands:
-      status = self._run(command, heard)
-      if heard:
+      status = self._run(command, signals)
+      if signals:
         requeue(signal.SIGUSR2, None)  # submitit's: calls checkpoint, requeues, ends the process
         return f"{self.name} is stopped"  # what submitit leaves to the first of several tasks
       if status:
         raise RunError(f"{self.name}: {mode} ended with status {status}: {shlex.join(command)}")
     return f"{self.name} is finished"
 
-  def _run(self, command: Sequence[str], heard: list[int]) -> int:
+  def _run(self, command: Sequence[str], signals: list[int]) -> int:
     """A command's exit status. A signal that was heard is handed on as SIGINT: Slurm itself may have sent
     main.py a SIGTERM, and it does not save when it hears that twice."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_deaf_to_submitit)
-    told = None
+    since = None
     while child.poll() is None:
-      if heard and told is None:
-        told = time.monotonic()
+      if signals and since is None:
+        since = time.monotonic()
         child.send_signal(signal.SIGINT)
-      if told is not None and time.monotonic() - told > PATIENCE:
+      if since is not None and time.monotonic() - since > PATIENCE:
         child.kill()
       time.sleep(POLL)
     return child.returncode
@@ -162,7 +162,7 @@ def _submitit() -> Any:
 
 def _parameters(args: Any, limit: int, name: str) -> dict[str, Any]:
   """submitit's parameters."""
-  wanted = {
+  values = {
     "job_name": f"diffjax-{name}",
     "time": limit,
     "nodes": args.nodes,
@@ -178,7 +178,7 @@ def _parameters(args: Any, limit: int, name: str) -> dict[str, Any]:
   }
   # What waits for a job that fails is cancelled: it would stay in the queue for ever, and count as queued.
   more = {"additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"}}
-  return {name: value for name, value in wanted.items() if value is not None} | more
+  return {name: value for name, value in values.items() if value is not None} | more
 
 
 def _submit(executor: Any, todo: Sequence[Job]) -> dict[str, str]:

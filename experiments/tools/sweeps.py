@@ -91,12 +91,12 @@ def product(base: str, axes: Mapping[str, Iterable | Mapping[str, Any]], **setti
       anything else is the field and the value: steps_50.
     **settings: Sweep's other fields.
   """
-  named = [[(path, *pair) for pair in _named(path, values)] for path, values in axes.items()]
+  columns = [[(path, *pair) for pair in _named(path, values)] for path, values in axes.items()]
   return Sweep(
     base,
     tuple(
-      Run("-".join(name for _, name, _ in chosen), {path: value for path, _, value in chosen})
-      for chosen in itertools.product(*named)
+      Run("-".join(name for _, name, _ in cell), {path: value for path, _, value in cell})
+      for cell in itertools.product(*columns)
     ),
     **settings,
   )
@@ -190,33 +190,33 @@ def check(sweep: Sweep) -> dict[str, ConfigDict]:
           )
   configs = {run.name: _config(sweep.base, run) for run in all_runs(sweep)}
   fields: dict[str, Mapping[str, Field] | None] = {}
-  seen = set()
+  networks = set()
   for name, config in configs.items():
     plain = resolved(config)
     data, network = str(plain["data"]), str([plain.get(section) for section in NETWORK])
     if data not in fields:
       fields[data] = _fields(config)
     if fields[data] is not None:
-      _check_together(name, config, fields[data], traced=network not in seen)
-    seen.add(network)
+      _check_together(name, config, fields[data], traced=network not in networks)
+    networks.add(network)
   return configs
 
 
 def _check_names(names: list[str]) -> None:
   if not names:
     raise ConfigError("the sweep has no runs.")
-  seen = {}
+  by_name = {}
   for name in names:
     if not NAME.fullmatch(name):
       raise ConfigError(
         f"{name!r} is no name of a run: it must be up to 64 letters, digits, '.', '_' and '-', a letter or a "
         "digit first; name the axis's values yourself: {'name': value}."
       )
-    if name.casefold() in seen:
-      other = seen[name.casefold()]
+    if name.casefold() in by_name:
+      other = by_name[name.casefold()]
       same = "two runs have the name" if other == name else f"on some disks {other} is the same folder as"
       raise ConfigError(f"{same} {name}; every run needs a name of its own.")
-    seen[name.casefold()] = name
+    by_name[name.casefold()] = name
 
 
 def _config(base: str, run: Run) -> ConfigDict:

@@ -205,14 +205,14 @@ def _copy(args: Any) -> str:
 
 def _run(job: Job, args: Any) -> str:
   """A run on all workers, unless the first one finds it finished."""
-  made = f"checkpoints/{job.config.train.steps}"
+  result = f"checkpoints/{job.config.train.steps}"
   if "eval" in job.commands:
-    made = f"eval/{job.config.train.steps}/metrics.json"
+    result = f"eval/{job.config.train.steps}/metrics.json"
   commands = [shlex.join(command) for command in job.commands.values()]
   if job.after:
     lend = ["ln", "-sfn", *(f"../{job.after}/{name}" for name in ("checkpoints", "config.json")), job.folder]
     commands = [shlex.join(["mkdir", "-p", job.folder]), shlex.join(lend), *commands]
-  there = shlex.join(["[", "-e", f"{job.folder}/{made}", "]"])
+  there = shlex.join(["[", "-e", f"{job.folder}/{result}", "]"])
   return "\n".join(
     [
       f"if {_on(args, 0, f'cd {CODE} && {there}')} </dev/null; then",

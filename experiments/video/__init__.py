@@ -14,7 +14,7 @@ def damaged(source: MovingDigits, index: np.ndarray) -> Mapping[str, np.ndarray]
   rng = np.random.default_rng(0)
   paths, data = source.paths(index), source.read(index, ("video", "label"))
   video, places, scans, room = data["video"], paths.places, paths.scans, source.size - SIDE
-  known = source.scans.arrays["label"]
+  labels = source.scans.arrays["label"]
 
   def again(scans, places):
     return source.clips(Paths(scans, places, paths.velocity, paths.moving))
@@ -26,14 +26,14 @@ def damaged(source: MovingDigits, index: np.ndarray) -> Mapping[str, np.ndarray]
     return np.clip(video + rng.normal(0, 255 * share, video.shape), 0, 255).astype(np.uint8)
 
   order = np.argsort(rng.uniform(size=video.shape[:2]), axis=1)
-  alike = np.stack([rng.choice(np.flatnonzero(known == label), scans.shape[1:]) for label in data["label"]])
+  alike = np.stack([rng.choice(np.flatnonzero(labels == label), scans.shape[1:]) for label in data["label"]])
   walk = fold(places[:, :1] + np.cumsum(rng.normal(0, SPREAD, places.shape), axis=1), room)
   return {
     "held out": video,
     "shuffled": np.take_along_axis(video, order[:, :, None, None, None], 1),
     "frozen": np.repeat(video[:, :1], video.shape[1], axis=1),
     "same class": again(alike, places),
-    "any digit": again(rng.integers(0, len(known), scans.shape), places),
+    "any digit": again(rng.integers(0, len(labels), scans.shape), places),
     "walk": again(scans, walk),
     "jitter 0.25": jitter(0.25),
     "jitter 0.5": jitter(0.5),

@@ -20,9 +20,9 @@ DIGITS = {"look": 1, "mass": 4}
 SHOWN = 2  # clips of each kind
 
 
-def row(kind: str, found: Mapping[str, float]) -> str:
+def row(kind: str, scores: Mapping[str, float]) -> str:
   """A row of the table."""
-  return f"| {kind} | {' | '.join(f'{found[name]:.{DIGITS.get(name, 3)}f}' for name in COLUMNS)} |"
+  return f"| {kind} | {' | '.join(f'{scores[name]:.{DIGITS.get(name, 3)}f}' for name in COLUMNS)} |"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -33,26 +33,26 @@ def main(args: Sequence[str] | None = None) -> None:
   parser.add_argument("--size", type=int, default=16)
   parser.add_argument("--frames", type=int, default=8)
   parser.add_argument("--samples", type=Path, help="judge these")
-  asked = parser.parse_args(args)
+  options = parser.parse_args(args)
   splits = [
-    SOURCES["moving_digits"](split, size=asked.size, frames=asked.frames) for split in ("train", "test")
+    SOURCES["moving_digits"](split, size=options.size, frames=options.frames) for split in ("train", "test")
   ]
-  metric = METRICS["moving_digits"](*splits, None, reference=asked.count)
-  index = np.arange(asked.count)
+  metric = METRICS["moving_digits"](*splits, None, reference=options.count)
+  index = np.arange(options.count)
   label = splits[1].read(index, ("label",))
-  head = f"| {asked.count} clips | {' | '.join(COLUMNS)} |\n|{' --- |' * (1 + len(COLUMNS))}"
+  head = f"| {options.count} clips | {' | '.join(COLUMNS)} |\n|{' --- |' * (1 + len(COLUMNS))}"
   print(head)
-  if asked.samples:
-    with np.load(asked.samples) as file:
-      print(row(asked.samples.stem, metric.judge({"video": file["video"]}, {"label": file["label"]})))
+  if options.samples:
+    with np.load(options.samples) as file:
+      print(row(options.samples.stem, metric.judge({"video": file["video"]}, {"label": file["label"]})))
     return
   clips = damaged(splits[1], index)
   rows = [row(kind, metric.judge({"video": video}, label)) for kind, video in clips.items()]
   print("\n".join(rows))
-  (asked.out / "damage.md").write_text("\n".join([head, *rows]) + "\n")
+  (options.out / "damage.md").write_text("\n".join([head, *rows]) + "\n")
   several = np.concatenate([video[:SHOWN] for video in clips.values()])
   words = [kind for kind in clips for _ in range(SHOWN)]
-  pictures.save_png(asked.out / "damage.png", pictures.captioned(several, words, SHOWN))
+  pictures.save_png(options.out / "damage.png", pictures.captioned(several, words, SHOWN))
 
 
 if __name__ == "__main__":

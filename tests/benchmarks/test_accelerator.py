@@ -146,6 +146,6 @@ def test_ours_is_kept_before_a_peer_compiles_and_a_peer_that_does_not_is_named(t
   table = speed.Table(part.Results(tmp_path, "speed", 60), best=8e12, peak=None, rounds=2)
   line = speed.Row(lambda: None, 300, 6e12, {"do": "train", "batch": 1, "count": 1})
   assert table.measure("step", line, lambda: None, [good, bad]) == [good]
-  found = table.results.found["step"]
+  found = table.results.entries["step"]
   assert found["without"] == {"bad": "no answer in time"} and bad.ended and not good.ended
   assert found["images_per_s good"] == 100 and found["first_seconds"].keys() == {"ours", "good", "bad"}

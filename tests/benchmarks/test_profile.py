@@ -51,7 +51,7 @@ def test_every_layer_of_the_network_is_named_in_what_xla_makes_of_a_step():
   config.model.unet.multipliers, config.model.unet.blocks = (1, 1), 1
   take, state, placed = ours.training(config, ours.images(8, 16))
   compiled = take.lower(state, {}, placed()).compile()
-  places = [profile.place(path) for path in profile.asked_by(compiled.as_text()).values()]
+  places = [profile.place(path) for path in profile.paths_of(compiled.as_text()).values()]
   kinds = {(kind, way) for kind, _, way in places}
   for kind in profile.KINDS:
     assert {(kind, "forward"), (kind, "backward")} <= kinds, kind

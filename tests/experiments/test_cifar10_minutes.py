@@ -76,7 +76,7 @@ def test_guidance_that_is_asked_for_is_the_library_s(network):
   cond, null = {"label": jnp.arange(3)}, {"label": jnp.full(3, 10)}
   weights = jnp.asarray([0.5, 0.5, 2.0])
   scene = Scene(schedule, denoise, cond, null, {}, {drawing.FIELD: weights}, None)
-  ours = drawing.asked_guide(0.2, 3.0).apply(denoise(cond), scene)
+  ours = drawing.request_guide(0.2, 3.0).apply(denoise(cond), scene)
   theirs = [guidance.GUIDES["classifier_free"](w, 0.2, 3.0).apply(denoise(cond), scene) for w in (0.5, 2.0)]
   x = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
   for sigma, inside in ((0.1, False), (1.0, True), (10.0, False)):

@@ -73,7 +73,7 @@ def test_steps_and_distances_of_a_model_page():
   metric = types.SimpleNamespace(judge=lambda samples, asked: {"frechet": float(np.mean(samples["image"]))})
   sampler = SAMPLERS["dpm_solver_3"]()
   pixels = lambda images: {"image": to_pixels(images)}
-  draw = types.SimpleNamespace(sampler=sampler, on_grid=on_grid, pixels=pixels, asked={})
+  draw = types.SimpleNamespace(sampler=sampler, on_grid=on_grid, pixels=pixels, request={})
   nothing, some, broken = model.points(draw, metric, (3, 10, 50))
   assert nothing is None and some.evaluations == 10 and broken.evaluations == 49
   assert set(asked) == {3, 16} and some.distances == [128.0, 128.0] and np.isnan(broken.distances).all()
