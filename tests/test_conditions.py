@@ -67,9 +67,9 @@ def batch(count=4, seed=0):
 
   data = {name: jnp.asarray(drawn(field)) for name, field in FIELDS.items()}
   data["moving"] = (jnp.arange(count, dtype=jnp.int32) + 1 + seed) % 2
-  told = jnp.asarray(rng.standard_normal((count, 4)), jnp.float32)
-  made = completed(data, MAKE["text-run"]().encodings, {"runs/clip": READER.params})
-  return made | {"augment": told, "index": jnp.arange(count)}
+  value = jnp.asarray(rng.standard_normal((count, 4)), jnp.float32)
+  condition = completed(data, MAKE["text-run"]().encodings, {"runs/clip": READER.params})
+  return condition | {"augment": value, "index": jnp.arange(count)}
 
 
 def draws(count, seed=0):
@@ -91,18 +91,18 @@ def rows(tree):
 
 @every_condition
 def test_the_null_is_of_the_value_s_kind_and_is_no_value(kind):
-  made, data = MAKE[kind](), batch(40)
-  value = made.value(data, None)
-  null = made.null(value)
+  condition, data = MAKE[kind](), batch(40)
+  value = condition.value(data, None)
+  null = condition.null(value)
   assert jax.tree.structure(null) == jax.tree.structure(value)
   for a, b in zip(jax.tree.leaves(null), jax.tree.leaves(value), strict=True):
     assert a.shape == b.shape and a.dtype == b.dtype and len(a) == 40
   assert len(np.unique(rows(null), axis=0)) == 1
   assert (rows(null) != rows(value)).any(1).all()
-  if made.classes:
-    np.testing.assert_array_equal(null, made.classes)
-    assert {*np.asarray(value).tolist()} <= {*range(made.classes)}
-  assert {*made.fields} <= FIELDS.keys()
+  if condition.classes:
+    np.testing.assert_array_equal(null, condition.classes)
+    assert {*np.asarray(value).tolist()} <= {*range(condition.classes)}
+  assert {*condition.fields} <= FIELDS.keys()
 
 
 def test_values_are_those_of_the_fields():
@@ -137,12 +137,12 @@ def dropped(rates, data=None, seed=0):
   """Of a batch of COUNT, which example's value is its null: name -> [COUNT], from one call of `values`."""
   tells = {kind: MAKE[kind](dropout=rate) for kind, rate in rates.items()}
   data = batch(COUNT) if data is None else data
-  found = values(tells, data, draws(COUNT, seed))
+  result = values(tells, data, draws(COUNT, seed))
   held = values(tells, data)
   out = {}
-  for kind, made in tells.items():
-    out[kind] = (rows(found[kind]) == rows(made.null(held[kind]))).all(1)
-    np.testing.assert_array_equal(rows(found[kind])[~out[kind]], rows(held[kind])[~out[kind]])
+  for kind, condition in tells.items():
+    out[kind] = (rows(result[kind]) == rows(condition.null(held[kind]))).all(1)
+    np.testing.assert_array_equal(rows(result[kind])[~out[kind]], rows(held[kind])[~out[kind]])
   return out
 
 
@@ -194,9 +194,9 @@ def test_a_tree_is_replaced_leaf_by_leaf():
 def test_nulls_are_of_all_or_of_none():
   tells = {"label": MAKE["label"](), "vector": MAKE["vector"]()}
   cond = values(tells, batch())
-  found = nulls(tells, cond)
-  np.testing.assert_array_equal(found["label"], 10)
-  np.testing.assert_array_equal(found["vector"], 0)
+  result = nulls(tells, cond)
+  np.testing.assert_array_equal(result["label"], 10)
+  np.testing.assert_array_equal(result["vector"], 0)
   never = {**tells, "vector": conditions.Condition(**{**vars(tells["vector"]), "null": None})}
   assert nulls(never, cond) is None
 
@@ -223,7 +223,7 @@ def network(name, video):
   }
   if not video and name != "prior":  # the others reach it as they do of videos
     tells = {kind: tells[kind] for kind in ("label", *OF_IMAGES)}
-  embeds = tuple((kind, made.embed) for kind, made in tells.items())
+  embeds = tuple((kind, condition.embed) for kind, condition in tells.items())
   net = MODELS[name](out_channels=1, conditions=embeds, dtype="float32", **NETWORKS[name])
   rng, cond = np.random.default_rng(0), values(tells, batch())
   x = jnp.asarray(rng.standard_normal((4, 3, 4, 4, 1) if video else (4, 4, 4, 1)), jnp.float32)
@@ -243,8 +243,8 @@ def test_each_reaches_the_output_of_its_example_alone(name, video):
     others = OF_IMAGES if video else OF_VIDEOS
     assert {kind.split("-")[0] for kind in tells} == {*CONDITIONS, "augment"} - {*others}
   out = run(cond)
-  for kind, made in tells.items():
-    for other in (made.null(cond[kind]), made.value(batch(seed=1), None)):
+  for kind, condition in tells.items():
+    for other in (condition.null(cond[kind]), condition.value(batch(seed=1), None)):
       mixed = replaced(cond[kind], other, jnp.asarray([False, True, False, False]))
       changed = run({**cond, kind: mixed})
       np.testing.assert_array_equal(np.delete(changed, 1, axis=0), np.delete(out, 1, axis=0))
@@ -253,54 +253,54 @@ def test_each_reaches_the_output_of_its_example_alone(name, video):
 
 @every_condition
 def test_samples_ask_for_fields_of_the_right_shape(kind):
-  made, index, data = MAKE[kind](), np.arange(13), source()
-  asked = made.request(index, data)
+  condition, index, data = MAKE[kind](), np.arange(13), source()
+  request = condition.request(index, data)
   if kind == "augment":
-    assert asked == {}
+    assert request == {}
     return
-  of_data = asked.keys() & FIELDS.keys()  # others only samples have, an image's brightness say
-  assert asked and (not of_data or made.leads or of_data == {*made.fields})
-  for name, value in asked.items():
+  of_data = request.keys() & FIELDS.keys()  # others only samples have, an image's brightness say
+  assert request and (not of_data or condition.leads or of_data == {*condition.fields})
+  for name, value in request.items():
     field = FIELDS.get(name, Field(value.shape[1:], str(value.dtype)))
     assert isinstance(value, np.ndarray) and value.shape == (13, *field.shape) and value.dtype == field.dtype
-    again = made.request(index[4:9], data)[name]
+    again = condition.request(index[4:9], data)[name]
     np.testing.assert_array_equal(again, value[4:9])  # a sample asks for the same in any company
 
 
 def test_classes_are_asked_for_in_turn_or_one_for_all():
-  asked = requests({"label": MAKE["label"](), "kind": MAKE["label-kind"](request="2")}, np.arange(23), None)
-  np.testing.assert_array_equal(asked["label"], np.arange(23) % 10)
-  np.testing.assert_array_equal(asked["kind"], 2)
+  request = requests({"label": MAKE["label"](), "kind": MAKE["label-kind"](request="2")}, np.arange(23), None)
+  np.testing.assert_array_equal(request["label"], np.arange(23) % 10)
+  np.testing.assert_array_equal(request["kind"], 2)
 
 
 ANIMALS = {"label": class_field(np.repeat([0, 1, 2, 2], [700, 200, 50, 50]), 3, ("cat", "dog", "1"))}
 
 
 def test_a_class_is_asked_for_by_its_name_or_its_number():
-  for said, number in (("dog", 1), ("0", 0), ("1", 2), ("2", 2)):  # a name before a number
-    asked = CONDITIONS["label"](ANIMALS, request=said).request(np.arange(3), None)
-    np.testing.assert_array_equal(asked["label"], number)
-  for said in ("cow", "3", "-1"):
+  for message, number in (("dog", 1), ("0", 0), ("1", 2), ("2", 2)):  # a name before a number
+    request = CONDITIONS["label"](ANIMALS, request=message).request(np.arange(3), None)
+    np.testing.assert_array_equal(request["label"], number)
+  for message in ("cow", "3", "-1"):
     with pytest.raises(
-      ConfigError, match=rf"request is {said}; the data's classes are 0 to 2 \(cat, dog, 1\)"
+      ConfigError, match=rf"request is {message}; the data's classes are 0 to 2 \(cat, dog, 1\)"
     ):
-      CONDITIONS["label"](ANIMALS, request=said)
+      CONDITIONS["label"](ANIMALS, request=message)
 
 
 @pytest.mark.parametrize("count", [1, 7, 10, 64, 1000, 20_000])
 def test_classes_are_asked_for_as_often_as_in_the_training_data(count):
-  made = CONDITIONS["label"](ANIMALS, shares="training")
-  asked = made.request(np.arange(count), None)["label"]
-  error = np.bincount(asked, minlength=3) - count * np.asarray([0.7, 0.2, 0.1])
+  condition = CONDITIONS["label"](ANIMALS, shares="training")
+  request = condition.request(np.arange(count), None)["label"]
+  error = np.bincount(request, minlength=3) - count * np.asarray([0.7, 0.2, 0.1])
   assert np.abs(error).max() <= 1 + np.log2(count)
-  np.testing.assert_array_equal(made.request(np.arange(count)[3:5], None)["label"], asked[3:5])
+  np.testing.assert_array_equal(condition.request(np.arange(count)[3:5], None)["label"], request[3:5])
 
 
 def test_texts_are_asked_for_in_turn_from_a_file_or_the_data(tmp_path):
   (tmp_path / "prompts.txt").write_text("a two\n\nthe  digit 3\n")
   for request in ("a two|the digit 3", str(tmp_path / "prompts.txt")):
-    asked = MAKE["text"](request=request).request(np.arange(5), None)["text"]
-    assert [WORDS.text(tokens) for tokens in asked] == ["a two", "the digit 3"] * 2 + ["a two"]
+    query = MAKE["text"](request=request).request(np.arange(5), None)["text"]
+    assert [WORDS.text(tokens) for tokens in query] == ["a two", "the digit 3"] * 2 + ["a two"]
   (tmp_path / "none.txt").write_text("\n")
   for name, words in (("none.txt", "a file without texts"), ("missing.txt", "a file that cannot be read")):
     with pytest.raises(ConfigError, match=words):
@@ -311,22 +311,22 @@ def test_texts_are_asked_for_in_turn_from_a_file_or_the_data(tmp_path):
 
 def test_the_null_of_text_is_the_empty_one_and_order_matters():
   empty = jnp.asarray(WORDS([""] * 4))
-  made = MAKE["text"]()
-  np.testing.assert_array_equal(made.null(batch()["text"]), empty)
+  condition = MAKE["text"]()
+  np.testing.assert_array_equal(condition.null(batch()["text"]), empty)
   for run in (READER, ""):
-    made = MAKE["text-run" if run else "text"]()
-    read = made.embed(Widths(4, 8, 6, rows=1.0))
+    condition = MAKE["text-run" if run else "text"]()
+    read = condition.embed(Widths(4, 8, 6, rows=1.0))
 
-    def said(texts, made=made, read=read):
-      data = completed({"text": jnp.asarray(WORDS(texts))}, made.encodings, {"runs/clip": READER.params})
-      return made.value(data, None), read
+    def message(texts, parts=condition, read=read):
+      data = completed({"text": jnp.asarray(WORDS(texts))}, parts.encodings, {"runs/clip": READER.params})
+      return parts.value(data, None), read
 
     (one, net), (other, _), (nothing, _) = (
-      said(["a two above a seven"]),
-      said(["a seven above a two"]),
-      said([""]),
+      message(["a two above a seven"]),
+      message(["a seven above a two"]),
+      message([""]),
     )
-    jax.tree.map(np.testing.assert_array_equal, made.null(one), nothing)
+    jax.tree.map(np.testing.assert_array_equal, condition.null(one), nothing)
     params = net.init(keys.seed(0), one)
     a, b = (net.apply(params, value) for value in (one, other))
     assert np.abs(a.tokens[0] - b.tokens[0]).max() > 1e-3
@@ -349,19 +349,21 @@ def test_encodings_at_the_edge_are_those_in_the_step():
   kept = encoded(source(), at_edge.encodings, parallel.create()).read(np.arange(4))
   want = encode_text(READER.params, jnp.asarray(kept["text"]))
   np.testing.assert_allclose(kept["text_encoding_tokens"], want["tokens"], rtol=1e-6)
-  made = completed(data, in_step.encodings, frozen)
-  again = completed(made | {"text_encoding_tokens": made["text_encoding_tokens"] + 1}, in_step.encodings, {})
+  fields = completed(data, in_step.encodings, frozen)
+  again = completed(
+    fields | {"text_encoding_tokens": fields["text_encoding_tokens"] + 1}, in_step.encodings, {}
+  )
   np.testing.assert_array_equal(
-    again["text_encoding_tokens"], made["text_encoding_tokens"] + 1
+    again["text_encoding_tokens"], fields["text_encoding_tokens"] + 1
   )  # what is there stays
 
 
 def test_embeddings_are_asked_for_from_the_data():
-  made, data = MAKE["vector"](), source()
-  asked = made.request(np.arange(10), data)["embedding"]
-  np.testing.assert_array_equal(asked, data.arrays["embedding"][np.arange(10) % 7])
+  condition, data = MAKE["vector"](), source()
+  request = condition.request(np.arange(10), data)["embedding"]
+  np.testing.assert_array_equal(request, data.arrays["embedding"][np.arange(10) % 7])
   with pytest.raises(ConfigError, match="need rows of the data's field 'embedding', and there are no data"):
-    made.request(np.arange(10), None)
+    condition.request(np.arange(10), None)
 
 
 @pytest.mark.parametrize(
@@ -402,21 +404,23 @@ def test_samples_may_ask_for_another_class_than_the_run_was_begun_with():
 
 def test_a_vector_is_of_a_run_s_pictures_in_training_and_of_a_prior_s_samples_at_sampling():
   encoder = Trained("runs/clip", {"encode": lambda params, x: x[:, :3, 0, 0] * params}, jnp.float32(0.1), "")
-  asked = []
+  calls = []
 
   def sample(params, index, source, prompts, again):
-    asked.append(prompts)
+    calls.append(prompts)
     seen = np.stack([index, index, 0 * index + again], axis=1).astype(np.float32)
     return {"seen": seen}, {"index": index, "text": WORDS(["a two"] * len(index))}
 
   can = {"sample": sample, "shapes": lambda params: {"seen": (3,)}, "data": lambda params: FIELDS}
   prior = Trained("runs/prior", can, (), "")
-  made = CONDITIONS["vector"](FIELDS, "seen", run=encoder, scale=2.0, prior=prior, request="a two|a seven")
-  data = completed({"image": batch()["image"]}, made.encodings, {"runs/clip": encoder.params})
-  np.testing.assert_allclose(made.value(data, None), 0.2 * data["image"][:, :3, 0, 0], rtol=1e-5)
-  found = requests({"vector": made, "text": MAKE["text"](request="the digit 3")}, np.arange(4, 6), None)
-  np.testing.assert_array_equal(found["seen"], [[4, 4, 0], [5, 5, 0]])
-  assert WORDS.text(found["text"][0]) == "a two" and asked == [["a two", "a seven"]]
+  condition = CONDITIONS["vector"](
+    FIELDS, "seen", run=encoder, scale=2.0, prior=prior, request="a two|a seven"
+  )
+  data = completed({"image": batch()["image"]}, condition.encodings, {"runs/clip": encoder.params})
+  np.testing.assert_allclose(condition.value(data, None), 0.2 * data["image"][:, :3, 0, 0], rtol=1e-5)
+  result = requests({"vector": condition, "text": MAKE["text"](request="the digit 3")}, np.arange(4, 6), None)
+  np.testing.assert_array_equal(result["seen"], [[4, 4, 0], [5, 5, 0]])
+  assert WORDS.text(result["text"][0]) == "a two" and calls == [["a two", "a seven"]]
   with pytest.raises(
     ConfigError, match=r"run is 'runs/prior', whose samples are seen \(4,\); here they must be seen"
   ):
@@ -437,11 +441,11 @@ def test_of_several_samples_of_a_prior_the_one_nearest_to_its_text_is_taken():
   clip = READER._replace(can=READER.can | {"encode": lambda params, x: x[:, 0, :1, 0] * jnp.ones(5)})
   make = functools.partial(CONDITIONS["vector"], FIELDS, "seen", run=clip)
   index = np.asarray([1, 4, 6, 7])
-  found = make(prior=prior, best=2).request(index, None)
+  result = make(prior=prior, best=2).request(index, None)
   read = np.asarray(encode_text(READER.params, jnp.asarray(texts))["pooled"])[index % 3]
   product = np.einsum("knd,nd->kn", drawn[:2, index], read)
   want = np.where((product[0] >= product[1])[:, None], drawn[0, index], drawn[1, index])
-  np.testing.assert_array_equal(found["seen"], want)
+  np.testing.assert_array_equal(result["seen"], want)
   assert {0, 1} == {int(p[1] > p[0]) for p in product.T}
   np.testing.assert_array_equal(make(prior=prior).request(index, None)["seen"], drawn[0, index])
   for options in ({}, {"run": encoder_without_text(), "prior": prior}):

@@ -76,18 +76,18 @@ def untrained(place):
   if place in PUBLISHED:
     return Trained(place, PUBLISHED[place], {}, place)
   config = get(Path(place).name)
-  made = experiment.create(config, data_of(config), traced=False)
+  parts = experiment.create(config, data_of(config), traced=False)
   rng = np.random.default_rng(1)
   params = jax.tree.map(
-    lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), jax.eval_shape(made.task.init, keys.seed(0))
+    lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), jax.eval_shape(parts.task.init, keys.seed(0))
   )
-  return Trained(place, made.task.can, params, "fingerprint")
+  return Trained(place, parts.task.can, params, "fingerprint")
 
 
 def find(place, wants):
-  found = untrained(place)
-  assert wants in found.can
-  return found
+  result = untrained(place)
+  assert wants in result.can
+  return result
 
 
 PUBLISHED = {
@@ -106,10 +106,10 @@ PUBLISHED = {
 }
 
 
-def fields_of(made, fields=None):
+def fields_of(source, fields=None):
   """The fields of an experiment's data, with those that other runs make."""
-  fields = fields or data_of(made.config)
-  return fields | encoded.fields_of(fields, made.task.encodings)
+  fields = fields or data_of(source.config)
+  return fields | encoded.fields_of(fields, source.task.encodings)
 
 
 def places(choices=CHOICES):
@@ -125,9 +125,9 @@ class Small(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    told = sum(jnp.sum(jnp.reshape(value, (len(x), -1)), 1) for value in jax.tree.leaves(cond or {}))
-    told = jnp.broadcast_to(told + time, (len(x),)).reshape(-1, *[1] * (x.ndim - 1))
-    return nn.Dense(self.out_channels)(jnp.concatenate([x, jnp.tanh(told) + 0 * x], axis=-1))
+    shift = sum(jnp.sum(jnp.reshape(value, (len(x), -1)), 1) for value in jax.tree.leaves(cond or {}))
+    shift = jnp.broadcast_to(shift + time, (len(x),)).reshape(-1, *[1] * (x.ndim - 1))
+    return nn.Dense(self.out_channels)(jnp.concatenate([x, jnp.tanh(shift) + 0 * x], axis=-1))
 
 
 class SmallAutoencoder(nn.Module):
@@ -168,31 +168,31 @@ def weights(monkeypatch):
   monkeypatch.setattr(lpips, "load", no_weights)
 
 
-def taken(made, batch_size, fields=None):
+def taken(parts, batch_size, fields=None):
   """A step of an experiment as a function of the parameters and a batch; and shapes of both."""
-  fields = fields_of(made, fields)
+  fields = fields_of(parts, fields)
   like = {name: jax.ShapeDtypeStruct((batch_size, *f.shape), f.dtype) for name, f in fields.items()}
-  like = {name: like[name] for name in made.task.fields} | {
+  like = {name: like[name] for name in parts.task.fields} | {
     "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)
   }
 
   def before(params):
-    return state.create(params, made.optimizer, made.averages, keys.seed(0), made.task.start())
+    return state.create(params, parts.optimizer, parts.averages, keys.seed(0), parts.task.start())
 
   def run(params, batch):
-    return make_step(made)(before(params), made.frozen, batch, lambda tree: tree)
+    return make_step(parts)(before(params), parts.frozen, batch, lambda tree: tree)
 
-  return before, run, jax.eval_shape(made.task.init, jax.random.key(0)), like
+  return before, run, jax.eval_shape(parts.task.init, jax.random.key(0)), like
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LARGE])
 def test_every_config_builds_and_its_whole_step_keeps_the_shape_of_the_state(name):
   config = get(name)
   assert config.is_locked
-  made = experiment.create(config, data_of(config), find, traced=False)  # it is traced below
+  parts = experiment.create(config, data_of(config), find, traced=False)  # it is traced below
   if config.task.name == "diffusion":
-    assert ("label" in made.task.fields) == ("label" in config.condition.names)
-  before, run, params, batch = taken(made, config.train.batch_size)
+    assert ("label" in parts.task.fields) == ("label" in config.condition.names)
+  before, run, params, batch = taken(parts, config.train.batch_size)
   after, metrics = jax.eval_shape(run, params, batch)
   same = lambda one, other: one.shape == other.shape and one.dtype == other.dtype
   assert jax.tree.all(jax.tree.map(same, after, jax.eval_shape(before, params)))
@@ -236,12 +236,12 @@ def test_every_kind_of_config_takes_a_step(name, monkeypatch):
     tower.channels, tower.blocks, tower.heads = 8, 1, 2
   config.model.realnvp.couplings, config.model.realnvp.hidden, config.model.pixelcnn.depth = 1, (6,), 1
   config.train.batch_size, config.sample.steps = 2, 20
-  made = experiment.create(config, data_of(config), find, traced=False)
-  _, run, shapes, like = taken(made, 2)
+  parts = experiment.create(config, data_of(config), find, traced=False)
+  _, run, shapes, like = taken(parts, 2)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), shapes)
-  fields = fields_of(made)
-  most = {name: fields[name].classes or 256 for name in made.task.fields}
+  fields = fields_of(parts)
+  most = {name: fields[name].classes or 256 for name in parts.task.fields}
   batch = {k: rng.integers(0, most.get(k, 1), v.shape).astype(v.dtype) for k, v in like.items()}
   batch["index"] = np.arange(2, dtype=np.int32)
   after, metrics = jax.jit(run)(params, batch)
@@ -255,9 +255,9 @@ def test_every_kind_of_config_takes_a_step(name, monkeypatch):
     return
   by_gradient = {player: tree for player, tree in moved.items() if player != "codebook"}
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(by_gradient))
-  fastest = max([1.0, *made.task.rates.values()]) * float(metrics["learning_rate"])
+  fastest = max([1.0, *parts.task.rates.values()]) * float(metrics["learning_rate"])
   assert 0 < largest <= 1.01 * fastest + 1e-6  # Adam's first step
-  ((average, rate),) = made.averages.items()
+  ((average, rate),) = parts.averages.items()
   averages = jax.tree.map(lambda new, old: np.asarray(new) - old, after.ema[average], params)
   expected = jax.tree.map(lambda leaf: (1 - float(rate(0))) * leaf, moved)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), averages, expected)
@@ -266,8 +266,8 @@ def test_every_kind_of_config_takes_a_step(name, monkeypatch):
 def test_stable_diffusions_networks_have_the_published_numbers_of_parameters():
   def parameters(name):
     config = get(name)
-    made = experiment.create(config, data_of(config), find)
-    return jax.eval_shape(made.task.init, keys.seed(0))["model"]
+    parts = experiment.create(config, data_of(config), find)
+    return jax.eval_shape(parts.task.init, keys.seed(0))["model"]
 
   count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
   clip = parameters("sd_clip")
@@ -330,27 +330,27 @@ def schedule_of(name):
   return make()
 
 
-def grid(made):
+def grid(parts):
   """The times that samples walk along, before they are rounded to the plan's float32."""
-  config, drawing = made.config, made.task.draw
+  config, drawing = parts.config, parts.task.draw
   (make,) = experiment.makers(config, "sample", "grid").values()
   (schedule,) = experiment.makers(config, "schedule", "name").values()
-  found = make(schedule(), config.sample.steps)
-  np.testing.assert_array_equal(drawing.plan[: drawing.stops + 1], np.float32(found))
-  return found
+  result = make(schedule(), config.sample.steps)
+  np.testing.assert_array_equal(drawing.plan[: drawing.stops + 1], np.float32(result))
+  return result
 
 
 def test_the_cifar10_recipe_is_the_papers():
-  found = dict(configs.leaves(configs.resolved(get("cifar10_ddpm"))))
-  assert {path: found.get(path) for path in PAPER} == PAPER
-  made = experiment.create(get("cifar10_ddpm"), FIELDS["tfds"])
-  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
+  result = dict(configs.leaves(configs.resolved(get("cifar10_ddpm"))))
+  assert {path: result.get(path) for path in PAPER} == PAPER
+  parts = experiment.create(get("cifar10_ddpm"), FIELDS["tfds"])
+  shapes = jax.eval_shape(parts.task.init, jax.random.key(0))
   assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == 35_746_307
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-  np.testing.assert_allclose(grid(made), np.arange(1000, 0, -1) / 1000, rtol=1e-12)
-  rates = [float(made.learning_rate(step)) for step in (0, 2499, 4999, 5000, 799_999)]
+  np.testing.assert_allclose(grid(parts), np.arange(1000, 0, -1) / 1000, rtol=1e-12)
+  rates = [float(parts.learning_rate(step)) for step in (0, 2499, 4999, 5000, 799_999)]
   np.testing.assert_allclose(rates, [2e-4 / 5000, 1e-4, 2e-4, 2e-4, 2e-4], rtol=1e-6)
-  assert [float(made.averages["ema_0.9999"](step)) for step in (0, 10)] == [0.9999, 0.9999]
+  assert [float(parts.averages["ema_0.9999"](step)) for step in (0, 10)] == [0.9999, 0.9999]
   log_alpha_bar = np.cumsum(np.log1p(-np.linspace(1e-4, 0.02, 1000)))
   alpha, sigma = schedule_of("cifar10_ddpm").alpha_sigma(jnp.float32(1.0))
   np.testing.assert_allclose([alpha, sigma], np.sqrt([np.exp(log_alpha_bar[-1]), 1]), rtol=1e-4)
@@ -405,19 +405,19 @@ EDM = {
 
 
 def test_the_edm_recipe_is_the_papers():
-  found = dict(configs.leaves(configs.resolved(get("cifar10_edm"))))
-  assert {path: found.get(path) for path in EDM} == EDM
-  assert found["train.steps"] * 512 == 200e6 and round(10e6 / 512) == found["train.warmup"]
-  made = experiment.create(get("cifar10_edm"), FIELDS["tfds"])
+  result = dict(configs.leaves(configs.resolved(get("cifar10_edm"))))
+  assert {path: result.get(path) for path in EDM} == EDM
+  assert result["train.steps"] * 512 == 200e6 and round(10e6 / 512) == result["train.warmup"]
+  parts = experiment.create(get("cifar10_edm"), FIELDS["tfds"])
   (augmentation,) = experiment.makers(get("cifar10_edm"), "data", "augment").values()
-  assert made.task.draw.evaluations == 35 and augmentation().labels == 9
-  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
+  assert parts.task.draw.evaluations == 35 and augmentation().labels == 9
+  shapes = jax.eval_shape(parts.task.init, jax.random.key(0))
   assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == 55_733_891
-  sigma = np.asarray(schedule_of("cifar10_edm").alpha_sigma(jnp.asarray(grid(made), jnp.float32))[1])
+  sigma = np.asarray(schedule_of("cifar10_edm").alpha_sigma(jnp.asarray(grid(parts), jnp.float32))[1])
   i = np.arange(18) / 17  # Karras et al. 2022, eq. 5
   np.testing.assert_allclose(sigma, (80 ** (1 / 7) + i * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, rtol=1e-4)
-  (rate,) = found["train.half_life.rates"]
-  (average,) = made.averages.values()
+  (rate,) = result["train.half_life.rates"]
+  (average,) = parts.averages.values()
   assert 512 * np.log(0.5) / np.log(rate) == pytest.approx(0.5e6, rel=1e-3)  # the half-life in images
   assert float(average(1000)) == pytest.approx(0.5 ** (1 / 50), rel=1e-6)
   assert float(average(100_000)) == pytest.approx(rate)
@@ -470,15 +470,15 @@ def test_an_option_reaches_what_it_belongs_to():
   config.space.pixels.std = 2.0
   config.sample.steps = 7
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
-  made = experiment.create(config, DIGITS)
+  parts = experiment.create(config, DIGITS)
   (make,) = experiment.makers(config, "schedule", "name").values()
   schedule = make()
-  assert schedule.steps == len(grid(made)) == 7
+  assert schedule.steps == len(grid(parts)) == 7
   alpha, sigma = (np.asarray(x) for x in schedule.alpha_sigma(jnp.float32(0.5)))
   x = jnp.linspace(-1, 1, 64).reshape(1, 8, 8, 1)
-  denoise = made.task.can["denoise"](made.task.init(keys.seed(0)), {})
-  found = denoise(x, jnp.full(1, 0.5), schedule).x0  # a new network answers 0
-  np.testing.assert_allclose(found, 4 * alpha * x / (4 * alpha**2 + sigma**2), rtol=1e-4)  # c_skip of EDM
+  denoise = parts.task.can["denoise"](parts.task.init(keys.seed(0)), {})
+  result = denoise(x, jnp.full(1, 0.5), schedule).x0  # a new network answers 0
+  np.testing.assert_allclose(result, 4 * alpha * x / (4 * alpha**2 + sigma**2), rtol=1e-4)  # c_skip of EDM
 
 
 def through_json(config):
@@ -559,7 +559,7 @@ def test_what_another_task_takes_is_not_saved():
 
 
 @pytest.mark.parametrize(
-  "path, said",
+  "path, message",
   [
     ("train.stepz", "config.train.stepz does not exist; did you mean config.train.steps?"),
     ("trian.batch_size", "did you mean config.train.batch_size?"),
@@ -572,10 +572,10 @@ def test_what_another_task_takes_is_not_saved():
     ("qqq.www", "config.qqq.www does not exist."),
   ],
 )
-def test_a_field_that_does_not_exist_is_told_with_its_nearest(path, said):
+def test_a_field_that_does_not_exist_is_told_with_its_nearest(path, message):
   with pytest.raises(ConfigError) as error:
     configs.require_path(configs.base(), path)
-  assert said in str(error.value)
+  assert message in str(error.value)
 
 
 def test_every_field_exists():

@@ -31,11 +31,11 @@ def arrays(folder):
   np.savez(folder / "set.npz", images=IMAGES, labels=np.arange(6), embeddings=np.ones((6, 2), np.float32))
 
   def read():
-    found = SOURCES["arrays"](split="train", path=str(folder / "set.npz"), test_fraction=0)
-    image, label = found.arrays["image"], found.arrays.get("label", np.zeros(1, np.int32))
+    result = SOURCES["arrays"](split="train", path=str(folder / "set.npz"), test_fraction=0)
+    image, label = result.arrays["image"], result.arrays.get("label", np.zeros(1, np.int32))
     assert image.dtype == np.uint8 and image.ndim == 4 and image.shape[3] in (1, 3) and image.size
     assert (
-      label.dtype == np.int32 and label.min() >= 0 and np.isfinite(found.arrays.get("embedding", 0)).all()
+      label.dtype == np.int32 and label.min() >= 0 and np.isfinite(result.arrays.get("embedding", 0)).all()
     )
 
   return folder / "set.npz", read
@@ -44,13 +44,13 @@ def arrays(folder):
 def statistics(folder):
   """Reference statistics."""
   settings = reference.Settings("0123", "train", "pytorch", "4567", images="4x5x3")
-  made = reference.Reference(np.zeros(3), np.eye(3), settings)
-  reference.save(folder / "s.npz", made)
+  statistics = reference.Reference(np.zeros(3), np.eye(3), settings)
+  reference.save(folder / "s.npz", statistics)
 
   def read():
-    found = reference.load(folder / "s.npz", dim=3)
-    assert found.mean.shape == (3,) and np.isfinite(found.covariance).all()
-    assert found.rank_deficient in (None, True, False)
+    result = reference.load(folder / "s.npz", dim=3)
+    assert result.mean.shape == (3,) and np.isfinite(result.covariance).all()
+    assert result.rank_deficient in (None, True, False)
 
   return folder / "s.npz", read
 
@@ -71,7 +71,7 @@ def captions(folder):
     tar.addfile(member, io.BytesIO(content))
 
   def read():
-    found = SOURCES["captions"](
+    result = SOURCES["captions"](
       split="train",
       tokenizer=TOKENIZERS["words"],
       path=str(folder / "set"),
@@ -79,7 +79,7 @@ def captions(folder):
       test_fraction=0,
       cache_dir=str(folder / "cache"),
     )
-    assert found.arrays["image"].shape[1:] == (4, 4, 3) and len(found.arrays["text"]) == len(found)
+    assert result.arrays["image"].shape[1:] == (4, 4, 3) and len(result.arrays["text"]) == len(result)
 
   return folder / "set" / "a.tar", read
 
@@ -140,7 +140,7 @@ def outcomes(folder, name, count, seed):
   """How many of `count` damaged files were read, and how many refused."""
   place, read = READERS[name](folder)
   read()
-  whole, found = place.read_bytes(), {"read": 0, "refused": 0}
+  whole, result = place.read_bytes(), {"read": 0, "refused": 0}
   changed = [*damage.bodies(whole, count, seed)]
   if name in JSON:
     changed += damage.trees(json.loads(whole), 2 * count, seed)
@@ -151,16 +151,16 @@ def outcomes(folder, name, count, seed):
     except ConfigError as error:
       text = str(error)
       assert 20 < len(text) < 1000 and (place.name in text or str(folder) in text) and "Traceback" not in text
-      found["refused"] += 1
+      result["refused"] += 1
     else:
-      found["read"] += 1
-  return found
+      result["read"] += 1
+  return result
 
 
 @every_reader
 def test_a_damaged_file_is_read_as_declared_or_refused(name, tmp_path, capfd):
-  found = outcomes(tmp_path, name, 40, seed=0)
-  assert found["refused"] >= 10
+  result = outcomes(tmp_path, name, 40, seed=0)
+  assert result["refused"] >= 10
 
 
 @pytest.mark.slow

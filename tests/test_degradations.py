@@ -17,11 +17,11 @@ X = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (3, 12, 8, 2)), jnp.floa
 
 @pytest.mark.parametrize("name, how", [("area", "BOX"), ("bicubic", "BICUBIC")])
 def test_they_are_pillow_s(name, how):
-  found = DEGRADATIONS[name](X, 4, OWN)
+  result = DEGRADATIONS[name](X, 4, OWN)
   for i in range(3):
     for c in range(2):
       small = Image.fromarray(np.asarray(X[i, ..., c]), "F").resize((2, 3), Image.Resampling[how])
-      np.testing.assert_allclose(found[i, ..., c], np.asarray(small), atol=1e-5)
+      np.testing.assert_allclose(result[i, ..., c], np.asarray(small), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in DEGRADATIONS if name != "jpeg"])
@@ -37,10 +37,10 @@ def test_jpeg_is_of_qualities_in_their_range_each_an_example_s_own():
   noisy = jnp.repeat(jax.random.uniform(jax.random.key(0), (1, 16, 16, 1), minval=-1), 200, axis=0)
   see = lambda own: np.asarray(DEGRADATIONS["jpeg"](noisy[: len(own)], 1, own))
   own = keys.of_examples(keys.seed(0), jnp.arange(200))
-  found = see(own)
-  np.testing.assert_array_equal(see(own[7:9]), found[7:9])
+  result = see(own)
+  np.testing.assert_array_equal(see(own[7:9]), result[7:9])
   of = [np.asarray(jpeg(noisy[:1], jnp.asarray([quality]))[0]) for quality in range(28, 98)]
-  first = [next(k + 28 for k, want in enumerate(of) if np.allclose(x, want, atol=1e-6)) for x in found]
+  first = [next(k + 28 for k, want in enumerate(of) if np.allclose(x, want, atol=1e-6)) for x in result]
   assert min(first) < QUALITIES[0] + 5 and QUALITIES[1] - 5 < max(first) <= QUALITIES[1]
   assert min(first) >= QUALITIES[0] - 1  # two qualities may make the same of it
   np.testing.assert_array_equal(
@@ -50,9 +50,9 @@ def test_jpeg_is_of_qualities_in_their_range_each_an_example_s_own():
 
 def test_noise_is_an_example_s_own_and_as_large_as_said():
   flat = jnp.zeros((3, 128, 128, 1))
-  found = DEGRADATIONS["blur_noise"](flat, 2, OWN)
-  assert abs(np.std(found) - NOISE) < 0.002
-  np.testing.assert_array_equal(DEGRADATIONS["blur_noise"](flat[1:], 2, OWN[1:]), found[1:])
+  result = DEGRADATIONS["blur_noise"](flat, 2, OWN)
+  assert abs(np.std(result) - NOISE) < 0.002
+  np.testing.assert_array_equal(DEGRADATIONS["blur_noise"](flat[1:], 2, OWN[1:]), result[1:])
 
 
 def test_the_blur_is_a_gaussian_about_the_middles_of_blocks():

@@ -58,13 +58,13 @@ PAIRS = [(own, other) for own in SCALES for other in SCALES]
 def test_a_rescheduled_denoiser_is_that_of_the_other_schedule(own, other):
   """E[x0 | x_t] knows the log-SNR and x_t in units of its noise, and nothing of the schedule."""
   with jax.enable_x64(True):
-    trained, asked = SCHEDULES["continuous_cosine"](scale=own), SCHEDULES["linear"](scale=other)
+    trained, request = SCHEDULES["continuous_cosine"](scale=own), SCHEDULES["linear"](scale=other)
     xt, t = jnp.asarray(XT, jnp.float64), jnp.asarray([0.001, 0.4, 1.0])
-    got = rescheduled(gaussian_denoiser(trained, MEAN, VAR), trained, asked)(xt, t).x0
-    np.testing.assert_allclose(got, gaussian_denoiser(asked, MEAN, VAR)(xt, t).x0, rtol=1e-9)
-    times, factor = moved_to(trained, asked, t)
-    np.testing.assert_allclose(trained.logsnr(times), asked.logsnr(t), rtol=1e-9)
-    np.testing.assert_allclose(factor * asked.alpha_sigma(t)[1], trained.alpha_sigma(times)[1], rtol=1e-12)
+    got = rescheduled(gaussian_denoiser(trained, MEAN, VAR), trained, request)(xt, t).x0
+    np.testing.assert_allclose(got, gaussian_denoiser(request, MEAN, VAR)(xt, t).x0, rtol=1e-9)
+    times, factor = moved_to(trained, request, t)
+    np.testing.assert_allclose(trained.logsnr(times), request.logsnr(t), rtol=1e-9)
+    np.testing.assert_allclose(factor * request.alpha_sigma(t)[1], trained.alpha_sigma(times)[1], rtol=1e-12)
 
 
 def test_a_rescheduled_denoiser_keeps_what_else_is_estimated():

@@ -43,30 +43,30 @@ def text_of(page):
 def commands(text):
   """The words of every indented command of this program and the experiments', its lines joined."""
   lines = re.sub(r"\\\n\s*", "", text).splitlines()
-  found = [
+  results = [
     line.strip() for line in lines if re.match(r"\s{4,}python (main\.py|-m (experiments|benchmarks))", line)
   ]
-  return [shlex.split(line, comments=True) for line in found if "..." not in line and "NAME" not in line]
+  return [shlex.split(line, comments=True) for line in results if "..." not in line and "NAME" not in line]
 
 
 def configured(words, base=None):
   """The config of a command, as the command line would make it."""
-  made = base or config.base()
+  settings = base or config.base()
   for word in words:
     name, _, value = word.removeprefix("--").partition("=")
     if name == "config":
-      made = config_file.load(value)
+      settings = config_file.load(value)
   for word in words:
     name, _, value = word.removeprefix("--").partition("=")
     if not name.startswith("config."):
       continue
     *sections, field = name.removeprefix("config.").split(".")
-    config.require_field(made, ".".join((*sections, field)))
-    section = made
+    config.require_field(settings, ".".join((*sections, field)))
+    section = settings
     for each in sections:
       section = section[each]
     section[field] = value if section.get_type(field) is str else ast.literal_eval(value)
-  return made
+  return settings
 
 
 @pytest.fixture(autouse=True)
@@ -99,20 +99,20 @@ def test_no_field_has_its_former_name(page):
 def test_every_file_that_is_named_is_there(page):
   text = page.read_text()
   named = re.findall(rf"(?<![\w/])((?:{FOLDERS})/[a-z_0-9/]*(?:\.(?:py|md|lock|csv|png))?)(?![\w*<])", text)
-  made = {} if page != EXTENDING else set(re.findall(r"^\+\+\+ b/(\S+)", text, flags=re.M))
+  parts = {} if page != EXTENDING else set(re.findall(r"^\+\+\+ b/(\S+)", text, flags=re.M))
   linked = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
-  for path in (*(ROOT / name for name in named if name not in made), *linked):
+  for path in (*(ROOT / name for name in named if name not in parts), *linked):
     assert path.exists() or path.with_suffix(".py").exists(), path
 
 
 def test_the_readme_names_every_dict_of_entries():
-  said = (ROOT / "README.md").read_text()
+  message = (ROOT / "README.md").read_text()
   modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("diffjax.")]
   dicts = [choice.entries for choice in CHOICES]
   of = {name: value for module in modules for name, value in module.items() if name.isupper()}
   named = {name for name, value in of.items() if any(value is entries for entries in dicts)}
   assert {"SCHEDULES", "TASKS", "AVERAGES"} < named
-  assert [name for name in sorted(named - {"FINALS"}) if not re.search(rf"\b{name}\b", said)] == []
+  assert [name for name in sorted(named - {"FINALS"}) if not re.search(rf"\b{name}\b", message)] == []
 
 
 def code_of(page):
@@ -131,9 +131,9 @@ def test_the_sweep_of_the_readme_is_one():
   (code,) = re.findall(
     r"^    SWEEP = product\(\n(?:     .*\n)+    \)\n", (ROOT / "README.md").read_text(), flags=re.M
   )
-  found = {"product": sweeps.product}
-  exec(textwrap.dedent(code), found)
-  sweep = found["SWEEP"]
+  results = {"product": sweeps.product}
+  exec(textwrap.dedent(code), results)
+  sweep = results["SWEEP"]
   assert [run.name for run in sweep.runs][::5] == ["eps-linear", "v-cosine"] and len(sweep.runs) == 6
   for run in sweep.runs:
     changes = [f"--config.{path}={value}" for path, value in (sweep.shared | run.overrides).items()]
@@ -142,9 +142,9 @@ def test_the_sweep_of_the_readme_is_one():
 
 def test_the_code_of_the_concepts_runs():
   (code,) = code_of(ROOT / "docs" / "concepts.md")
-  found = {}
-  exec(code, found)
-  x = np.asarray(found["x"])
+  results = {}
+  exec(code, results)
+  x = np.asarray(results["x"])
   assert x.shape == (512, 1)
   # DDPM's table and the larger variance end at 0.25075; four standard errors of 512 samples.
   assert abs(x.mean() - 0.7) < 4 * 0.5 / 512**0.5 and abs(x.var() - 0.25075) < 4 * 0.25 * (2 / 512) ** 0.5
@@ -312,22 +312,22 @@ def tried(tmp_path_factory):
 
 
 def test_every_kind_of_idea_has_a_diff_that_applies_and_commands_that_can_be_given(tried):
-  found, _ = tried
-  assert len(found["commands"]) == len(commands(EXTENDING.read_text())) >= len(KINDS)
-  assert [kind for kind in KINDS if kind not in found] == []
+  result, _ = tried
+  assert len(result["commands"]) == len(commands(EXTENDING.read_text())) >= len(KINDS)
+  assert [kind for kind in KINDS if kind not in result] == []
 
 
 def test_the_condition_is_what_an_image_has_and_reaches_its_own_sample(tried):
-  said = tried[0]["condition"]
-  np.testing.assert_allclose(said["value"], np.stack([said["means"], np.ones(3)], axis=1), rtol=1e-6)
-  assert not np.any(said["null"]) and said["free"]
-  np.testing.assert_allclose(said["request"], [0.3] * 3)
-  assert said["changes"][1] > 1e-4 and max(said["changes"][::2]) < 1e-6
+  outputs = tried[0]["condition"]
+  np.testing.assert_allclose(outputs["value"], np.stack([outputs["means"], np.ones(3)], axis=1), rtol=1e-6)
+  assert not np.any(outputs["null"]) and outputs["free"]
+  np.testing.assert_allclose(outputs["request"], [0.3] * 3)
+  assert outputs["changes"][1] > 1e-4 and max(outputs["changes"][::2]) < 1e-6
 
 
 def test_the_task_is_trained_sampled_and_judged(tried):
-  found, copy = tried
-  np.testing.assert_allclose(found["task"]["loss"], found["task"]["at_zero"], rtol=1e-5)
+  result, copy = tried
+  np.testing.assert_allclose(result["task"]["loss"], result["task"]["at_zero"], rtol=1e-5)
   saved = json.loads((copy / "run" / "config.json").read_text())["config"]
   assert saved["task"] == {"name": "dae", "dae": {"sigma": 0.7}}
   assert not {"schedule", "objective", "condition"} & set(saved) and "sampler" not in saved["sample"]
@@ -339,36 +339,36 @@ def test_the_task_is_trained_sampled_and_judged(tried):
 
 
 def test_the_guide_leads_away_from_a_class(tried):
-  said = {name: np.asarray(value, np.float64) for name, value in tried[0]["guide"].items()}
-  alpha, sigma = said["alpha"][:, None], said["sigma"][:, None]
+  outputs = {name: np.asarray(value, np.float64) for name, value in tried[0]["guide"].items()}
+  alpha, sigma = outputs["alpha"][:, None], outputs["sigma"][:, None]
 
   def posterior(mean):  # of N(mean, 1/4), given x_t
-    return mean + alpha / 4 / (alpha**2 / 4 + sigma**2) * (said["x"] - alpha * mean)
+    return mean + alpha / 4 / (alpha**2 / 4 + sigma**2) * (outputs["x"] - alpha * mean)
 
   wanted = 1.5 * posterior(np.array([[0.1], [0.7]])) - 0.5 * posterior(0.4)
-  np.testing.assert_allclose(said["x0"], wanted, rtol=1e-5)
+  np.testing.assert_allclose(outputs["x0"], wanted, rtol=1e-5)
   assert tried[0]["no class"].startswith(
     "config.sample.negative.request is 44; the data's classes are 0 to 9"
   )
 
 
 def test_the_schedule_lingers_in_the_middle_and_has_its_inverse(tried):
-  said = tried[0]["schedule"]
-  np.testing.assert_allclose(said["t_of"], said["t"], atol=1e-5)
-  np.testing.assert_allclose([said["logsnr"][k] for k in (0, 5, 10)], [15, 0, -15], atol=1e-4)
-  np.testing.assert_allclose(said["slopes"], [-30 * 1.8, -30 * 0.2], rtol=1e-4)
+  outputs = tried[0]["schedule"]
+  np.testing.assert_allclose(outputs["t_of"], outputs["t"], atol=1e-5)
+  np.testing.assert_allclose([outputs["logsnr"][k] for k in (0, 5, 10)], [15, 0, -15], atol=1e-4)
+  np.testing.assert_allclose(outputs["slopes"], [-30 * 1.8, -30 * 0.2], rtol=1e-4)
 
 
 def test_the_sampler_keeps_the_estimate_alone(tried):
-  said = tried[0]["sampler"]
-  alpha, sigma = said["ends"]
-  np.testing.assert_allclose([said["quiet"], said["mean"]], [0, 0.7 * alpha], rtol=1e-5, atol=1e-6)
+  outputs = tried[0]["sampler"]
+  alpha, sigma = outputs["ends"]
+  np.testing.assert_allclose([outputs["quiet"], outputs["mean"]], [0, 0.7 * alpha], rtol=1e-5, atol=1e-6)
   count = 16_000
-  assert abs(said["noise"]["mean"] - 0.7 * alpha) < 4 * sigma / count**0.5
-  assert abs(said["noise"]["std"] - sigma) < 4 * sigma / (2 * count) ** 0.5
+  assert abs(outputs["noise"]["mean"] - 0.7 * alpha) < 4 * sigma / count**0.5
+  assert abs(outputs["noise"]["std"] - sigma) < 4 * sigma / (2 * count) ** 0.5
 
 
 def test_the_metric_knows_copies(tried):
-  said = tried[0]["metric"]
-  np.testing.assert_allclose(said["judged"], [0, 0.2, 0.2, 0.1], atol=1e-6)
-  np.testing.assert_allclose(said["floor"], (10 + 51) / 2 / 255, rtol=1e-6)
+  outputs = tried[0]["metric"]
+  np.testing.assert_allclose(outputs["judged"], [0, 0.2, 0.2, 0.1], atol=1e-6)
+  np.testing.assert_allclose(outputs["floor"], (10 + 51) / 2 / 255, rtol=1e-6)

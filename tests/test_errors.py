@@ -86,9 +86,9 @@ def refused(capsys):
   def run(*arguments, status=2, **kwargs):
     capsys.readouterr()
     assert main(*arguments, **kwargs) == status
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    paragraph = said.rstrip("\n").split("\n\n")[-1].removeprefix("\n")
+    output = capsys.readouterr().err
+    assert "Traceback" not in output
+    paragraph = output.rstrip("\n").split("\n\n")[-1].removeprefix("\n")
     assert paragraph.startswith("error: ") and "\n\n" not in paragraph
     lines = paragraph.splitlines()
     assert all(len(line) <= 110 or " " not in line for line in lines) and len(paragraph) < 900
@@ -102,21 +102,21 @@ def wrong(refused, tmp_path):
   """A command that must fail before anything is made."""
 
   def run(*arguments, **kwargs):
-    said = refused(*TINY, f"--workdir={tmp_path / 'new'}", *arguments, **kwargs)
+    message = refused(*TINY, f"--workdir={tmp_path / 'new'}", *arguments, **kwargs)
     assert not (tmp_path / "new").exists()
-    return said
+    return message
 
   return run
 
 
 def test_an_entry_from_outside_is_declared_before_it_trains(refused, tmp_path):
   arguments = [argument for argument in TINY if "extensions" not in argument]
-  said = refused(*arguments, f"--workdir={tmp_path / 'new'}")
+  message = refused(*arguments, f"--workdir={tmp_path / 'new'}")
   assert (
     "config.model.name names 'tiny', which the module 'test_errors' has added, but config.extensions is"
-    in said
+    in message
   )
-  assert "write c.extensions = ('test_errors',) there" in said and not (tmp_path / "new").exists()
+  assert "write c.extensions = ('test_errors',) there" in message and not (tmp_path / "new").exists()
 
 
 IN_THE_ARGUMENTS = [
@@ -208,9 +208,9 @@ IN_THE_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("argument, said", IN_THE_ARGUMENTS, ids=[a for a, _ in IN_THE_ARGUMENTS])
-def test_a_mistake_in_one_argument_is_named(argument, said, wrong):
-  assert said in wrong(argument)
+@pytest.mark.parametrize("argument, message", IN_THE_ARGUMENTS, ids=[a for a, _ in IN_THE_ARGUMENTS])
+def test_a_mistake_in_one_argument_is_named(argument, message, wrong):
+  assert message in wrong(argument)
 
 
 SEVERAL = {
@@ -289,8 +289,8 @@ SEVERAL = {
 
 @pytest.mark.parametrize("case", SEVERAL)
 def test_a_mistake_of_several_arguments_is_named(case, wrong):
-  arguments, said = SEVERAL[case]
-  assert said in wrong(*arguments)
+  arguments, message = SEVERAL[case]
+  assert message in wrong(*arguments)
 
 
 def test_flags_that_are_missing_are_named(refused, tmp_path):
@@ -298,8 +298,8 @@ def test_flags_that_are_missing_are_named(refused, tmp_path):
   assert "add --workdir=runs/NAME" in refused("--config=configs/digits.py")
   (tmp_path / "digits").mkdir()
   (tmp_path / "digits" / "config.json").write_text("{}")
-  said = refused("--mode=sample", f"--workdir={tmp_path / 'digts'}")
-  assert f"holds no run, which --mode=sample needs. Did you mean {tmp_path / 'digits'}?" in said
+  message = refused("--mode=sample", f"--workdir={tmp_path / 'digts'}")
+  assert f"holds no run, which --mode=sample needs. Did you mean {tmp_path / 'digits'}?" in message
 
 
 def test_a_change_that_a_mode_does_not_look_at_is_told(refused, tmp_path):
@@ -311,15 +311,17 @@ def test_a_change_that_a_mode_does_not_look_at_is_told(refused, tmp_path):
     ("eval", "log.every=5", 100),
   ):
     path, value = field.split("=")
-    said = refused(f"--workdir={tmp_path}", f"--mode={mode}", f"--config.{field}", jobs={mode: print})
-    assert said == f"config.{path} is {value}, where the run has {saved}; --mode={mode} does not look at it."
+    message = refused(f"--workdir={tmp_path}", f"--mode={mode}", f"--config.{field}", jobs={mode: print})
+    assert (
+      message == f"config.{path} is {value}, where the run has {saved}; --mode={mode} does not look at it."
+    )
 
 
 BASE = "from diffjax import config\ndef get_config():\n  c = config.base()\n  "
 
 
 @pytest.mark.parametrize(
-  "text, said",
+  "text, message",
   [
     (
       "import nothing_of_this_name",
@@ -346,10 +348,10 @@ BASE = "from diffjax import config\ndef get_config():\n  c = config.base()\n  "
     ),
   ],
 )
-def test_a_config_file_that_fails_is_told_where(text, said, refused, tmp_path):
+def test_a_config_file_that_fails_is_told_where(text, message, refused, tmp_path):
   path = tmp_path / "config.py"
   path.write_text(text)
-  assert said in refused(f"--config={path}", f"--workdir={tmp_path / 'new'}")
+  assert message in refused(f"--config={path}", f"--workdir={tmp_path / 'new'}")
 
 
 def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
@@ -359,11 +361,12 @@ def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
 
 
 def test_a_mixture_that_forgets_its_batches_is_not_trained_on_parts_of_the_data(refused, tmp_path):
-  said = refused(
+  message = refused(
     "--config=configs/digits_mixture.py", f"--workdir={tmp_path}", "--config.train.batch_size=64"
   )
   assert (
-    "batch_size is 64, but there are 1442 examples, and config.task.mixture.power is 0.0, with which" in said
+    "batch_size is 64, but there are 1442 examples, and config.task.mixture.power is 0.0, with which"
+    in message
   )
   assert not [*tmp_path.iterdir()]
 
@@ -375,9 +378,9 @@ def test_buckets_are_refused_at_once(refused, tmp_path):
     ("--images", ("--images=gs://bucket/images", f"--workdir={tmp_path}", "--mode=eval")),
     ("config.train.start", ("--config.train.start=gs://bucket/run", f"--workdir={tmp_path}")),
   ):
-    said = refused("--config=configs/digits.py", *arguments)
+    message = refused("--config=configs/digits.py", *arguments)
     assert (
-      f"{flag} is '{arguments[0].split('=')[1]}'; it must be a path; what lies in a bucket must be" in said
+      f"{flag} is '{arguments[0].split('=')[1]}'; it must be a path; what lies in a bucket must be" in message
     )
   assert not [*tmp_path.iterdir()]
 
@@ -393,8 +396,8 @@ def test_the_home_folder_is_meant_in_every_flag(monkeypatch, tmp_path):
 
 def test_images_at_sampling_are_what_is_enlarged(refused, tmp_path):
   given = [f"--workdir={tmp_path}", "--mode=sample", "--images=small"]
-  mode, (made, folder, *_) = commandline.parse(["main.py", "--config=configs/emoji_sr.py", "--out=", *given])
-  assert (mode, made.condition.low.images, folder) == ("sample", "small", tmp_path)
+  mode, (parts, folder, *_) = commandline.parse(["main.py", "--config=configs/emoji_sr.py", "--out=", *given])
+  assert (mode, parts.condition.low.images, folder) == ("sample", "small", tmp_path)
   assert "what the condition 'low' is told, which this run does not have" in refused(
     "--config=configs/digits.py", *given
   )
@@ -422,20 +425,20 @@ def test_an_empty_folder_and_a_corrupt_image_are_named(wrong, refused, tmp_path)
     pictures(folder, 8)
     for file in folder.iterdir():
       file.write_bytes(file.read_bytes()[:end])
-    said = wrong(*FOLDER, path)
-    assert f"{folder}/" in said and "cannot be read as an image" in said
+    message = wrong(*FOLDER, path)
+    assert f"{folder}/" in message and "cannot be read as an image" in message
   lazy = (*FOLDER, path, "--config.data.image_folder.memory=0", f"--workdir={tmp_path / 'lazy'}")
   assert "cannot be read as an image" in refused(*TINY, *lazy)  # by threads, in the first step
 
 
 def test_labels_that_the_data_lack_are_told(wrong, tmp_path):
   pictures(tmp_path / "images", 8)
-  said = wrong(
+  message = wrong(
     *FOLDER,
     f"--config.data.image_folder.path={tmp_path / 'images'}",
     "--config.condition.names=('label',)",
   )
-  assert "config.condition.label.field is 'label', but the data have no int32 field." in said
+  assert "config.condition.label.field is 'label', but the data have no int32 field." in message
 
 
 def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
@@ -446,8 +449,8 @@ def test_too_few_samples_for_a_frechet_distance_are_told(refused, tmp_path):
 
   for split, sources in (("train", (one, two)), ("test", (two, one))):
     judge = lambda config, folder, sources=sources: metrics.METRICS["classifier"](*sources, None)
-    said = refused(*TINY, f"--workdir={tmp_path}", "--mode=eval", jobs={"eval": judge})
-    assert "needs at least 2 images in each split" in said and f"the {split} split has 1" in said
+    message = refused(*TINY, f"--workdir={tmp_path}", "--mode=eval", jobs={"eval": judge})
+    assert "needs at least 2 images in each split" in message and f"the {split} split has 1" in message
 
 
 @pytest.fixture(scope="module")
@@ -472,8 +475,8 @@ def test_a_finished_run_says_so_and_changes_no_checkpoint(trained, monkeypatch, 
 def test_a_workdir_whose_only_save_was_cut_short_says_so(mode, refused, trained, tmp_path):
   shutil.copy(trained / "config.json", tmp_path)
   (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
-  said = refused(f"--workdir={tmp_path}", f"--mode={mode}", "--config.eval.metrics=('classifier',)")
-  assert said == f"--workdir={tmp_path} holds no whole checkpoint yet; train first, or on."
+  message = refused(f"--workdir={tmp_path}", f"--mode={mode}", "--config.eval.metrics=('classifier',)")
+  assert message == f"--workdir={tmp_path} holds no whole checkpoint yet; train first, or on."
 
 
 def test_what_is_not_trained_cannot_be_sampled(refused, trained, tmp_path):
@@ -484,12 +487,12 @@ def test_what_is_not_trained_cannot_be_sampled(refused, trained, tmp_path):
 
 def test_the_workdir_of_another_config_is_refused_by_field_and_both_values(refused, trained):
   before = (trained / "config.json").read_bytes()
-  said = refused(
+  message = refused(
     *TINY, f"--workdir={trained}", "--config.objective.predict=eps", "--config.train.learning_rate=0.5"
   )
-  assert f"--workdir={trained} holds the run of another config" in said
-  assert "config.objective.predict is 'eps' here and 'v' there" in said
-  assert "config.train.learning_rate is 0.5 here and 0.001 there" in said
+  assert f"--workdir={trained} holds the run of another config" in message
+  assert "config.objective.predict is 'eps' here and 'v' there" in message
+  assert "config.train.learning_rate is 0.5 here and 0.001 there" in message
   assert "config.train.steps is 1 here and 2 there" in refused(
     *TINY, f"--workdir={trained}", "--config.train.steps=1"
   )
@@ -505,10 +508,10 @@ def test_a_workdir_in_which_another_process_trains_is_refused_until_that_one_die
   with subprocess.Popen([sys.executable, "-c", hold, trained / "lock"], stdout=subprocess.PIPE) as other:
     other.stdout.readline()
     try:
-      said = refused(*TINY, f"--workdir={trained}")
+      message = refused(*TINY, f"--workdir={trained}")
     finally:
       other.kill()
-  assert f"another process is training in --workdir={trained} " in said
+  assert f"another process is training in --workdir={trained} " in message
   assert files() == before
   assert main(*TINY, f"--workdir={trained}") == 0
 
@@ -518,9 +521,9 @@ def test_a_run_holds_the_lock_of_its_workdir_where_there_are_locks(monkeypatch, 
     with pytest.raises(ConfigError, match="another process is training"), workdir.locked(trained):
       pass
     with workdir.locked(trained, writes=False):  # a run's other processes
-      return made(*arguments, **keywords)
+      return parts(*arguments, **keywords)
 
-  made = reporting.create
+  parts = reporting.create
   monkeypatch.setattr(reporting, "create", create)
   assert main(*TINY, f"--workdir={trained}") == 0
 
@@ -536,8 +539,8 @@ def test_a_run_holds_the_lock_of_its_workdir_where_there_are_locks(monkeypatch, 
 def test_a_damaged_config_is_named(text, refused, tmp_path):
   (tmp_path / "config.json").write_text(text)
   for arguments in ((), TINY):
-    said = refused(*arguments, f"--workdir={tmp_path}")
-    assert f"{tmp_path / 'config.json'} is damaged" in said
+    message = refused(*arguments, f"--workdir={tmp_path}")
+    assert f"{tmp_path / 'config.json'} is damaged" in message
 
 
 def test_a_saved_field_that_is_gone_is_named(refused, trained, tmp_path):
@@ -553,18 +556,18 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(refused, trained, tmp_pa
     shutil.copytree(trained, tmp_path / name)
     damage(tmp_path / name / "checkpoints" / "2")
     arguments = (f"--workdir={tmp_path / name}", f"--mode={mode}", "--config.train.steps=3")
-    said = refused(*arguments, status=1)
-    assert f"The checkpoint {tmp_path / name / 'checkpoints' / '2'} is damaged" in said
-    assert said.endswith("Bring it back from a copy, or move it out of the workdir to go on from step 1.")
-    return said
+    message = refused(*arguments, status=1)
+    assert f"The checkpoint {tmp_path / name / 'checkpoints' / '2'} is damaged" in message
+    assert message.endswith("Bring it back from a copy, or move it out of the workdir to go on from step 1.")
+    return message
 
   def flip(folder):
     about = folder / "about" / "metadata"
-    found = json.loads(about.read_text())
-    del found["digest"]  # which would be the first to be wrong
-    path = next(path for path in found["checksums"] if "kernel" in path)
-    found["checksums"][path] ^= 8
-    about.write_text(json.dumps(found))
+    record = json.loads(about.read_text())
+    del record["digest"]  # which would be the first to be wrong
+    path = next(path for path in record["checksums"] if "kernel" in path)
+    record["checksums"][path] ^= 8
+    about.write_text(json.dumps(record))
 
   for mode in JOBS:
     assert "the bytes of" in damaged(f"flip_{mode}", mode, flip)
@@ -594,13 +597,13 @@ def test_what_cannot_be_written_is_known_before_the_first_step(refused, trained,
   assert f"{run / 'checkpoints'} is a file" in refused(*TINY, f"--workdir={run}")
   (run / "checkpoints").unlink()
   shutil.copytree(trained / "checkpoints", run / "checkpoints")
-  said = refused(f"--workdir={run}", "--mode=sample")
-  assert said.startswith(f"{run / 'samples'} cannot be made: {run / 'samples'} is a file")
+  message = refused(f"--workdir={run}", "--mode=sample")
+  assert message.startswith(f"{run / 'samples'} cannot be made: {run / 'samples'} is a file")
   assert f"--out={run / 'samples'}" in refused(f"--workdir={run}", "--mode=eval", f"--out={run / 'samples'}")
   usage = type(shutil.disk_usage(run))
   monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**6, 10**6, 1000))
-  said = refused(*TINY, f"--workdir={tmp_path / 'full'}")
-  assert f"{tmp_path / 'full' / 'checkpoints'} needs room for" in said and "1 kB are free" in said
+  message = refused(*TINY, f"--workdir={tmp_path / 'full'}")
+  assert f"{tmp_path / 'full' / 'checkpoints'} needs room for" in message and "1 kB are free" in message
   assert not any((tmp_path / "full" / "checkpoints").iterdir())
 
 
@@ -608,8 +611,8 @@ def test_an_error_of_the_file_system_is_a_paragraph(refused, tmp_path):
   def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
-  said = refused(*TINY, f"--workdir={tmp_path}", status=1, jobs=dict.fromkeys(JOBS, full))
-  assert said.startswith("/data/x: No space left on device. ") and "make room there" in said
+  message = refused(*TINY, f"--workdir={tmp_path}", status=1, jobs=dict.fromkeys(JOBS, full))
+  assert message.startswith("/data/x: No space left on device. ") and "make room there" in message
 
 
 def test_a_run_outlives_pictures_that_it_cannot_draw(monkeypatch, tmp_path, capsys):
@@ -618,9 +621,9 @@ def test_a_run_outlives_pictures_that_it_cannot_draw(monkeypatch, tmp_path, caps
 
   monkeypatch.setattr(Sampling, "draw", broken)
   assert main(*TINY, f"--workdir={tmp_path}", "--config.log.sample_every=1") == 0
-  said = capsys.readouterr().err
-  assert said.count("warning: the grid of samples failed, and the run goes on without: 1 of 8 samples") == 1
-  assert "finished: step 2" in said and (tmp_path / "checkpoints" / "2").is_dir()
+  output = capsys.readouterr().err
+  assert output.count("warning: the grid of samples failed, and the run goes on without: 1 of 8 samples") == 1
+  assert "finished: step 2" in output and (tmp_path / "checkpoints" / "2").is_dir()
 
 
 def test_a_cosine_that_is_longer_is_another_run_and_the_way_is_named(refused, trained, tmp_path):
@@ -628,9 +631,9 @@ def test_a_cosine_that_is_longer_is_another_run_and_the_way_is_named(refused, tr
   saved = json.loads((run / "config.json").read_text())
   saved["config"]["train"]["decay"] = "cosine"
   (run / "config.json").write_text(json.dumps(saved))
-  said = refused(f"--workdir={run}", "--config.train.steps=3")
-  assert f"config.train.steps is 3 here and 2 in --workdir={run}, whose learning rates fall" in said
-  assert said.endswith(f"in a new workdir, by --config.train.start={run}.")
+  message = refused(f"--workdir={run}", "--config.train.steps=3")
+  assert f"config.train.steps is 3 here and 2 in --workdir={run}, whose learning rates fall" in message
+  assert message.endswith(f"in a new workdir, by --config.train.start={run}.")
 
 
 def test_beside_an_average_that_is_still_the_initial_network_stands_the_raw_one(trained):
@@ -640,9 +643,9 @@ def test_beside_an_average_that_is_still_the_initial_network_stands_the_raw_one(
 
 
 def test_samples_are_kept_by_all_that_makes_them_and_not_drawn_twice(trained, tmp_path, monkeypatch, capsys):
-  def draw(self, params, key, asked, done=None):
+  def draw(self, params, key, request, done=None):
     draws.append(None)
-    return {"image": np.full((len(asked["index"]), 8, 8, 1), len(draws), np.uint8)}
+    return {"image": np.full((len(request["index"]), 8, 8, 1), len(draws), np.uint8)}
 
   draws = []
   monkeypatch.setattr(Sampling, "draw", draw)
@@ -652,20 +655,20 @@ def test_samples_are_kept_by_all_that_makes_them_and_not_drawn_twice(trained, tm
   ways += [("--config.condition.label.request=3",), ("--config.sample.count=3",), ("--config.sample.seed=1",)]
   for how in ways:
     assert sampled(*how) == 0
-  found = {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
-  assert len(found) == len(set(found.values())) == len(draws) == len(ways)
-  said = capsys.readouterr().err
-  assert "warning: 99% of the ema_0.995 weights are still those of step 0" in said
+  results = {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
+  assert len(results) == len(set(results.values())) == len(draws) == len(ways)
+  output = capsys.readouterr().err
+  assert "warning: 99% of the ema_0.995 weights are still those of step 0" in output
   assert sampled() == 0 and "these samples are there already" in capsys.readouterr().err
-  assert len(draws) == len(ways) and found == {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
+  assert len(draws) == len(ways) and results == {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_step(refused, tmp_path):
   arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.learning_rate=1e15", "--config.train.steps=6")
   for _ in range(2):  # the same command ends the same way
-    said = refused(*arguments, status=1)
-    assert said.startswith("At step 2 the loss was ")
-    assert "step 1 is the last checkpoint from before" in said and f"{tmp_path}/config.json" in said
+    message = refused(*arguments, status=1)
+    assert message.startswith("At step 2 the loss was ")
+    assert "step 1 is the last checkpoint from before" in message and f"{tmp_path}/config.json" in message
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1]
@@ -673,23 +676,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_step(re
 
 def test_help_tells_the_flags(capsys):
   assert main("--help") == 0
-  said = capsys.readouterr().out
-  assert "doc" in said and all(f"--{flag}" in said for flag in ("config", "workdir", "mode"))
+  output = capsys.readouterr().out
+  assert "doc" in output and all(f"--{flag}" in output for flag in ("config", "workdir", "mode"))
 
 
 def test_a_run_that_goes_on_within_a_chunk_is_refused_rather_than_lost(refused, tmp_path):
   arguments = (*TINY, f"--workdir={tmp_path}", "--config.train.decay=constant", "--config.log.every=1")
   assert main(*arguments, "--config.train.steps=3") == 0
   longer = (*arguments, "--config.train.steps=8", "--config.log.every=4", "--config.checkpoint.every=4")
-  said = refused(*longer, "--config.train.steps_per_call=4")
-  assert "config.train.steps_per_call is 4, but the run goes on from step 3" in said
+  message = refused(*longer, "--config.train.steps_per_call=4")
+  assert "config.train.steps_per_call is 4, but the run goes on from step 3" in message
   assert main(*longer, "--config.train.steps_per_call=1") == 0
   assert "8" in {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
 
 def test_a_workdir_that_the_file_system_refuses_is_named_by_its_flag(refused):
-  said = refused(*TINY, "--workdir=/proc/x")
-  assert said == "--workdir=/proc/x cannot be made: /proc/x: No such file or directory; name another folder."
+  message = refused(*TINY, "--workdir=/proc/x")
+  assert (
+    message == "--workdir=/proc/x cannot be made: /proc/x: No such file or directory; name another folder."
+  )
 
 
 def test_a_workdir_without_a_checkpoint_takes_another_config(tmp_path):
@@ -744,24 +749,24 @@ def test_a_run_says_that_a_step_is_saved_once_it_is(saving, monkeypatch, tmp_pat
   at, calls = 1, []  # before the first step is done there is nothing to save
   assert main(*TINY, *more, f"--workdir={tmp_path}") == 128 + signal.SIGTERM
   assert whole == [] and "finished" not in (tmp_path / "log.txt").read_text()
-  told = capsys.readouterr().err
-  assert told.rstrip().endswith(
+  output = capsys.readouterr().err
+  assert output.rstrip().endswith(
     "SIGTERM: ending. What is saved stays, and the same command goes on from there."
   )
   at, calls = 2, []
   saving()
   assert main(*TINY, *more, f"--workdir={tmp_path}") == 0
   assert whole == ["2"]
-  told = capsys.readouterr().err
-  assert told.index("compiling the training step") < told.index("SIGTERM: saving after this step")
-  assert "compiled and step 1 done in" in told
+  output = capsys.readouterr().err
+  assert output.index("compiling the training step") < output.index("SIGTERM: saving after this step")
+  assert "compiled and step 1 done in" in output
 
 
 def test_a_run_whose_last_save_fails_is_not_finished(saving, refused, tmp_path):
   saving(failing=2)
-  said = refused(*TINY, f"--workdir={tmp_path}", status=1)
-  assert said.startswith(f"A checkpoint could not be saved in {tmp_path}/checkpoints (")
-  assert "No space left on device" in said
-  assert said.endswith("When there is room, the same command goes on from step 1.")
+  message = refused(*TINY, f"--workdir={tmp_path}", status=1)
+  assert message.startswith(f"A checkpoint could not be saved in {tmp_path}/checkpoints (")
+  assert "No space left on device" in message
+  assert message.endswith("When there is room, the same command goes on from step 1.")
   assert "finished" not in (tmp_path / "log.txt").read_text()
   assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["1"]

@@ -111,8 +111,8 @@ class Case:
       return self.pick(JUNK)
     if is_tuple(annotation):
       return tuple(one() for _ in range(self.rng.integers(0, 4)))
-    found = one()
-    return min(found, LARGE) if section.startswith("model") and isinstance(found, int) else found
+    result = one()
+    return min(result, LARGE) if section.startswith("model") and isinstance(result, int) else result
 
   def flag(self):
     """One or two arguments: a flag with a value, with none, or what is no flag."""
@@ -167,7 +167,7 @@ def configs_module(name):
   return __import__(f"configs.{name}", fromlist=[name])
 
 
-def found(place, wants, **how):
+def result(place, wants, **how):
   """A run that is not trained, where its name is that of a config."""
   if Path(place).name not in NAMES:
     raise ConfigError(f"{place!r} is no run.")
@@ -180,9 +180,9 @@ def traced(config, folder):
   config = configs.settled(config)
   # TFDS takes seconds to import.
   fields = FIELDS["tfds"] if config.data.source == "tfds" else experiment.source(config, "train").fields
-  made = experiment.create(config, fields, found)
+  parts = experiment.create(config, fields, result)
   steps_per_call(config, "cpu", 0)
-  _, run, params, batch = taken(made, config.train.batch_size, fields)
+  _, run, params, batch = taken(parts, config.train.batch_size, fields)
   jax.eval_shape(run, params, batch)
 
 
@@ -226,10 +226,10 @@ def attempt(case):
   try:
     job, (config, *places) = done(argv)
   except (ConfigError, RunError, OSError) as error:
-    said = disk.paragraph(error) if isinstance(error, OSError) else str(error)
-    assert "\n" not in said and len(said) < 1200, said
-    assert any(name in said for name in case.mutated()), f"names nothing of it: {said}"
-    return said
+    message = disk.paragraph(error) if isinstance(error, OSError) else str(error)
+    assert "\n" not in message and len(message) < 1200, message
+    assert any(name in message for name in case.mutated()), f"names nothing of it: {message}"
+    return message
   for flag, place in zip(("workdir", "out" if job != "score" else "images"), places, strict=False):
     last = [a.partition("=")[2] for a in argv if re.match(f"--?{flag}=", a)]
     assert str(place) == str(Path(last[-1]).expanduser()), f"--{flag} is {place}"
@@ -251,8 +251,8 @@ def run(numbers, names, folder):
       accepted += not attempt(case)
     except BaseException as error:
       where = traceback.extract_tb(error.__traceback__)[-1]
-      said = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-      faults.append(f"{number} {case}: {said}"[:900])
+      message = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+      faults.append(f"{number} {case}: {message}"[:900])
   assert not faults, f"{len(faults)} of {len(numbers)}\n" + "\n".join(faults)
   return accepted / len(numbers)
 
@@ -260,7 +260,7 @@ def run(numbers, names, folder):
 @pytest.fixture
 def small(monkeypatch):
   monkeypatch.setitem(MODELS, "small", Small)
-  monkeypatch.setattr(trained, "trained", found)
+  monkeypatch.setattr(trained, "trained", result)
   monkeypatch.chdir(ROOT)
 
 

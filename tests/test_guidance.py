@@ -257,7 +257,7 @@ def scene(cond=COND, label=LABEL):
   )
 
 
-def made(name, **options):
+def make(name, **options):
   guide = GUIDES[name](**({"run": RUNS[name]} if name in RUNS else {}), **options)
   return seen_as(guide, SHAPES[name]) if name in SHAPES else guide
 
@@ -316,7 +316,7 @@ def with_variance(scale):
 def test_without_strength_or_need_a_guide_leaves_the_denoiser_alone(name):
   """The estimates lie in [-1, 1], where clipping and thresholding have nothing to do."""
   conditional = with_variance(0.1)
-  guided = made(name, **NEUTRAL[name]).apply(conditional(COND), scene()._replace(conditional=conditional))
+  guided = make(name, **NEUTRAL[name]).apply(conditional(COND), scene()._replace(conditional=conditional))
   got, expected = guided(XT, T), conditional(COND)(XT, T)
   assert np.abs(expected.x0).max() < 1
   np.testing.assert_allclose(got.x0, expected.x0, rtol=1e-6)
@@ -328,7 +328,7 @@ def test_a_guide_that_has_strength_changes_each_example_by_itself_and_keeps_its_
   conditional = with_variance(3.0)
 
   def run(xt, t, cond, label):
-    guide = made(name, **STRONG[name])
+    guide = make(name, **STRONG[name])
     return guide.apply(conditional(cond), scene(cond, label)._replace(conditional=conditional))(xt, t)
 
   run = jax.jit(run)
@@ -367,7 +367,7 @@ def test_the_guide_of_no_classifier_is_the_paper_within_its_interval():
 @pytest.mark.parametrize("w", [0.5, 1.0])
 def test_autoguidance_goes_away_from_the_lesser_model(w):
   """D + w (D - D_bad) in closed form, the lesser model's parameters those of the frozen run."""
-  got = made("autoguidance", w=w).apply(conditional(COND), scene())(XT, T).x0
+  got = make("autoguidance", w=w).apply(conditional(COND), scene())(XT, T).x0
   alpha, sigma = (np.asarray(c, np.float64)[:, None] for c in SCHEDULE.alpha_sigma(T))
   mean = np.asarray(COND, np.float64)[:, None] * np.arange(1, 5)
   of = lambda var: mean + alpha * var / (alpha**2 * var + sigma**2) * (np.asarray(XT) - alpha * mean)
@@ -378,7 +378,7 @@ def test_a_classifier_turns_the_mixture_into_the_component_that_is_asked_for():
   with jax.enable_x64(True):
     component = gaussian_denoiser(SCHEDULE, jnp.asarray(MEANS)[LABEL], jnp.asarray(VARS)[LABEL][:, None])
     xt, t = jnp.asarray(XT, jnp.float64), jnp.asarray(T, jnp.float64)
-    got = made("classifier").apply(mixture(), scene())(xt, t).x0
+    got = make("classifier").apply(mixture(), scene())(xt, t).x0
     assert np.abs(got - mixture()(xt, t).x0).max() > 0.1
     np.testing.assert_allclose(got, component(xt, t).x0, rtol=1e-7)
 
@@ -426,20 +426,20 @@ def test_guides_fold_in_their_order():
 
 def test_what_guides_say_of_themselves():
   """A null is needed where there is a weight, bounds by what cuts, and a likelihood's model has the clip alone."""
-  guides = {name: made(name, **STRONG[name]) for name in GUIDES}
+  guides = {name: make(name, **STRONG[name]) for name in GUIDES}
   assert [name for name, guide in guides.items() if guide.first] == ["classifier_free"]
   assert [name for name, guide in guides.items() if guide.needs_null] == ["classifier_free"]
-  assert not made("classifier_free", w=0.0).needs_null
+  assert not make("classifier_free", w=0.0).needs_null
   assert [name for name, guide in guides.items() if guide.needs_bounds] == ["clip", "threshold"]
   assert [name for name, guide in guides.items() if guide.likelihood] == ["clip"]
   source = ArraySource({"image": np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)}, "f")
-  asked = {name: guide.request(np.arange(5), source) for name, guide in guides.items()}
-  assert [name for name, fields in asked.items() if fields] == ["classifier", "frames", "reconstruction"]
-  np.testing.assert_array_equal(asked["frames"]["image"].ravel(), [0, 1, 2, 0, 1])
-  np.testing.assert_array_equal(asked["reconstruction"]["observed"].ravel(), [0, 1, 2, 0, 1])
+  request = {name: guide.request(np.arange(5), source) for name, guide in guides.items()}
+  assert [name for name, fields in request.items() if fields] == ["classifier", "frames", "reconstruction"]
+  np.testing.assert_array_equal(request["frames"]["image"].ravel(), [0, 1, 2, 0, 1])
+  np.testing.assert_array_equal(request["reconstruction"]["observed"].ravel(), [0, 1, 2, 0, 1])
   with pytest.raises(ConfigError, match="field names rows of the training data"):
     guides["reconstruction"].request(np.arange(5), None)
-  np.testing.assert_array_equal(asked["classifier"]["label"], [0, 1, 0, 1, 0])
+  np.testing.assert_array_equal(request["classifier"]["label"], [0, 1, 0, 1, 0])
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -76,9 +76,9 @@ def make(**changes):
   return experiment.create(config_of(**changes), SOURCES["digits"](split="train").fields)
 
 
-def new_state(made):
-  params = made.task.init(keys.seed(7))
-  return state.create(params, made.optimizer, made.averages, keys.seed(3), made.task.start())
+def new_state(parts):
+  params = parts.task.init(keys.seed(7))
+  return state.create(params, parts.optimizer, parts.averages, keys.seed(3), parts.task.start())
 
 
 def batches(count):
@@ -91,13 +91,13 @@ def devices(mode, count):
   return Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
 
 
-def walked(made, parallel, count, chunk=1, start=None):
+def walked(parts, parallel, count, chunk=1, start=None):
   """The states after the steps that follow `start`, one a chunk, on the host."""
-  take = parallel.train(make_chunk(make_step(made)))
-  now = parallel.init(lambda: new_state(made)) if start is None else start
+  take = parallel.train(make_chunk(make_step(parts)))
+  now = parallel.init(lambda: new_state(parts)) if start is None else start
   states, data, first = [], batches(12), 0 if start is None else int(start.step)
   for k in range(first, first + count, chunk):
-    now, _ = take(now, made.frozen, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
+    now, _ = take(now, parts.frozen, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     states.append(jax.device_get(now))
   return states
 
@@ -137,8 +137,8 @@ def resampler(kept):
 
 @pytest.mark.parametrize("name", ["regular", "learned_vlb"])
 def test_the_history_follows_the_papers_recursion(name):
-  made = make(objective__name=name)
-  states, data = [new_state(made), *walked(made, devices("jit", 1), 8)], batches(12)
+  parts = make(objective__name=name)
+  states, data = [new_state(parts), *walked(parts, devices("jit", 1), 8)], batches(12)
   kept, seen, uniform_steps = [[] for _ in range(ROWS_OF_TABLE)], np.zeros(ROWS_OF_TABLE, int), 0
   for step, (before, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
     draws = keys.Draws(jax.random.fold_in(keys.seed(3), step), jnp.arange(B), B)
@@ -186,8 +186,8 @@ def alone():
   ],
 )
 def test_the_history_is_the_same_on_all_devices_in_parts_and_in_chunks(alone, mode, count, parts, chunk):
-  made = make(train__accumulate=parts)
-  last = walked(made, devices(mode, count), 6, chunk)[-1]
+  objects = make(train__accumulate=parts)
+  last = walked(objects, devices(mode, count), 6, chunk)[-1]
   np.testing.assert_array_equal(last.memory.counts, alone[-1].memory.counts)
   np.testing.assert_allclose(last.memory.losses, alone[-1].memory.losses, rtol=1e-4)
   for name in "wc":
@@ -197,14 +197,14 @@ def test_the_history_is_the_same_on_all_devices_in_parts_and_in_chunks(alone, mo
 
 @pytest.mark.parametrize("mode, count", [("jit", 8), pytest.param("pmap", 2, marks=pytest.mark.slow)])
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path, mode, count):
-  made, parallel = make(), devices(mode, count)
-  straight = walked(made, parallel, 6)
+  parts, parallel = make(), devices(mode, count)
+  straight = walked(parts, parallel, 6)
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(parallel.replicate(straight[2]), {})
     checkpoints.wait()
-    found = checkpoints.restore(parallel.abstract(lambda: new_state(made)), 3)
-    np.testing.assert_array_equal(found.memory.losses, straight[2].memory.losses)
-    again = walked(made, parallel, 3, start=found)[-1]
+    result = checkpoints.restore(parallel.abstract(lambda: new_state(parts)), 3)
+    np.testing.assert_array_equal(result.memory.losses, straight[2].memory.losses)
+    again = walked(parts, parallel, 3, start=result)[-1]
   bare = lambda s: jax.tree.leaves(dataclasses.replace(s, key=jax.random.key_data(s.key)))
   for one, other in zip(bare(again), bare(straight[-1]), strict=True):
     np.testing.assert_array_equal(one, other)
@@ -212,13 +212,13 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, mode, count):
 
 def test_a_checkpoint_holds_a_memory_only_where_there_is_one(tmp_path):
   for times, there in (("importance", True), ("discrete", False)):
-    made = make(objective__times=times)
+    parts = make(objective__times=times)
     with Checkpoints(tmp_path / times) as checkpoints:
-      checkpoints.save(new_state(made), {})
+      checkpoints.save(new_state(parts), {})
       checkpoints.wait()
       assert ("memory" in (tmp_path / times / "0" / "about" / "metadata").read_text()) == there
-      found = checkpoints.restore(devices("jit", 1).abstract(lambda made=made: new_state(made)), 0)
-    assert bool(jax.tree.leaves(found.memory)) == there
+      result = checkpoints.restore(devices("jit", 1).abstract(lambda parts=parts: new_state(parts)), 0)
+    assert bool(jax.tree.leaves(result.memory)) == there
 
 
 def test_held_out_losses_do_not_know_the_history(alone):
@@ -256,7 +256,7 @@ def test_the_loss_is_an_unbiased_estimate_of_the_uniform_one_with_less_variance(
 
 
 @pytest.mark.parametrize(
-  "changes, said",
+  "changes, message",
   [
     (
       {"objective__weight": "simple"},
@@ -269,8 +269,8 @@ def test_the_loss_is_an_unbiased_estimate_of_the_uniform_one_with_less_variance(
     ({"schedule__name": "continuous_cosine"}, "config.objective.times is 'importance', which draws rows"),
   ],
 )
-def test_what_makes_no_sense_is_refused(changes, said):
-  with pytest.raises(ConfigError, match=said):
+def test_what_makes_no_sense_is_refused(changes, message):
+  with pytest.raises(ConfigError, match=message):
     make(**changes)
 
 

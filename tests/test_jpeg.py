@@ -29,13 +29,13 @@ def test_it_is_pillow_s(channels):
   image = np.clip(smooth.transpose(1, 2, 0) + 12 * rng.standard_normal((20, 13, channels)), 0, 255)
   image = image.astype(np.uint8)
   many = jnp.asarray(np.repeat(image[None], len(QUALITIES), 0) / 127.5 - 1, jnp.float32)
-  found = np.asarray((jpeg(many, jnp.asarray(QUALITIES)) + 1) * 127.5)
+  result = np.asarray((jpeg(many, jnp.asarray(QUALITIES)) + 1) * 127.5)
   steps = np.asarray(tables(jnp.asarray(QUALITIES), channels))
   for k, quality in enumerate(QUALITIES):
     want, quantization = saved(image, quality)
     for number, table in quantization.items():
       np.testing.assert_array_equal(steps[k, number].ravel(), table)
-    off = np.abs(found[k] - want)
+    off = np.abs(result[k] - want)
     assert np.quantile(off, 0.9) < 2.01, (quality, off.mean(), off.max())
     lost = np.abs(want - image.astype(float)).mean()
     assert quality > 90 or off.mean() < 0.1 * lost, (quality, off.mean(), lost)

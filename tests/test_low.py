@@ -40,8 +40,8 @@ def test_the_denoiser_that_is_told_it_is_the_conditional_gaussian_s():
   image = to_pixels(raw)
   x0 = np.asarray(of_pixels(image)).reshape(count, 16)
   xt = alpha * x0 + sigma * rng.standard_normal(x0.shape)
-  told = low(FIELDS).value({"image": jnp.asarray(image), "index": jnp.arange(count)}, drawn(count))
-  planes = np.asarray(told.planes).reshape(count, -1)
+  value = low(FIELDS).value({"image": jnp.asarray(image), "index": jnp.arange(count)}, drawn(count))
+  planes = np.asarray(value.planes).reshape(count, -1)
   seen = np.concatenate([xt, planes], axis=1)
   fitted = seen @ np.linalg.lstsq(seen, x0, rcond=1e-6)[0]
 
@@ -58,59 +58,59 @@ def test_the_denoiser_that_is_told_it_is_the_conditional_gaussian_s():
 def test_the_level_that_is_told_is_that_of_the_noise_which_is_an_example_s_own():
   count = 4000
   grey = {"image": jnp.full((count, 4, 4, 1), 191, jnp.uint8), "index": jnp.arange(count)}
-  made = low(FIELDS, noise=0.8, level=0.5, upsampling="nearest")
-  told = made.value(grey, drawn(count))
-  level, planes = np.asarray(told.level), np.asarray(told.planes)[:, ::2, ::2, 0]
+  condition = low(FIELDS, noise=0.8, level=0.5, upsampling="nearest")
+  labels = condition.value(grey, drawn(count))
+  level, planes = np.asarray(labels.level), np.asarray(labels.planes)[:, ::2, ::2, 0]
   assert 0 <= level.min() < 0.01 and 0.79 < level.max() <= 0.8 and abs(level.mean() - 0.4) < 0.02
   clean = of_pixels(np.asarray([191], np.uint8))[0]
   eps = (planes - np.sqrt(1 - level**2)[:, None, None] * clean) / level[:, None, None]
   for rows in np.array_split(np.argsort(level), 4):
     assert abs(eps[rows].std() - 1) < 0.05 and abs(eps[rows].mean()) < 0.06
   part = {name: value[7:9] for name, value in grey.items()}
-  again = made.value(part, Draws(keys.seed(3), jnp.arange(7, 9), count))
-  np.testing.assert_array_equal(again.planes, told.planes[7:9])
+  again = condition.value(part, Draws(keys.seed(3), jnp.arange(7, 9), count))
+  np.testing.assert_array_equal(again.planes, labels.planes[7:9])
 
-  at_sampling = made.value(grey, None)
+  at_sampling = condition.value(grey, None)
   np.testing.assert_array_equal(at_sampling.level, 0.5)
-  np.testing.assert_array_equal(made.value(part, None).planes, at_sampling.planes[7:9])
+  np.testing.assert_array_equal(condition.value(part, None).planes, at_sampling.planes[7:9])
   assert (low(FIELDS).value(grey, drawn(count)).level == 0).all()
 
 
 def test_what_samples_ask_for_is_what_training_makes():
-  made, data = (
+  parts, data = (
     low(FIELDS, degradation="bicubic"),
     {"image": pixels(5), "label": np.asarray([0, 2, 1, 0, 2], np.int32)},
   )
   source = ArraySource(data, "", {"label": 3})
-  asked = requests({"low": made, "label": CONDITIONS["label"](FIELDS)}, np.arange(7), source)
+  request = requests({"low": parts, "label": CONDITIONS["label"](FIELDS)}, np.arange(7), source)
   np.testing.assert_array_equal(
-    asked["label"], data["label"][np.arange(7) % 5]
+    request["label"], data["label"][np.arange(7) % 5]
   )  # that of the row, not in turn
-  np.testing.assert_array_equal(asked["image"], data["image"][np.arange(7) % 5])
-  small = DEGRADATIONS["bicubic"](of_pixels(jnp.asarray(asked["image"])), 2, None)
-  np.testing.assert_array_equal(asked["low"], to_pixels(small))
-  rows = {"image": jnp.asarray(asked["image"]), "index": jnp.arange(7)}
-  told = made.value({"low": jnp.asarray(asked["low"]), "index": jnp.arange(7)}, None)
-  np.testing.assert_allclose(told.planes, made.value(rows, None).planes, atol=1e-6)
+  np.testing.assert_array_equal(request["image"], data["image"][np.arange(7) % 5])
+  small = DEGRADATIONS["bicubic"](of_pixels(jnp.asarray(request["image"])), 2, None)
+  np.testing.assert_array_equal(request["low"], to_pixels(small))
+  rows = {"image": jnp.asarray(request["image"]), "index": jnp.arange(7)}
+  value = parts.value({"low": jnp.asarray(request["low"]), "index": jnp.arange(7)}, None)
+  np.testing.assert_allclose(value.planes, parts.value(rows, None).planes, atol=1e-6)
   space = SPACES["reduced"](FIELDS, degradation="bicubic")
   assert space.shape == (2, 2, 1)
-  np.testing.assert_allclose(space.encode(rows, None), of_pixels(asked["low"]), atol=1e-6)
-  np.testing.assert_array_equal(space.decode({}, space.encode(rows, None))["image"], asked["low"])
+  np.testing.assert_allclose(space.encode(rows, None), of_pixels(request["low"]), atol=1e-6)
+  np.testing.assert_array_equal(space.decode({}, space.encode(rows, None))["image"], request["low"])
 
 
 def test_it_enters_as_planes_and_its_null_is_all_noise():
-  made = low(FIELDS, noise=0.5)
-  told = made.value({"image": jnp.asarray(pixels(3)), "index": jnp.arange(3)}, None)
-  net = made.embed(Widths(8, 6, 6, rows=1.0))
-  said = net.apply(net.init(keys.seed(0), told), told)
-  np.testing.assert_array_equal(said.planes, told.planes)
-  assert said.vector.shape == (3, 6) and said.tokens is None
-  null = made.null(told)
+  condition = low(FIELDS, noise=0.5)
+  value = condition.value({"image": jnp.asarray(pixels(3)), "index": jnp.arange(3)}, None)
+  net = condition.embed(Widths(8, 6, 6, rows=1.0))
+  message = net.apply(net.init(keys.seed(0), value), value)
+  np.testing.assert_array_equal(message.planes, value.planes)
+  assert message.vector.shape == (3, 6) and message.tokens is None
+  null = condition.null(value)
   assert (null.level == 1).all() and (null.planes == 0).all()
   with pytest.raises(
     ConfigError, match=r"planes are of \(4, 4\) places, but what the network is given of \(2, 2\)"
   ):
-    with_planes(jnp.zeros((3, 2, 2, 1)), told.planes)
+    with_planes(jnp.zeros((3, 2, 2, 1)), value.planes)
 
 
 def test_sampling_may_begin_from_the_small_image_at_a_level_of_noise():
@@ -152,12 +152,12 @@ def stage(shape=(2, 2, 1), data=None):
 
 
 def test_a_stage_s_samples_are_told_one_by_one_with_what_they_were_told():
-  asked = requests(
+  request = requests(
     {"low": low(FIELDS, run=stage()), "label": CONDITIONS["label"](FIELDS)}, np.asarray([4, 9]), None
   )
-  np.testing.assert_array_equal(asked["low"][:, 0, 0, 0], [4, 9])
-  np.testing.assert_array_equal(asked["label"], [2, 2])
-  assert asked["low_low"].shape == (2, 1, 1, 1) and asked.keys() == {"low", "label", "low_low"}
+  np.testing.assert_array_equal(request["low"][:, 0, 0, 0], [4, 9])
+  np.testing.assert_array_equal(request["label"], [2, 2])
+  assert request["low_low"].shape == (2, 1, 1, 1) and request.keys() == {"low", "label", "low_low"}
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_what_does_not_fit_is_refused(options, words):
 def test_small_images_of_a_folder(tmp_path):
   for i, image in enumerate(pixels(3, shape=(2, 2))):
     Image.fromarray(image).save(tmp_path / f"{i}.png")
-  asked = low(FIELDS, images=str(tmp_path)).request(np.arange(5), None)
-  np.testing.assert_array_equal(asked["low"][..., 0], pixels(3, shape=(2, 2))[np.arange(5) % 3])
+  request = low(FIELDS, images=str(tmp_path)).request(np.arange(5), None)
+  np.testing.assert_array_equal(request["low"][..., 0], pixels(3, shape=(2, 2))[np.arange(5) % 3])
   large = low({**FIELDS, "image": Field((8, 8, 1), "uint8")}, images=str(tmp_path))
   with pytest.raises(ConfigError, match=r"pictures are of shape \(2, 2, 1\); it must be \(4, 4, 1\)"):
     large.request(np.arange(2), None)

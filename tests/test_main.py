@@ -97,32 +97,36 @@ def done(main, tmp_path_factory):
     *("--mode=eval", "--config.eval.seeds=1", "--config.eval.shard=600"),
     f"--config.eval.metrics={metrics!r}",
   )
-  said = {}
+  outputs = {}
   train = (*CONFIG, steps, f"--workdir={straight}")
-  said["train"] = main(*train)  # alone: what it compiles the others find
-  succeeded(said["train"])
+  outputs["train"] = main(*train)  # alone: what it compiles the others find
+  succeeded(outputs["train"])
 
   def first():
-    said["sample"] = main(f"--workdir={straight}", "--mode=sample", "--config.sample.count=11", program=None)
-    said["eval"] = main(f"--workdir={straight}", *judge("classifier", "brightness"))
+    outputs["sample"] = main(
+      f"--workdir={straight}", "--mode=sample", "--config.sample.count=11", program=None
+    )
+    outputs["eval"] = main(f"--workdir={straight}", *judge("classifier", "brightness"))
 
   def second():
     train = (*CONFIG, steps, f"--workdir={broken}")
-    said["short"] = main(*CONFIG, "--config.train.steps=3", f"--workdir={broken}")
-    succeeded(said["short"])
-    said["killed"] = main(*train, signalled=(signal.SIGKILL, 4))
-    said["left"] = sorted(path.name for path in (broken / "checkpoints").iterdir() if path.name.isdigit())
-    said["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
-    said["finished"] = main(*train)
-    said["eval killed"] = main(f"--workdir={broken}", *judge("brightness"), signalled=(signal.SIGKILL, 600))
-    said["shards"] = sorted(p.name for p in (broken / "eval").rglob("*.npz") if "." not in p.stem)
-    said["judged"] = (broken / "eval" / str(STEPS) / "metrics.json").exists()
-    said["eval again"] = main(f"--workdir={broken}", *judge("brightness"))
+    outputs["short"] = main(*CONFIG, "--config.train.steps=3", f"--workdir={broken}")
+    succeeded(outputs["short"])
+    outputs["killed"] = main(*train, signalled=(signal.SIGKILL, 4))
+    outputs["left"] = sorted(path.name for path in (broken / "checkpoints").iterdir() if path.name.isdigit())
+    outputs["stopped"] = main(*train, signalled=(signal.SIGTERM, 4))
+    outputs["finished"] = main(*train)
+    outputs["eval killed"] = main(
+      f"--workdir={broken}", *judge("brightness"), signalled=(signal.SIGKILL, 600)
+    )
+    outputs["shards"] = sorted(p.name for p in (broken / "eval").rglob("*.npz") if "." not in p.stem)
+    outputs["judged"] = (broken / "eval" / str(STEPS) / "metrics.json").exists()
+    outputs["eval again"] = main(f"--workdir={broken}", *judge("brightness"))
 
   with ThreadPoolExecutor() as pool:
     for job in [pool.submit(first), pool.submit(second)]:
       job.result()
-  return straight, broken, said
+  return straight, broken, outputs
 
 
 def succeeded(answer):
@@ -136,8 +140,8 @@ def lines(path):
 
 
 def test_training_leaves_a_whole_workdir(done):
-  folder, _, said = done
-  assert f"step {STEPS}/{STEPS}" in succeeded(said["train"])
+  folder, _, outputs = done
+  assert f"step {STEPS}/{STEPS}" in succeeded(outputs["train"])
   about = json.loads((folder / "config.json").read_text())
   assert set(about) >= {"config", "commit", "packages", "data", "examples", "fields", "uses"}
   assert about["host"] and any(argument.startswith("--config=") for argument in about["command"])
@@ -149,13 +153,13 @@ def test_training_leaves_a_whole_workdir(done):
   assert about["packages"]["jax"] == jax.__version__
   head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
   assert about["commit"] is None if head.returncode else about["commit"].startswith(head.stdout.strip())
-  found = lines(folder / "metrics.jsonl")
-  losses = {line["step"]: line["loss"] for line in found if "loss" in line}
+  result = lines(folder / "metrics.jsonl")
+  losses = {line["step"]: line["loss"] for line in result if "loss" in line}
   assert tuple(losses) == LOGGED and all(0 < loss < 3 for loss in losses.values())
-  rates = [line["learning_rate"] for line in found if "learning_rate" in line]
+  rates = [line["learning_rate"] for line in result if "learning_rate" in line]
   np.testing.assert_allclose(rates, np.minimum(np.asarray(LOGGED) / 4, 1) * 1e-3, rtol=1e-6)
-  assert all(line["images_per_second"] > 0 for line in found if line["step"] == STEPS and "loss" in line)
-  held_out = {name.split("/")[1] for line in found for name in line if name.startswith("held_out/")}
+  assert all(line["images_per_second"] > 0 for line in result if line["step"] == STEPS and "loss" in line)
+  held_out = {name.split("/")[1] for line in result for name in line if name.startswith("held_out/")}
   assert held_out == {"raw", "ema_0.5", "ema_0.99"}
   events = b"".join(path.read_bytes() for path in (folder / "tensorboard").glob("events.*"))
   assert all(picture in events for picture in (b"samples", b"strip", b"fed"))
@@ -165,25 +169,25 @@ def test_training_leaves_a_whole_workdir(done):
 
 
 def test_training_draws_samples_and_a_denoising_strip(done):
-  folder, _, said = done
+  folder, _, outputs = done
   grid, strip = (
     np.asarray(Image.open(folder / "samples" / f"{n}_{STEPS:08d}.png")) for n in ("grid", "strip")
   )
   assert grid.dtype == strip.dtype == np.uint8 and grid.ndim == 2  # digits are grey
   assert grid.std() > 5 and strip.std() > 5
   assert strip.shape[0] > strip.shape[1]  # five samples down; x_T, two stops and the end across
-  assert f"grid_{STEPS:08d}.png" in said["train"].stderr
+  assert f"grid_{STEPS:08d}.png" in outputs["train"].stderr
   for picture in ("samples/fed.png", "losses.png"):
     Image.open(folder / picture).load()
 
 
 def test_sampling_needs_only_the_workdir(done):
-  folder, _, said = done
-  assert f"11 samples of step {STEPS}, ema_0.5 weights" in succeeded(said["sample"])
+  folder, _, outputs = done
+  assert f"11 samples of step {STEPS}, ema_0.5 weights" in succeeded(outputs["sample"])
   (path,) = (folder / "samples").glob("*.npz")
-  with np.load(path, allow_pickle=False) as found:
-    assert set(found.files) == {"image", "label"}
-    images, labels = found["image"], found["label"]
+  with np.load(path, allow_pickle=False) as file:
+    assert set(file.files) == {"image", "label"}
+    images, labels = file["image"], file["label"]
   assert images.shape == (11, 8, 8, 1) and images.dtype == np.uint8
   np.testing.assert_array_equal(labels, [*range(10), 0])
   assert len({image.tobytes() for image in images}) == 11
@@ -192,16 +196,16 @@ def test_sampling_needs_only_the_workdir(done):
 
 
 def test_a_step_and_a_walk_compile_once(done):
-  _, _, said = done
-  times = lambda name, function: said[name].stderr.count(f"Finished XLA compilation of jit({function})")
+  _, _, outputs = done
+  times = lambda name, function: outputs[name].stderr.count(f"Finished XLA compilation of jit({function})")
   assert times("train", "whole") == times("finished", "whole") == 1  # the step
   assert times("train", "advance") == times("sample", "advance") == 1  # the grid and the strip
   assert times("train", "measure") == 1  # held out: every band and all weights
 
 
 def test_evaluation_writes_values_floors_and_settings(done):
-  folder, _, said = done
-  table = succeeded(said["eval"])
+  folder, _, outputs = done
+  table = succeeded(outputs["eval"])
   assert "classifier frechet" in table and "classifier agreement" in table
   report = json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text())
   train = SOURCES["digits"]("train")
@@ -211,8 +215,8 @@ def test_evaluation_writes_values_floors_and_settings(done):
   assert report["initial_share"] == 0.5**STEPS
   kept = [path for path in (folder / "eval" / str(STEPS)).glob("metrics-*.json")]
   assert [json.loads(path.read_text()) for path in kept] == [report]
-  told = {name: value for line in lines(folder / "metrics.jsonl") for name, value in line.items()}
-  assert told["eval/classifier/frechet"] == report["metrics"]["classifier"]["values"]["frechet"]["value"]
+  labels = {name: value for line in lines(folder / "metrics.jsonl") for name, value in line.items()}
+  assert labels["eval/classifier/frechet"] == report["metrics"]["classifier"]["values"]["frechet"]["value"]
   summary = report["metrics"]["classifier"]
   assert summary["settings"]["trained_on"] == train.fingerprint
   assert SOURCES["digits"]("test").fingerprint in summary["settings"]["reference"]
@@ -227,10 +231,10 @@ def test_evaluation_writes_values_floors_and_settings(done):
 
 
 def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):
-  straight, broken, said = done
-  assert said["eval killed"].returncode == -signal.SIGKILL
-  assert said["shards"] == ["seed0_0000000.npz", "seed0_0000600.npz"] and not said["judged"]
-  succeeded(said["eval again"])
+  straight, broken, outputs = done
+  assert outputs["eval killed"].returncode == -signal.SIGKILL
+  assert outputs["shards"] == ["seed0_0000000.npz", "seed0_0000600.npz"] and not outputs["judged"]
+  succeeded(outputs["eval again"])
   reports = [
     json.loads((folder / "eval" / str(STEPS) / "metrics.json").read_text()) for folder in (straight, broken)
   ]
@@ -246,20 +250,20 @@ def test_a_killed_evaluation_goes_on_to_the_same_numbers(done):
 
 
 def test_a_kill_loses_only_the_steps_since_the_last_checkpoint(done):
-  _, _, said = done
-  assert "finished: step 3" in succeeded(said["short"])
-  assert said["killed"].returncode == -signal.SIGKILL
-  assert "going on from step 3" in said["killed"].stderr
-  assert said["left"] == ["3"]
-  assert "going on from step 3" in said["stopped"].stderr
+  _, _, outputs = done
+  assert "finished: step 3" in succeeded(outputs["short"])
+  assert outputs["killed"].returncode == -signal.SIGKILL
+  assert "going on from step 3" in outputs["killed"].stderr
+  assert outputs["left"] == ["3"]
+  assert "going on from step 3" in outputs["stopped"].stderr
 
 
 def test_a_polite_stop_saves_the_step_and_says_so(done):
-  _, _, said = done
-  stopped = succeeded(said["stopped"])
+  _, _, outputs = done
+  stopped = succeeded(outputs["stopped"])
   assert "SIGTERM: step 5 is saved; the same command goes on from there." in stopped
   assert "finished" not in stopped
-  assert "going on from step 5" in succeeded(said["finished"])
+  assert "going on from step 5" in succeeded(outputs["finished"])
 
 
 def test_interrupted_and_straight_runs_are_equal_bit_for_bit(done):
@@ -278,13 +282,13 @@ def test_interrupted_and_straight_runs_are_equal_bit_for_bit(done):
   assert int(states[0].step) == STEPS
   assert states[0].params is not states[1].params
 
-  def told(folder):
-    found = [line for line in lines(folder / "metrics.jsonl") if "eval/brightness/level" not in line]
-    for line in found:
+  def change(folder):
+    results = [line for line in lines(folder / "metrics.jsonl") if "eval/brightness/level" not in line]
+    for line in results:
       line.pop("images_per_second", None)
-    return [line for line in found if "loss" in line] + [line for line in found if line["step"] == STEPS]
+    return [line for line in results if "loss" in line] + [line for line in results if line["step"] == STEPS]
 
-  assert told(straight) == told(broken) and len(told(straight)) == len(LOGGED) + 2
+  assert change(straight) == change(broken) and len(change(straight)) == len(LOGGED) + 2
   grids = [(folder / "samples" / f"grid_{STEPS:08d}.png").read_bytes() for folder in (straight, broken)]
   assert grids[0] == grids[1]
 

@@ -282,7 +282,7 @@ X0 = np.array([[0.2], [-0.4]])
 @pytest.fixture(scope="module")
 def learned_losses():
   """name -> the loss [2] of X0 and its jacobian, functions of (the network's two answers, t), compiled once."""
-  schedule, made = SCHEDULES["linear"](), {}
+  schedule, results = SCHEDULES["linear"](), {}
   for name, weight in (("hybrid", "simple"), ("learned_vlb", "vlb")):
     objective = OBJECTIVES[name](WEIGHTS[weight]())
 
@@ -291,8 +291,8 @@ def learned_losses():
       drawn = Drawn(jnp.full(2, t), jnp.full(2, 1e-3))
       return objective.loss(network, schedule, kind("eps"), jnp.asarray(X0), drawn, draws(2))
 
-    made[name] = jax.jit(loss), jax.jit(jax.jacobian(loss))
-  return made
+    results[name] = jax.jit(loss), jax.jit(jax.jacobian(loss))
+  return results
 
 
 @pytest.mark.parametrize("row", [0, 1, 400, 999])
@@ -453,8 +453,8 @@ def test_a_refused_objective_is_named_by_its_place_in_the_config():
 def test_names_that_are_none_are_refused(field, value):
   config = configs.base()
   config.objective[field] = value
-  said = f"^config.objective.{field} is '{value}'; it must be one of .* Did you mean "
-  with pytest.raises(ConfigError, match=said):
+  message = f"^config.objective.{field} is '{value}'; it must be one of .* Did you mean "
+  with pytest.raises(ConfigError, match=message):
     experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
 
 

@@ -139,19 +139,19 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("field, option, value, said", WRONG, ids=[f"{f}={o}={v}" for f, o, v, _ in WRONG])
-def test_a_value_that_cannot_be_right_is_refused_by_its_full_name(field, option, value, said):
+@pytest.mark.parametrize("field, option, value, message", WRONG, ids=[f"{f}={o}={v}" for f, o, v, _ in WRONG])
+def test_a_value_that_cannot_be_right_is_refused_by_its_full_name(field, option, value, message):
   section, field = field.split(".")
   (choice,) = (choice for choice in CHOICES if (choice.section, choice.field) == (section, field))
   config = with_option(choice, *option.split("."), value)
   with pytest.raises(ConfigError) as error:
     experiment.create(config, FIELDS)
   every = "every element" if isinstance(value, tuple) else "it"
-  assert str(error.value) == f"config.{section}.{option} is {value!r}; {every} must be {said}."
+  assert str(error.value) == f"config.{section}.{option} is {value!r}; {every} must be {message}."
 
 
 @pytest.mark.parametrize(
-  "changes, said",
+  "changes, message",
   [
     (
       {"train.averages": ("constant",), "train.constant.rates": (0.9, 0.9)},
@@ -166,15 +166,15 @@ def test_a_value_that_cannot_be_right_is_refused_by_its_full_name(field, option,
     ({"sample.guides": ("clip", "clip")}, "config.sample.guides is ('clip', 'clip')"),
   ],
 )
-def test_what_stands_twice_is_refused(changes, said):
+def test_what_stands_twice_is_refused(changes, message):
   config = configs.base()
   config.update_from_flattened_dict(changes)
-  with pytest.raises(ConfigError, match=f"^{re.escape(said)}.*; none may stand there twice"):
+  with pytest.raises(ConfigError, match=f"^{re.escape(message)}.*; none may stand there twice"):
     experiment.create(config, FIELDS)
 
 
 @pytest.mark.parametrize(
-  "changes, said",
+  "changes, message",
   [
     (
       {"sample.seed": 2**32 - 2, "eval.seeds": 3},
@@ -190,11 +190,11 @@ def test_what_stands_twice_is_refused(changes, said):
     ),
   ],
 )
-def test_fields_that_do_not_go_together_are_refused(changes, said):
+def test_fields_that_do_not_go_together_are_refused(changes, message):
   config = configs.base()
   config.model.unet.attention = ()
   config.update_from_flattened_dict(changes)
-  with pytest.raises(ConfigError, match=re.escape(said)):
+  with pytest.raises(ConfigError, match=re.escape(message)):
     experiment.create(config, FIELDS)
 
 
@@ -230,13 +230,13 @@ DIRECTLY = [
 
 
 @pytest.mark.parametrize(
-  "entry, options, said", DIRECTLY, ids=lambda value: getattr(value, "__name__", str(value))
+  "entry, options, message", DIRECTLY, ids=lambda value: getattr(value, "__name__", str(value))
 )
-def test_an_entry_that_is_called_directly_names_the_option_alone(entry, options, said):
+def test_an_entry_that_is_called_directly_names_the_option_alone(entry, options, message):
   ((option, value),) = options.items()
   with pytest.raises(ConfigError) as error:
     called(entry, **options)
-  assert str(error.value) == f"{option} is {value!r}; it must be {said}."
+  assert str(error.value) == f"{option} is {value!r}; it must be {message}."
 
 
 def test_options_given_by_their_place_are_held_too():

@@ -188,8 +188,8 @@ def test_the_shift_is_a_field_of_every_config(monkeypatch):
   config.schedule.shift = -1.5
   np.testing.assert_allclose(logsnr_of_the_task(config, monkeypatch), plain - 1.5, rtol=1e-6)
   config.schedule.name = "learned"
-  said = "^config.schedule.name is 'learned', which trains its own ends, but shift is -1.5; set logsnr_min"
-  with pytest.raises(ConfigError, match=said):
+  message = "^config.schedule.name is 'learned', which trains its own ends, but shift is -1.5; set logsnr_min"
+  with pytest.raises(ConfigError, match=message):
     experiment.create(config, FIELDS)
   config.schedule.name, config.schedule.shift = "linear", float("inf")
   with pytest.raises(ConfigError, match="config.schedule.shift is inf; it must be finite"):

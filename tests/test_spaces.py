@@ -86,9 +86,9 @@ def test_scaled_pictures_are_those_in_the_range_less_the_shift_times_the_scale(n
     SPACES[name](fields=FIELDS, **options, **more) for more in ({}, {"scale": 2.5, "shift": -0.9})
   )
   data = batch() | {"index": jnp.arange(5)}
-  x0, told = (np.asarray(space.encode(data, None)) for space in (plain, scaled))
-  np.testing.assert_allclose(told, 2.5 * (x0 + 0.9), rtol=1e-5, atol=1e-6)
-  np.testing.assert_array_equal(scaled.decode({}, told)["image"], plain.decode({}, x0)["image"])
+  x0, value = (np.asarray(space.encode(data, None)) for space in (plain, scaled))
+  np.testing.assert_allclose(value, 2.5 * (x0 + 0.9), rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(scaled.decode({}, value)["image"], plain.decode({}, x0)["image"])
   assert plain.bounded and not scaled.bounded
 
 
@@ -103,8 +103,8 @@ def test_all_pixel_values_come_back_and_lie_evenly_in_the_range():
 
 def test_what_is_no_pixel_is_the_nearest_one():
   x = jnp.asarray([-3.0, -1.0, 1.0, 3.0, (127 + 0.4) / 127.5 - 1, (127 + 0.6) / 127.5 - 1])
-  for found in (to_pixels(x), to_pixels(np.asarray(x))):
-    np.testing.assert_array_equal(found, [0, 0, 255, 255, 127, 128])
+  for result in (to_pixels(x), to_pixels(np.asarray(x))):
+    np.testing.assert_array_equal(result, [0, 0, 255, 255, 127, 128])
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_latents_of_which_nothing_is_known_are_measured_and_decoded_by_what_was_
   given = SPACES["latent"](fields=FIELDS, run=RUN, scale=0.18215)
   assert {each.moments for each in given.encodings.values()} == {""}
   x0 = (folded(RUN.params, data["image"])["mean"] - MEAN) / DEVIATION
-  found = {"latent": Moments(MEAN, DEVIATION)}
-  back = space.decode({RUN.place: RUN.params, **frozen(found)}, x0)
+  results = {"latent": Moments(MEAN, DEVIATION)}
+  back = space.decode({RUN.place: RUN.params, **frozen(results)}, x0)
   np.testing.assert_array_equal(back["image"], data["image"])
   # what stands in a batch is there already
   np.testing.assert_array_equal(space.encode({"latent_mean": x0, "latent_std": 0 * x0}, None), x0)

@@ -36,8 +36,8 @@ def test_images_come_back_byte_for_byte_those_not_fitted_too(images):
   weights = lossless.fit(images[:30])
   cuts = lossless.levels(images[:30], weights)
   streams = lossless.pack(images, weights, cuts)
-  found = lossless.unpack(streams, len(images), images.shape[1:3], weights, cuts)
-  np.testing.assert_array_equal(found, images)
+  result = lossless.unpack(streams, len(images), images.shape[1:3], weights, cuts)
+  np.testing.assert_array_equal(result, images)
 
 
 def test_smooth_images_take_one_bit_more_than_their_noise():
@@ -52,9 +52,9 @@ def test_smooth_images_take_one_bit_more_than_their_noise():
 def test_a_packed_set_of_many_chunks_is_checked():
   images, labels = smooth(50), np.arange(50) % 10
   packed = pack.images(images, labels)
-  found = unpack.images(packed)
-  np.testing.assert_array_equal(found["images"], images)
-  np.testing.assert_array_equal(found["labels"], labels)
+  result = unpack.images(packed)
+  np.testing.assert_array_equal(result["images"], images)
+  np.testing.assert_array_equal(result["labels"], labels)
   with pytest.raises(ValueError, match="SHA-256"):
     unpack.images(packed | {"sha256": np.array("0" * 64)})
 
@@ -66,10 +66,10 @@ def test_tensors_come_back_bit_for_bit():
     "a": special,
     "c": np.float32(2.5).reshape(()),
   }
-  found = unpack.tensors(pack.tensors(tensors))
-  assert found.keys() == tensors.keys()
+  result = unpack.tensors(pack.tensors(tensors))
+  assert result.keys() == tensors.keys()
   for name, tensor in tensors.items():
-    assert found[name].shape == tensor.shape and found[name].tobytes() == tensor.tobytes()
+    assert result[name].shape == tensor.shape and result[name].tobytes() == tensor.tobytes()
 
 
 def test_pieces_are_joined_once_all_are_there(tmp_path):
@@ -116,7 +116,7 @@ def fake_peer(name, answers):
   left, ended = list(answers), []
   return types.SimpleNamespace(
     name=name,
-    ask=lambda **asked: None,
+    ask=lambda **request: None,
     answer=lambda limit: left.pop(0),
     end=lambda: ended.append(True),
     ended=ended,
@@ -146,6 +146,6 @@ def test_ours_is_kept_before_a_peer_compiles_and_a_peer_that_does_not_is_named(t
   table = speed.Table(part.Results(tmp_path, "speed", 60), best=8e12, peak=None, rounds=2)
   line = speed.Row(lambda: None, 300, 6e12, {"do": "train", "batch": 1, "count": 1})
   assert table.measure("step", line, lambda: None, [good, bad]) == [good]
-  found = table.results.entries["step"]
-  assert found["without"] == {"bad": "no answer in time"} and bad.ended and not good.ended
-  assert found["images_per_s good"] == 100 and found["first_seconds"].keys() == {"ours", "good", "bad"}
+  result = table.results.entries["step"]
+  assert result["without"] == {"bad": "no answer in time"} and bad.ended and not good.ended
+  assert result["images_per_s good"] == 100 and result["first_seconds"].keys() == {"ours", "good", "bad"}

@@ -27,9 +27,9 @@ def test_traffic_of_one_collective(kind):
   mesh = Mesh(np.asarray(jax.devices()), ("i",))
   mapped = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("i"), out_specs=out, check_vma=False))
   x = jax.ShapeDtypeStruct((8 * 1024,), jnp.float32)  # 4,096 bytes on each device
-  found = traffic(mapped.lower(x).compile().as_text(), 8)
-  assert set(found) == {kind} and found[kind].count == 1
-  assert found[kind].sent == pytest.approx(sent)
+  result = traffic(mapped.lower(x).compile().as_text(), 8)
+  assert set(result) == {kind} and result[kind].count == 1
+  assert result[kind].sent == pytest.approx(sent)
 
 
 def test_a_loop_sends_as_often_as_it_turns():
@@ -42,9 +42,9 @@ def test_a_loop_sends_as_often_as_it_turns():
     return jax.lax.scan(lambda x, _: (turn(x, None)[0], None), x, length=3)[0]
 
   mapped = jax.jit(jax.shard_map(outer, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-  found = traffic(mapped.lower(jax.ShapeDtypeStruct((1024,), jnp.float32)).compile().as_text(), 8)
-  assert found["all-reduce"].count == 15
-  assert found["all-reduce"].sent == pytest.approx(15 * 2 * 7 / 8 * 4096)
+  result = traffic(mapped.lower(jax.ShapeDtypeStruct((1024,), jnp.float32)).compile().as_text(), 8)
+  assert result["all-reduce"].count == 15
+  assert result["all-reduce"].sent == pytest.approx(15 * 2 * 7 / 8 * 4096)
 
 
 def test_traffic_of_several_arrays_groups_and_none():
@@ -54,7 +54,7 @@ def test_traffic_of_several_arrays_groups_and_none():
   %c = f32[10]{0} all-reduce(%z), replica_groups={{0},{1}}, to_apply=%sum
   %d = f32[10]{0} add(%z, %z)
   """
-  found = traffic(text, 8)
-  assert found["all-reduce"] == (1, 2 * 3 / 4 * (16 * 4 * 4 + 8 * 2))
-  assert found["all-gather"] == (1, 1 / 2 * 40)
-  assert set(found) == {"all-reduce", "all-gather"}
+  result = traffic(text, 8)
+  assert result["all-reduce"] == (1, 2 * 3 / 4 * (16 * 4 * 4 + 8 * 2))
+  assert result["all-gather"] == (1, 1 / 2 * 40)
+  assert set(result) == {"all-reduce", "all-gather"}

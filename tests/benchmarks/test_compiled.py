@@ -58,7 +58,7 @@ def test_the_training_step_for_an_h100_does_not_grow():
   """configs/cifar10_ddpm in bfloat16, ten steps a call: benchmarks/README.md's row and 3 % for another compiler."""
   pytest.importorskip("jax_cuda13_plugin")
   program = compiled.training(ours.cifar10(128, dtype="bfloat16"), 32, 10, "h100")
-  found = compiled.totals(list(compiled.kernels(program.as_text())), "h100", 10, 0)
-  assert found["kernels"] < 1.03 * 1559
-  assert found["GB"] < 1.03 * 25.2
+  result = compiled.totals(list(compiled.kernels(program.as_text())), "h100", 10, 0)
+  assert result["kernels"] < 1.03 * 1559
+  assert result["GB"] < 1.03 * 25.2
   assert program.memory_analysis().temp_size_in_bytes < 1.03 * 3.94e9

@@ -11,15 +11,15 @@ from benchmarks import ours, peer_process
 def test_the_script_tells_what_the_peers_step_reads():
   config = ours.cifar10(4, 96)
   script = peer_process.script(config, (4, 32, 32, 3), half=True)
-  (told,) = (
+  (value,) = (
     node.args[0].value
     for node in ast.walk(ast.parse(script))
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "loads"
   )
-  told = json.loads(told)
-  assert told["model"]["unet"]["channels"] == 96
-  assert told["train"]["learning_rate"] == config.train.learning_rate
-  assert told["schedule"]["linear"]["steps"] == 1000
+  value = json.loads(value)
+  assert value["model"]["unet"]["channels"] == 96
+  assert value["train"]["learning_rate"] == config.train.learning_rate
+  assert value["schedule"]["linear"]["steps"] == 1000
   assert "half=True" in script and "(4, 32, 32, 3)" in script
 
 

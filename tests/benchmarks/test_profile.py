@@ -21,8 +21,8 @@ def test_an_operation_is_not_charged_for_what_runs_inside_of_it():
     event("inside", 7, 1),
     event("dot", 20, 5),
   ]
-  found = profile.own_times(events)
-  assert found == pytest.approx({"loop": 5e-9, "dot": 7e-9, "add": 2e-9, "inside": 1e-9})
+  result = profile.own_times(events)
+  assert result == pytest.approx({"loop": 5e-9, "dot": 7e-9, "add": 2e-9, "inside": 1e-9})
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_an_operation_is_not_charged_for_what_runs_inside_of_it():
   ],
 )
 def test_an_operation_belongs_to_the_layer_that_asked_for_it(path, expected):
-  *found, way = profile.place(path)
+  *result, way = profile.place(path)
   assert way == expected[-1]
-  assert [name.startswith(begin) for name, begin in zip(found, expected, strict=False)] == [True, True]
+  assert [name.startswith(begin) for name, begin in zip(result, expected, strict=False)] == [True, True]
 
 
 def test_every_layer_of_the_network_is_named_in_what_xla_makes_of_a_step():

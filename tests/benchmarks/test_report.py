@@ -26,16 +26,16 @@ def test_the_spread_is_half_the_quartiles_distance():
 
 def test_candidates_take_turns_and_the_order_is_reversed_each_round():
   calls = []
-  found = turns.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, warm=1)
+  result = turns.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, warm=1)
   assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
-  assert len(found["a"].wall) == len(found["b"].cpu) == 3
+  assert len(result["a"].wall) == len(result["b"].cpu) == 3
 
 
 def test_time_is_of_the_candidate_alone():
   after = lambda: time.sleep(0.05)
-  found = turns.in_turn({"slow": lambda: time.sleep(0.05), "fast": lambda: after}, rounds=3, warm=0)
-  assert min(found["slow"].wall) >= 0.05 > max(found["fast"].wall)
-  assert max(found["slow"].cpu) < 0.05  # sleep is no work
+  result = turns.in_turn({"slow": lambda: time.sleep(0.05), "fast": lambda: after}, rounds=3, warm=0)
+  assert min(result["slow"].wall) >= 0.05 > max(result["fast"].wall)
+  assert max(result["slow"].cpu) < 0.05  # sleep is no work
 
 
 def test_a_row_has_rates_shares_and_ratios():

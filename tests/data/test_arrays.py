@@ -34,9 +34,9 @@ def test_both_splits_together_are_the_file(tmp_path):
     "label": Field((), "int32", 7),
     "embedding": Field((5,), "float32"),
   }
-  for made in (train, test):
-    counts = tuple(np.bincount(made.arrays["label"], minlength=7))
-    assert made.fields == fields | {"label": fields["label"]._replace(counts=counts)}
+  for parts in (train, test):
+    counts = tuple(np.bincount(parts.arrays["label"], minlength=7))
+    assert parts.fields == fields | {"label": fields["label"]._replace(counts=counts)}
 
   def rows(*arrays):
     return sorted((x.tobytes(), int(y), z.tobytes()) for x, y, z in zip(*arrays, strict=True))
@@ -68,17 +68,17 @@ def test_a_second_file_is_the_test_split(tmp_path):
 
 
 def test_a_file_without_labels_or_embeddings_has_no_such_fields(tmp_path):
-  found = source("train", written(tmp_path, images=IMAGES))
-  assert found.fields == {"image": Field((4, 6, 3), "uint8")}
+  result = source("train", written(tmp_path, images=IMAGES))
+  assert result.fields == {"image": Field((4, 6, 3), "uint8")}
 
 
 def test_grey_images_need_no_axis_of_their_own(tmp_path):
   path = written(tmp_path, images=IMAGES[..., 0], labels=LABELS)
   with_axis = written(tmp_path, "b.npz", images=IMAGES[..., :1], labels=LABELS)
-  found, other = source("train", path), source("train", with_axis)
-  assert found.fields["image"] == Field((4, 6, 1), "uint8")
-  np.testing.assert_array_equal(images(found), images(other))
-  assert found.fingerprint == other.fingerprint
+  result, other = source("train", path), source("train", with_axis)
+  assert result.fields["image"] == Field((4, 6, 1), "uint8")
+  np.testing.assert_array_equal(images(result), images(other))
+  assert result.fingerprint == other.fingerprint
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path):
@@ -100,7 +100,7 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "arrays, said",
+  "arrays, message",
   [
     ({}, "no array 'images' but none"),
     ({"pictures": IMAGES}, "no array 'images' but pictures"),
@@ -119,8 +119,8 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path):
     ({"images": np.array([{}])}, "plain arrays"),
   ],
 )
-def test_what_is_no_set_of_images_is_refused(arrays, said, tmp_path):
-  with pytest.raises(ConfigError, match=said):
+def test_what_is_no_set_of_images_is_refused(arrays, message, tmp_path):
+  with pytest.raises(ConfigError, match=message):
     source("train", written(tmp_path, **arrays))
 
 
@@ -128,16 +128,16 @@ def test_a_file_may_hold_both_splits_by_name(tmp_path):
   path = written(tmp_path, train_image=IMAGES, test_image=IMAGES[:7] // 2, train_y=LABELS, test_y=LABELS[:7])
   names = {"test_path": path, "image": "{split}_image", "label": "{split}_y"}
   for split, images, labels in (("train", IMAGES, LABELS), ("test", IMAGES[:7] // 2, LABELS[:7])):
-    found = source(split, path, **names)
-    np.testing.assert_array_equal(found.arrays["image"], images)
-    np.testing.assert_array_equal(found.arrays["label"], labels)
+    result = source(split, path, **names)
+    np.testing.assert_array_equal(result.arrays["image"], images)
+    np.testing.assert_array_equal(result.arrays["label"], labels)
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
   path = written(tmp_path, images=IMAGES, labels=LABELS)
   (tmp_path / "text.npz").write_text("hello")
-  for file, said in (("", "is ''"), ("nowhere.npz", "not there"), ("text.npz", "plain arrays")):
-    with pytest.raises(ConfigError, match=said):
+  for file, message in (("", "is ''"), ("nowhere.npz", "not there"), ("text.npz", "plain arrays")):
+    with pytest.raises(ConfigError, match=message):
       source("train", str(tmp_path / file) if file else "")
   others = {
     r"holds examples of image \[2, 6, 3\]": {"images": IMAGES[:, :2], "labels": LABELS},
@@ -145,8 +145,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     r"embedding \[5\], and": {"images": IMAGES, "labels": LABELS, "embeddings": EMBEDDINGS},
     "the label 7, but the classes .* are 0 to 6": {"images": IMAGES, "labels": LABELS + 1},
   }
-  for said, arrays in others.items():
-    with pytest.raises(ConfigError, match=said):
+  for message, arrays in others.items():
+    with pytest.raises(ConfigError, match=message):
       source("test", path, test_path=written(tmp_path, "b.npz", **arrays))
   with pytest.raises(ConfigError, match="test_fraction is .* holds out all 60 examples"):
     source("train", path, test_fraction=1 - 1e-9)

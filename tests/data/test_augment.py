@@ -152,47 +152,47 @@ def test_the_labels_say_what_was_done():
 
 def test_every_change_has_its_rate_and_its_distribution():
   count, p = 8192, 0.3
-  found = augment.random_change(keys.Draws(keys.seed(0), jnp.arange(count), count), p)
+  result = augment.random_change(keys.Draws(keys.seed(0), jnp.arange(count), count), p)
   share = lambda flag, rate: abs(np.mean(flag) - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
-  assert share(found.mirrored, 0.5) and share(found.upside_down, p / 2) and share(found.axis != 0, 0.5)
-  used = {name: getattr(found, name) != 0 for name in ("scale", "angle", "stretch")}
-  used["shift"] = found.shift[:, 0] != 0
-  np.testing.assert_array_equal(used["shift"], found.shift[:, 1] != 0)
+  assert share(result.mirrored, 0.5) and share(result.upside_down, p / 2) and share(result.axis != 0, 0.5)
+  used = {name: getattr(result, name) != 0 for name in ("scale", "angle", "stretch")}
+  used["shift"] = result.shift[:, 0] != 0
+  np.testing.assert_array_equal(used["shift"], result.shift[:, 1] != 0)
   assert all(share(flag, p) for flag in used.values())
   for one in used:  # of two changes neither depends on the other
     assert all(share(used[one] & used[other], p * p) for other in used if other != one)
-  normal = [found.scale[used["scale"]], found.stretch[used["stretch"]], *found.shift[used["shift"]].T]
-  circle = [found.angle[used["angle"]], found.axis[found.axis != 0]]
+  normal = [result.scale[used["scale"]], result.stretch[used["stretch"]], *result.shift[used["shift"]].T]
+  circle = [result.angle[used["angle"]], result.axis[result.axis != 0]]
   assert all(stats.kstest(np.asarray(v), "norm").pvalue > 1e-3 for v in normal)
   assert all(stats.kstest(np.asarray(v) / (2 * np.pi) + 0.5, "uniform").pvalue > 1e-3 for v in circle)
-  assert abs(np.corrcoef(np.asarray(found.shift[used["shift"]]).T)[0, 1]) < 0.1
+  assert abs(np.corrcoef(np.asarray(result.shift[used["shift"]]).T)[0, 1]) < 0.1
 
 
 def test_an_example_s_change_depends_on_neither_the_batch_nor_the_devices():
   images = rng.uniform(-1, 1, (16, 8, 8, 1)).astype(np.float32)
-  made = AUGMENTATIONS["nonleaking"](0.9)
+  augmentation = AUGMENTATIONS["nonleaking"](0.9)
 
   def run(key, batch):
-    return made.apply(batch["image"], keys.Draws(key, batch["index"], 16))
+    return augmentation.apply(batch["image"], keys.Draws(key, batch["index"], 16))
 
   batch, key = {"image": images, "index": np.arange(16)}, keys.seed(5)
-  found = []
+  results = []
   for count in (1, 8):
     parallel = Parallel("jit", Mesh(np.asarray(jax.devices()[:count]), ("data",)))
-    found.append(parallel.fetch(parallel.batched(run)(key, batch)))
-  np.testing.assert_array_equal(found[1][1], found[0][1])
-  np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-5)
+    results.append(parallel.fetch(parallel.batched(run)(key, batch)))
+  np.testing.assert_array_equal(results[1][1], results[0][1])
+  np.testing.assert_allclose(results[1][0], results[0][0], atol=1e-5)
   rows = np.array([11, 2, 7])
   part = jax.jit(run)(key, jax.tree.map(lambda x: x[rows], batch))
-  np.testing.assert_array_equal(part[1], found[0][1][rows])
-  np.testing.assert_allclose(part[0], found[0][0][rows], atol=1e-5)
-  assert len(np.unique(found[0][1], axis=0)) == 16
+  np.testing.assert_array_equal(part[1], results[0][1][rows])
+  np.testing.assert_allclose(part[0], results[0][0][rows], atol=1e-5)
+  assert len(np.unique(results[0][1], axis=0)) == 16
 
 
 def test_none_does_nothing_and_tells_nothing():
   off = AUGMENTATIONS["none"]()
-  out, told = off.apply(NOISE, None)
-  assert off.labels == 0 and told is None and out is NOISE
+  out, value = off.apply(NOISE, None)
+  assert off.labels == 0 and value is None and out is NOISE
 
 
 def test_a_line_of_pixels_is_refused():

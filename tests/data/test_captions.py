@@ -42,8 +42,8 @@ def tars(root):
   for shard in range(2):
     with tarfile.open(root / f"{shard}.tar", "w") as tar:
       for i in range(shard * 5, min(shard * 5 + 5, 9)):
-        told = ("txt", TEXTS[i].encode()) if i % 2 else ("json", json.dumps({"caption": TEXTS[i]}).encode())
-        for ending, data in (("png", png(PICTURES[i])), told):
+        value = ("txt", TEXTS[i].encode()) if i % 2 else ("json", json.dumps({"caption": TEXTS[i]}).encode())
+        for ending, data in (("png", png(PICTURES[i])), value):
           member = tarfile.TarInfo(f"{i:04d}.{ending}")
           member.size = len(data)
           tar.addfile(member, io.BytesIO(data))
@@ -60,7 +60,7 @@ def packed(root, members, end=None):
   (root / "x.tar").write_bytes(file.getvalue()[:end])
 
 
-def made(root, split="train", **options):
+def make(root, split="train", **options):
   options = {"size": 8, "test_fraction": 0.4, "cache_dir": str(root / "cache")} | options
   return captions(split, TOKENIZERS["words"], path=str(root), **options)
 
@@ -76,7 +76,7 @@ def test_every_convention_gives_the_pairs(write, tmp_path):
   write(tmp_path)
   seen = {}
   for split in ("train", "test"):
-    source = made(tmp_path, split, memory=0)
+    source = make(tmp_path, split, memory=0)
     read = source.read(np.arange(len(source)))
     text = [source.fields["text"].tokenizer.text(tokens) for tokens in read["text"]]
     captions_of = [caption_of(image) for image in read["image"]]
@@ -133,30 +133,30 @@ def test_what_is_wrong_is_named(damage, words, tmp_path):
 
 def test_a_picture_that_is_none_is_named(tmp_path):
   beside(tmp_path)
-  whole = made(tmp_path, memory=0)
+  whole = make(tmp_path, memory=0)
   trained = any(np.array_equal(image, PICTURES[3]) for image in whole.read(np.arange(len(whole)))["image"])
   (tmp_path / "3.png").write_bytes(b"no picture")
   with pytest.raises(ConfigError, match=r"3\.png cannot be read as an image"):
-    made(tmp_path, "train" if trained else "test")
+    make(tmp_path, "train" if trained else "test")
 
 
 def test_captions_of_classes_name_them():
   source, templates = digits("train"), ("a {}", "the digit {}!")
-  found = captioned(source, templates, TOKENIZERS["words"])
-  assert len(found) == 2 * len(source)
-  rows = np.arange(len(found))
-  read, text = found.read(rows), found.fields["text"].tokenizer.text
-  said = [text(tokens) for tokens in read["text"]]
+  result = captioned(source, templates, TOKENIZERS["words"])
+  assert len(result) == 2 * len(source)
+  rows = np.arange(len(result))
+  read, text = result.read(rows), result.fields["text"].tokenizer.text
+  message = [text(tokens) for tokens in read["text"]]
   labels = source.arrays["label"].tolist()
-  assert said == [f"a {NAMES[k]}" for k in labels] + [f"the digit {NAMES[k]} !" for k in labels]
+  assert message == [f"a {NAMES[k]}" for k in labels] + [f"the digit {NAMES[k]} !" for k in labels]
   np.testing.assert_array_equal(read["image"], np.concatenate([source.arrays["image"]] * 2))
-  assert found.read(rows, ("text",)).keys() == {"text"} and found.fingerprint != source.fingerprint
+  assert result.read(rows, ("text",)).keys() == {"text"} and result.fingerprint != source.fingerprint
   for bad, words in ((("a digit",), "must have one {}"), ((), "")):
     if bad:
       with pytest.raises(ConfigError, match=words):
         captioned(source, bad, TOKENIZERS["words"])
   with pytest.raises(ConfigError, match="data without captions"):
-    captioned(found, templates, TOKENIZERS["words"])
+    captioned(result, templates, TOKENIZERS["words"])
 
 
 def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_ones_always(tmp_path):
@@ -172,9 +172,9 @@ def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_one
   options = {"path": str(tmp_path / "emoji.npz"), "keywords": 2}
   train, test = (emoji(split, TOKENIZERS["words"], **options) for split in ("train", "test"))
   text = train.tokenizers["text"].text
-  said = [text(tokens) for tokens in train.arrays["text"]]
-  assert said[:8] == ["red heart"] * 4 + ["heart", "love", "like", "heart"]
-  assert said[8:] == ["cat"] * 4 + ["cat2"] * 4  # and the flag is left out
+  message = [text(tokens) for tokens in train.arrays["text"]]
+  assert message[:8] == ["red heart"] * 4 + ["heart", "love", "like", "heart"]
+  assert message[8:] == ["cat"] * 4 + ["cat2"] * 4  # and the flag is left out
   np.testing.assert_array_equal(
     train.arrays["image"][:8], np.broadcast_to(pictures["image_32"][0], (8, 32, 32, 3))
   )
@@ -182,8 +182,8 @@ def test_emoji_in_training_are_called_by_name_half_of_the_times_and_held_out_one
   once, thrice = (emoji("train", TOKENIZERS["words"], captions=count, **options) for count in (1, 3))
   np.testing.assert_array_equal(once.arrays["image"], pictures["image_32"][:2])
   read = thrice.tokenizers["text"].text
-  found = [read(tokens) for tokens in thrice.arrays["text"]]
-  assert found == ["red heart", "red heart", "heart", "cat", "cat", "cat2"]
+  results = [read(tokens) for tokens in thrice.arrays["text"]]
+  assert results == ["red heart", "red heart", "heart", "cat", "cat", "cat2"]
   with pytest.raises(ConfigError, match="size is 16; emoji are of 32 or 64"):
     emoji("train", TOKENIZERS["words"], size=16)
   np.savez(tmp_path / "odd.npz", **strings, **about, image_32=pictures["image_32"] / 255)

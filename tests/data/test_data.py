@@ -129,12 +129,12 @@ def test_image_folder_with_classes(tmp_path):
 
 def test_other_pixels_in_files_of_the_same_size_are_other_data(tmp_path):
   kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": LEAST}
-  found = []
+  results = []
   for level in (10, 11):
     for i in range(3):
       write(tmp_path / f"{i}.bmp", (level, i, 0))
-    found.append(SOURCES["image_folder"](split="train", **kwargs).fingerprint)
-  assert found[0] != found[1]
+    results.append(SOURCES["image_folder"](split="train", **kwargs).fingerprint)
+  assert results[0] != results[1]
 
 
 def test_held_out_files_stay_held_out_when_files_are_added(tmp_path):
@@ -180,9 +180,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, memory, capsys
   options = {"path": str(tmp_path / "set"), "size": 4, "memory": memory}
   source = SOURCES["image_folder"](split="train", cache_dir=str(tmp_path / "file" / "cache"), **options)
   np.testing.assert_array_equal(source.read(np.arange(1))["image"][0, 0, 0], [1, 2, 3])
-  said = capsys.readouterr().err
+  output = capsys.readouterr().err
   assert (
-    f"warning: keeping what was computed in {tmp_path / 'file' / 'cache'} failed, and the run goes on" in said
+    f"warning: keeping what was computed in {tmp_path / 'file' / 'cache'} failed, and the run goes on"
+    in output
   )
 
 
@@ -190,9 +191,9 @@ def test_transparent_pictures_lie_on_the_background(tmp_path, capsys):
   write(tmp_path / "1.png", (9, 9, 9), mode="RGB")
   write(tmp_path / "2.png", (200, 0, 0, 0), mode="RGBA")
   kwargs = {"path": str(tmp_path), "size": 4, "test_fraction": 0}
-  found = [SOURCES["image_folder"](split="train", **kwargs, background=level) for level in (255, 7)]
-  assert [source.arrays["image"][1, 0, 0].tolist() for source in found] == [[255] * 3, [7] * 3]
-  assert found[0].fingerprint != found[1].fingerprint
+  results = [SOURCES["image_folder"](split="train", **kwargs, background=level) for level in (255, 7)]
+  assert [source.arrays["image"][1, 0, 0].tolist() for source in results] == [[255] * 3, [7] * 3]
+  assert results[0].fingerprint != results[1].fingerprint
   assert "2 of 2, 1 transparent" in capsys.readouterr().err
 
 
@@ -268,8 +269,8 @@ def test_a_reading_ends_while_its_thread_waits_for_room():
 
 def test_a_class_is_called_by_its_name_and_by_its_number_where_no_number_is_a_name():
   words, numbers = (Field((), "int32", 3, names) for names in (("cat", "dog", "10"), ("0", "2", "10")))
-  assert [words.number("request", said) for said in ("dog", "1", 2, "10")] == [1, 1, 2, 2]
-  assert [numbers.number("request", said) for said in ("2", 10)] == [1, 2]
-  for field, said in ((numbers, "1"), (words, "3"), (words, "cow")):
-    with pytest.raises(ConfigError, match=rf"^request is {said}; the data's classes are 0 to 2"):
-      field.number("request", said)
+  assert [words.number("request", message) for message in ("dog", "1", 2, "10")] == [1, 1, 2, 2]
+  assert [numbers.number("request", message) for message in ("2", 10)] == [1, 2]
+  for field, text in ((numbers, "1"), (words, "3"), (words, "cow")):
+    with pytest.raises(ConfigError, match=rf"^request is {text}; the data's classes are 0 to 2"):
+      field.number("request", text)

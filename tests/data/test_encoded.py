@@ -25,7 +25,7 @@ def of(fingerprint="one", factor=2.0, place="runs/vae"):
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def build(tmp_path, monkeypatch):
   """(run, mirrored) -> the source, and how many examples were encoded for it."""
   counted, whole = [], module._encode
   monkeypatch.setattr(
@@ -41,42 +41,42 @@ def made(tmp_path, monkeypatch):
   return make
 
 
-def test_fields_are_made_once_in_batches_and_read_by_row(made):
-  source, count = made(of())
+def test_fields_are_made_once_in_batches_and_read_by_row(build):
+  source, count = build(of())
   assert count == 21 and len(source) == 21
   assert source.fields["latent_mean"] == source.fields["latent_std"] == Field((4, 3), "float32")
   rows = np.array([20, 3, 3, 8])
-  found = source.read(rows)
-  np.testing.assert_array_equal(found["image"], IMAGES[rows])
-  np.testing.assert_allclose(found["latent_mean"], 2 * IMAGES[rows].mean(2), rtol=1e-5)
-  np.testing.assert_allclose(found["latent_std"], (2 * IMAGES[rows].mean(2)) ** 2, rtol=1e-5)
-  again, count = made(of())
+  result = source.read(rows)
+  np.testing.assert_array_equal(result["image"], IMAGES[rows])
+  np.testing.assert_allclose(result["latent_mean"], 2 * IMAGES[rows].mean(2), rtol=1e-5)
+  np.testing.assert_allclose(result["latent_std"], (2 * IMAGES[rows].mean(2)) ** 2, rtol=1e-5)
+  again, count = build(of())
   assert count == 0 and again.fingerprint == source.fingerprint
-  np.testing.assert_array_equal(again.read(rows)["latent_mean"], found["latent_mean"])
+  np.testing.assert_array_equal(again.read(rows)["latent_mean"], result["latent_mean"])
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, capsys):
   (tmp_path / "file").write_text("")
   encodings, cache = {"latent": Encoding(of(), "encode", "image")}, tmp_path / "file" / "cache"
   source = encoded(SOURCE, encodings, parallel.create(), str(cache))
-  found = source.read(np.arange(21))["latent_mean"]
-  np.testing.assert_allclose(found, 2 * IMAGES.mean(2), rtol=1e-5)
+  result = source.read(np.arange(21))["latent_mean"]
+  np.testing.assert_allclose(result, 2 * IMAGES.mean(2), rtol=1e-5)
   assert f"warning: keeping what was computed in {cache} failed" in capsys.readouterr().err
 
 
-def test_another_checkpoint_other_data_and_the_other_view_are_made_anew(made):
-  first, _ = made(of())
-  other, count = made(of("two", 3.0))
+def test_another_checkpoint_other_data_and_the_other_view_are_made_anew(build):
+  first, _ = build(of())
+  other, count = build(of("two", 3.0))
   assert count == 21 and other.fingerprint != first.fingerprint
   np.testing.assert_allclose(other.read(np.arange(2))["latent_mean"], 3 * IMAGES[:2].mean(2), rtol=1e-5)
   np.testing.assert_allclose(first.read(np.arange(2))["latent_mean"], 2 * IMAGES[:2].mean(2), rtol=1e-5)
-  assert made(of(), source=ArraySource({"image": IMAGES[:9]}, "fewer"))[1] == 9
-  assert made(of(), mirrored=True)[1] == 21
+  assert build(of(), source=ArraySource({"image": IMAGES[:9]}, "fewer"))[1] == 9
+  assert build(of(), mirrored=True)[1] == 21
 
 
-def test_the_mirrored_view_is_of_mirrored_pictures(made):
+def test_the_mirrored_view_is_of_mirrored_pictures(build):
   run = of()._replace(can={"encode": lambda params, images: {"mean": images.astype(jnp.float32)}})
-  source, _ = made(run, mirrored=True)
+  source, _ = build(run, mirrored=True)
   np.testing.assert_array_equal(source.read(np.arange(21))["latent_mean"], IMAGES[:, :, ::-1])
 
 
@@ -97,27 +97,27 @@ def test_mean_and_deviation_are_those_of_all_latents_of_both_views(tmp_path, mon
   views = {
     name: Encoding(run, "encode", "image", name == "mirrored", "latent") for name in ("latent", "mirrored")
   }
-  made = lambda source: encoded(source, views, parallel.create(), str(tmp_path))
-  source = made(SOURCE)
-  found = measure(source, views)
+  devices = lambda source: encoded(source, views, parallel.create(), str(tmp_path))
+  source = devices(SOURCE)
+  result = measure(source, views)
   raw = source.read(np.arange(21))
   m, s = (
     np.concatenate([raw[f"{name}_{part}"] for name in views]).astype(np.float64).reshape(-1, 3)
     for part in ("mean", "std")
   )
   deviation = np.sqrt(m.var(0) + (s**2).mean(0))
-  assert found.keys() == {"latent"}
-  np.testing.assert_allclose(found["latent"].mean, m.mean(0), rtol=1e-6)
-  np.testing.assert_allclose(found["latent"].deviation, [*deviation[:2], 1], rtol=1e-6)
+  assert result.keys() == {"latent"}
+  np.testing.assert_allclose(result["latent"].mean, m.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(result["latent"].deviation, [*deviation[:2], 1], rtol=1e-6)
   test = ArraySource({"image": IMAGES[:5] // 2}, "held out")  # goes by the training set's
-  there, here = made(test).read(np.arange(5)), normalised(made(test), views, found).read(np.arange(5))
+  there, here = devices(test).read(np.arange(5)), normalised(devices(test), views, result).read(np.arange(5))
   for name in views:
     np.testing.assert_allclose(
       here[f"{name}_mean"],
-      (there[f"{name}_mean"] - found["latent"].mean) / found["latent"].deviation,
+      (there[f"{name}_mean"] - result["latent"].mean) / result["latent"].deviation,
       rtol=1e-5,
       atol=1e-6,
     )
     np.testing.assert_allclose(
-      here[f"{name}_std"], there[f"{name}_std"] / found["latent"].deviation, rtol=1e-5
+      here[f"{name}_std"], there[f"{name}_std"] / result["latent"].deviation, rtol=1e-5
     )

@@ -35,8 +35,8 @@ def run(name, key, x0, index):
 
 
 def applied(name, x0=IMAGES, index=None, seed=3):
-  x0, told = run(name, keys.seed(seed), x0, jnp.arange(len(x0)) if index is None else index)
-  return np.asarray(x0), None if told is None else np.asarray(told)
+  x0, value = run(name, keys.seed(seed), x0, jnp.arange(len(x0)) if index is None else index)
+  return np.asarray(x0), None if value is None else np.asarray(value)
 
 
 def test_all_augmentations_are_here():
@@ -46,20 +46,20 @@ def test_all_augmentations_are_here():
 @every_augmentation
 def test_shape_and_type_stay_and_the_labels_are_as_announced(name):
   for data in (IMAGES, VIDEOS, VECTORS)[: TAKES[name]]:
-    out, told = applied(name, data)
+    out, value = applied(name, data)
     assert out.dtype == data.dtype and np.isfinite(out).all()
     assert out.shape == ((*data.shape[:-3], 4, 4, data.shape[-1]) if name == "crop" else data.shape)
     if MADE[name].planes:
-      assert told.shape == (*out.shape[:-1], MADE[name].labels) and told.dtype == np.float32
+      assert value.shape == (*out.shape[:-1], MADE[name].labels) and value.dtype == np.float32
     elif MADE[name].labels:
-      assert told.shape == (COUNT, MADE[name].labels) and told.dtype == np.float32
+      assert value.shape == (COUNT, MADE[name].labels) and value.dtype == np.float32
     else:
-      assert told is None
+      assert value is None
 
 
 @every_augmentation
 def test_an_example_is_changed_by_its_own_key_alone(name):
-  out, told = applied(name)
+  out, value = applied(name)
   rows = np.array([11, 2, 7, 2])
   part, part_told = applied(name, IMAGES[rows], jnp.asarray(rows))
   np.testing.assert_allclose(part, out[rows], atol=1e-5)
@@ -67,14 +67,14 @@ def test_an_example_is_changed_by_its_own_key_alone(name):
   other[3] = other[3][::-1] / 2
   changed, _ = applied(name, other)
   np.testing.assert_array_equal(np.delete(changed, 3, axis=0), np.delete(out, 3, axis=0))
-  if told is not None:
-    np.testing.assert_array_equal(part_told, told[rows])
+  if value is not None:
+    np.testing.assert_array_equal(part_told, value[rows])
 
 
 @every_augmentation
 def test_the_same_image_is_changed_otherwise_for_another_example_and_another_seed(name):
   same = np.broadcast_to(IMAGES[:1], IMAGES.shape)
-  out, told = applied(name, same)
+  out, value = applied(name, same)
   again, _ = applied(name, same)
   np.testing.assert_array_equal(again, out)
   ways = len(np.unique(out, axis=0))
@@ -82,8 +82,8 @@ def test_the_same_image_is_changed_otherwise_for_another_example_and_another_see
     return np.testing.assert_array_equal(out, same)
   assert ways > 1
   assert np.any(applied(name, same, seed=4)[0] != out)
-  if told is not None and not MADE[name].planes:
-    still = (told == 0).all(1)
+  if value is not None and not MADE[name].planes:
+    still = (value == 0).all(1)
     np.testing.assert_array_equal((out == same).all((1, 2, 3)), still)
 
 
@@ -105,10 +105,10 @@ def test_a_video_is_mirrored_as_a_whole_in_its_width():
 
 def test_patches_lie_where_they_say():
   for data in (IMAGES, VIDEOS):
-    out, told = applied("crop", data)
+    out, value = applied("crop", data)
     height, width = data.shape[-3:-1]
     corners = set()
-    for whole, part, place in zip(data, out, told, strict=True):
+    for whole, part, place in zip(data, out, value, strict=True):
       top, left = np.rint((place.reshape(-1, 4, 4, 2)[0, 0, 0] + 1) / 2 * [height - 1, width - 1]).astype(int)
       np.testing.assert_array_equal(part, whole[..., top : top + 4, left : left + 4, :])
       rows, columns = np.linspace(-1, 1, height)[top : top + 4], np.linspace(-1, 1, width)[left : left + 4]
@@ -133,12 +133,12 @@ def test_images_and_videos_are_moved_by_every_number_of_pixels_and_borders_repea
   for data in (IMAGES, VIDEOS):
     out, _ = applied("shift", data)
     sides = [(0, 0)] * (data.ndim - 4) + [(1, 1), (1, 1), (0, 0)]
-    found = set()
+    results = set()
     for old, new in zip(data, out, strict=True):
       wide, (h, w) = np.pad(old, sides, "edge"), old.shape[-3:-1]
       same = [
         n for n, (y, x) in enumerate(ways) if (wide[..., 1 + y :, 1 + x :, :][..., :h, :w, :] == new).all()
       ]
       assert len(same) == 1
-      found |= {*same}
-    assert len(found) >= 7  # of nine, in 24 draws
+      results |= {*same}
+    assert len(results) >= 7  # of nine, in 24 draws

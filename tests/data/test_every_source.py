@@ -38,8 +38,8 @@ def image_folder(root, level, labelled):
 def arrays(root, level, labelled):
   root.mkdir(parents=True, exist_ok=True)
   embeddings = np.random.default_rng(level).standard_normal((COUNT, 4)).astype(np.float32)
-  told = {"labels": np.arange(COUNT) % CLASSES, "embeddings": embeddings} if labelled else {}
-  np.savez(root / "set.npz", images=images(level), captions=captions_of(level), **told)
+  value = {"labels": np.arange(COUNT) % CLASSES, "embeddings": embeddings} if labelled else {}
+  np.savez(root / "set.npz", images=images(level), captions=captions_of(level), **value)
   return {"path": str(root / "set.npz"), "test_fraction": 0.3, "tokenizer": TOKENIZERS["words"]}
 
 
@@ -131,7 +131,7 @@ every_source = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
-def made(tmp_path):
+def build(tmp_path):
   """(kind, ...) -> the source of a set that is written first, under a place of its own."""
 
   def make(kind, split="train", level=0, labelled=True, place="one"):
@@ -151,9 +151,9 @@ def test_all_sources_are_here():
 
 
 @every_source
-def test_examples_are_as_their_fields_say(kind, made):
+def test_examples_are_as_their_fields_say(kind, build):
   for split in ("train", "test"):
-    source = made(kind, split)
+    source = build(kind, split)
     read = source.read(np.arange(len(source)))
     name = kind.split("-")[0]
     own = (
@@ -173,15 +173,15 @@ def test_examples_are_as_their_fields_say(kind, made):
     if "text" in own:
       tokenizer = source.fields["text"].tokenizer
       assert source.fields["text"].classes == tokenizer.vocabulary > read["text"].max() > 0
-      assert tokenizer == made(kind, "test").fields["text"].tokenizer  # made of the training captions alone
+      assert tokenizer == build(kind, "test").fields["text"].tokenizer  # made of the training captions alone
       assert all(tokenizer.text(tokens) for tokens in read["text"])
     if kind.split("-")[0] != "video_folder":  # which is one kind of either
       assert isinstance(source, PicturedSource | TfdsSource) == ("lazy" in kind)
 
 
 @every_source
-def test_rows_are_read_by_number_in_the_order_asked_for(kind, made):
-  source = made(kind)
+def test_rows_are_read_by_number_in_the_order_asked_for(kind, build):
+  source = build(kind)
   everything, rows = source.read(np.arange(len(source))), np.array([3, 0, 5, 3])
   several = 8 if kind == "emoji" else 1  # captions of a picture
   assert len(np.unique(everything[picture_of(source)], axis=0)) > len(source) / several / 2
@@ -190,8 +190,8 @@ def test_rows_are_read_by_number_in_the_order_asked_for(kind, made):
 
 
 @every_source
-def test_only_what_is_named_is_read(kind, made):
-  source, rows = made(kind), np.array([2, 1])
+def test_only_what_is_named_is_read(kind, build):
+  source, rows = build(kind), np.array([2, 1])
   everything = source.read(rows)
   for name in source.fields:
     read = source.read(rows, (name,))
@@ -215,36 +215,36 @@ def test_only_what_is_named_is_read(kind, made):
 
 
 @every_source
-def test_a_fingerprint_is_of_the_content_alone(kind, made):
-  first = made(kind)
+def test_a_fingerprint_is_of_the_content_alone(kind, build):
+  first = build(kind)
   assert len(first.fingerprint) == 16 and int(first.fingerprint, 16) >= 0
-  assert made(kind).fingerprint == made(kind, place="two").fingerprint == first.fingerprint
-  assert made(kind, "test").fingerprint != first.fingerprint
+  assert build(kind).fingerprint == build(kind, place="two").fingerprint == first.fingerprint
+  assert build(kind, "test").fingerprint != first.fingerprint
   if kind != "digits":
-    assert made(kind, level=1).fingerprint != first.fingerprint
+    assert build(kind, level=1).fingerprint != first.fingerprint
 
 
 @every_source
-def test_a_set_without_labels_has_no_such_field(kind, made):
+def test_a_set_without_labels_has_no_such_field(kind, build):
   if kind not in MADE:
-    source = made(kind, labelled=False)
+    source = build(kind, labelled=False)
     text = {"text"} if kind.split("-")[0] in CAPTIONED else set()
     assert source.fields.keys() == source.read(np.arange(2)).keys() == {picture_of(source)} | text
 
 
 @pytest.mark.parametrize("name", CACHED)
-def test_what_is_read_image_by_image_is_what_is_kept_in_memory(name, made):
-  kept = made(name)
+def test_what_is_read_image_by_image_is_what_is_kept_in_memory(name, build):
+  kept = build(name)
   rows = np.arange(len(kept))
-  lazy = made(f"{name}-lazy")
+  lazy = build(f"{name}-lazy")
   kinds = lambda source: {name: (field[:3], field.names) for name, field in source.fields.items()}
   assert kinds(lazy) == kinds(kept) and len(lazy) == len(kept) and lazy.fingerprint == kept.fingerprint
   for field, value in lazy.read(rows).items():
     np.testing.assert_array_equal(value, kept.read(rows)[field])
 
 
-def test_tfds_images_are_those_that_were_written(made):
-  source = made("tfds-lazy", "test")
+def test_tfds_images_are_those_that_were_written(build):
+  source = build("tfds-lazy", "test")
   read = source.read(np.arange(len(source)))
   want = {image.tobytes(): i % CLASSES for i, image in enumerate(images(0)[8:], start=8)}
   assert {image.tobytes(): label for image, label in zip(read["image"], read["label"], strict=True)} == want

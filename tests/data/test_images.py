@@ -76,11 +76,11 @@ def saved(image, form, **options):
 def test_pixels_are_those_that_were_meant(name):
   image, forms, want = PICTURES[name]
   for form in forms:
-    found = opened(saved(image, form, **({"transparency": image.info["transparency"]} if "P with" in name else {})),
+    result = opened(saved(image, form, **({"transparency": image.info["transparency"]} if "P with" in name else {})),
                    background=40)  # fmt: skip
-    assert found.image.mode == ("L" if want.ndim == 2 else "RGB"), form
-    np.testing.assert_allclose(np.asarray(found.image, float), want, atol=1.01, err_msg=form)
-    assert ("transparent" in found.notes) == ("A" in name or "P with" in name), form
+    assert result.image.mode == ("L" if want.ndim == 2 else "RGB"), form
+    np.testing.assert_allclose(np.asarray(result.image, float), want, atol=1.01, err_msg=form)
+    assert ("transparent" in result.notes) == ("A" in name or "P with" in name), form
     wanted = opened(saved(image, form), 3).image, opened(saved(image, form), 1).image
     assert [one.mode for one in wanted] == ["RGB", "L"]
 
@@ -121,16 +121,16 @@ def test_cameras_orientation_is_heard(form):
     exif = Image.Exif()
     exif[0x0112] = number
     options = {"quality": 95} if form == "JPEG" else {}
-    found = opened(saved(Image.fromarray(stored), form, exif=exif, **options), 1).image
-    np.testing.assert_allclose(np.asarray(found, float), up, atol=12, err_msg=str(number))
+    result = opened(saved(Image.fromarray(stored), form, exif=exif, **options), 1).image
+    np.testing.assert_allclose(np.asarray(result, float), up, atol=12, err_msg=str(number))
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "PNG", "AVIF"])
 def test_of_several_frames_the_first_is_read_and_said(form):
   frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
-  found = opened(saved(frames[0], form, save_all=True, append_images=frames[1:]))
-  assert found.notes == ("of several frames",) and not opened(saved(frames[0], form)).notes
-  np.testing.assert_allclose(pixels_of(found.image)[4, 4], [255, 0, 0], atol=3)
+  result = opened(saved(frames[0], form, save_all=True, append_images=frames[1:]))
+  assert result.notes == ("of several frames",) and not opened(saved(frames[0], form)).notes
+  np.testing.assert_allclose(pixels_of(result.image)[4, 4], [255, 0, 0], atol=3)
 
 
 def test_depths_are_known_or_refused():
@@ -175,12 +175,12 @@ def test_a_damaged_file_is_a_picture_or_refused_by_name():
         for place in rng.integers(0, len(body) if k % 4 else 60, 3):
           body[place] = rng.integers(256)
       try:
-        found = square(opened(io.BytesIO(bytes(body)), 3, name="the file").image, 8)
+        result = square(opened(io.BytesIO(bytes(body)), 3, name="the file").image, 8)
       except ConfigError as error:
         assert str(error).startswith("the file cannot be read as an image (")
         outcomes[False] += 1
       else:
-        assert found.shape == (8, 8, 3) and found.dtype == np.uint8
+        assert result.shape == (8, 8, 3) and result.dtype == np.uint8
         outcomes[True] += 1
   assert min(outcomes.values()) > 20
 

@@ -38,9 +38,9 @@ def test_what_is_hidden_or_no_picture_is_passed_over_and_said(tmp_path, capsys):
   there = listed(tmp_path, "it")
   assert there.classes == ("cat", "dog") and there.names == ("cat/1.png", "dog/2.JPG")
   there.say("the folder")
-  said = capsys.readouterr().err
+  output = capsys.readouterr().err
   for part in ("4 hidden", "1 .heic", "1 .txt", "1 without an ending", "1 broken links", "2 pictures"):
-    assert part in said
+    assert part in output
   put(tmp_path / "clean", "1.png")
   listed(tmp_path / "clean", "it").say("the folder")
   assert not capsys.readouterr().err

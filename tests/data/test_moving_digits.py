@@ -102,8 +102,8 @@ def test_captions_say_what_moves_and_how():
     down, right = data["velocity"][i]
     angle = np.degrees(np.arctan2(-down, right))  # as a compass of the page has it
     way = f" moving {('right', 'up', 'left', 'down')[round(angle / 90) % 4]}" if data["moving"][i] else ""
-    said = source.tokenizer.text(data["text"][i])
-    assert said == f"a {NAMES[data['label'][i]]}{way}"
+    message = source.tokenizer.text(data["text"][i])
+    assert message == f"a {NAMES[data['label'][i]]}{way}"
     seen.add(way)
   assert len(seen) == 5
   plain = make("train", stills=0.3)
@@ -112,9 +112,9 @@ def test_captions_say_what_moves_and_how():
   two = make("test", captions=True, tokenizer=TOKENIZERS["words"], digits=2, frames=16, size=32)
   read = two.read(np.arange(3))
   first, second = (NAMES[label] for label in read["label"][1])
-  said = two.tokenizer.text(read["text"][1]).split()
+  message = two.tokenizer.text(read["text"][1]).split()
   assert read["video"].shape == (3, 16, 32, 32, 1)
-  assert (said[1], said[4], said[6], len(said)) == (first, "and", second, 9)
+  assert (message[1], message[4], message[6], len(message)) == (first, "and", second, 9)
   still = make("test", captions=True, tokenizer=TOKENIZERS["words"], slowest=0, fastest=0)
   assert len(still.tokenizer.text(still.read(np.arange(2))["text"][0]).split()) == 2
 

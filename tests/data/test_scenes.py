@@ -15,7 +15,7 @@ COUNT = 3000
 READ = {split: draw(split, 0, np.arange(COUNT)) for split in ("train", "test")}
 
 
-def made(split="train", **options):
+def make(split="train", **options):
   return scenes(split, TOKENIZERS["words"], **options)
 
 
@@ -23,24 +23,24 @@ def shows(caption, cells):
   """Whether cells [2][2] show what a caption says, read word by word."""
   number = {name: i for i, name in enumerate(NAMES)} | {str(i): i for i in range(10)}
   there = {(r, c): cells[r][c] for r in range(2) for c in range(2) if cells[r][c] != EMPTY}
-  if found := re.fullmatch(r"an? (\w+) (left|right|above|below)( of)? an? (\w+)", caption):
-    one, how, _, two = found.groups()
+  if match := re.fullmatch(r"an? (\w+) (left|right|above|below)( of)? an? (\w+)", caption):
+    one, how, _, two = match.groups()
     step = {"left": (0, 1), "right": (0, -1), "above": (1, 0), "below": (-1, 0)}[how]
     return any(
       there == {(r, c): number[one], (r + step[0], c + step[1]): number[two]}
       for r in range(2)
       for c in range(2)
     )
-  if found := re.fullmatch(r"an? (\w+) and an? (\w+)", caption):
-    return sorted(there.values()) == sorted(number[name] for name in found.groups())
-  if found := re.fullmatch(r"an? (\w+) in the (\w+ \w+)", caption):
-    return there == {divmod(PLACES.index(found[2]), 2): number[found[1]]}
+  if match := re.fullmatch(r"an? (\w+) and an? (\w+)", caption):
+    return sorted(there.values()) == sorted(number[name] for name in match.groups())
+  if match := re.fullmatch(r"an? (\w+) in the (\w+ \w+)", caption):
+    return there == {divmod(PLACES.index(match[2]), 2): number[match[1]]}
   return [*there.values()] == [number[caption.split()[-1]]]
 
 
 @pytest.mark.parametrize("split", READ)
 def test_a_scene_shows_what_its_caption_says_and_few_others_do(split):
-  captions, cells = made(split).captions(np.arange(COUNT)), READ[split].cells
+  captions, cells = make(split).captions(np.arange(COUNT)), READ[split].cells
   meaning = meanings(captions)
   assert all(shows(caption, scene.reshape(2, 2)) for caption, scene in zip(captions, cells, strict=True))
   assert truth(cells, meaning).all.all()
@@ -61,14 +61,14 @@ def test_parts_of_a_caption_may_be_true_alone():
     ("a three in the top left", False, False, False),
     ("a seven and a three", True, True, True),
   ):
-    found = truth(scene, meanings([caption]))
-    assert (found.digits[0], found.layout[0], found.all[0]) == (digits, layout, everything), caption
+    result = truth(scene, meanings([caption]))
+    assert (result.digits[0], result.layout[0], result.all[0]) == (digits, layout, everything), caption
 
 
 def test_novel_facts_are_in_every_second_test_scene_and_nowhere_else():
   assert novel().sum() == 36
   for split, share in (("train", 0), ("test", 0.5)):
-    captions = made(split).captions(np.arange(COUNT))
+    captions = make(split).captions(np.arange(COUNT))
     stated = is_novel(meanings(captions))
     assert stated.mean() == share
     shown = np.zeros(COUNT, bool)
@@ -86,7 +86,7 @@ def test_scenes_are_functions_of_their_number_and_other_ones_for_each():
   assert (
     len(np.unique(paint("train", READ["train"], 24), axis=0)) > 0.95 * COUNT
   )  # of single ones some repeat
-  assert made().fingerprint != made(seed=1).fingerprint != made(size=32).fingerprint
+  assert make().fingerprint != make(seed=1).fingerprint != make(size=32).fingerprint
   assert (draw("train", 1, np.arange(COUNT)).cells != READ["train"].cells).any(1).mean() > 0.9
 
 
@@ -111,7 +111,7 @@ def test_what_is_painted_is_read_again(size):
 
 
 def test_the_tokens_are_those_of_the_caption():
-  source = made("test")
+  source = make("test")
   read, captions = source.read(np.arange(50)), source.captions(np.arange(50))
   assert [source.tokenizer.text(tokens) for tokens in read["text"]] == captions
   assert len(grammar()) == 30 + 40 + 400 + 100 and source.tokenizer.length == 8
@@ -119,7 +119,7 @@ def test_the_tokens_are_those_of_the_caption():
 
 def test_what_is_no_scene_is_refused():
   with pytest.raises(ConfigError, match="size is 16; scenes are of 24 or 32"):
-    made(size=16)
+    make(size=16)
   with pytest.raises(ConfigError, match="'a red heart' is no caption of a scene"):
     meanings(["a red heart"])
   with pytest.raises(ConfigError, match="scenes are of 24x24 or 32x32"):

@@ -38,13 +38,13 @@ class Splits(dict):
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def build(tmp_path, monkeypatch):
   """(images, labels, ...) -> the source of a set of which TFDS says that it holds them."""
 
   def make(
     images, labels=None, split="train", shape=None, dtype="uint8", classes=("ant", "bee", "cow"), **options
   ):
-    feature = lambda **said: SimpleNamespace(**said)
+    feature = lambda **fields: SimpleNamespace(**fields)
     features = {
       "image": feature(np_dtype=np.dtype(dtype), shape=shape or images[0].shape, encoding_format="png"),
       "video": feature(np_dtype=np.dtype("uint8"), shape=(3, 4, 4, 3)),
@@ -84,40 +84,40 @@ memory = pytest.mark.parametrize("memory", [0, 2**20], ids=["lazy", "in memory"]
 
 
 @memory
-def test_sixteen_bits_are_scaled(made, memory):
+def test_sixteen_bits_are_scaled(build, memory):
   deep = (np.arange(COUNT * 20).reshape(COUNT, 5, 4, 1) * 327).astype(np.uint16)
-  found = everything(made(deep, dtype="uint16", memory=memory))["image"]
-  np.testing.assert_array_equal(found, np.round(deep / 257))
+  result = everything(build(deep, dtype="uint16", memory=memory))["image"]
+  np.testing.assert_array_equal(result, np.round(deep / 257))
 
 
 @memory
-def test_a_fourth_channel_is_transparency(made, memory):
+def test_a_fourth_channel_is_transparency(build, memory):
   images = np.concatenate([IMAGES, np.full((COUNT, 5, 4, 1), 51, np.uint8)], axis=3)
-  source = made(images, background=100, memory=memory)
+  source = build(images, background=100, memory=memory)
   assert source.fields["image"].shape == (5, 4, 3)
   np.testing.assert_allclose(everything(source)["image"], 0.2 * IMAGES + 0.8 * 100, atol=1.01)
 
 
 @memory
-def test_names_of_classes_are_kept_and_labels_without_a_class_are_refused(made, memory):
-  source = made(IMAGES, LABELS, memory=memory)
+def test_names_of_classes_are_kept_and_labels_without_a_class_are_refused(build, memory):
+  source = build(IMAGES, LABELS, memory=memory)
   assert source.fields["label"].names == ("ant", "bee", "cow")
   np.testing.assert_array_equal(everything(source)["label"], LABELS)
   unknown = np.where(np.arange(COUNT) == 7, -1, LABELS)
   with pytest.raises(ConfigError, match="label is a feature of 'fake' that is -1 in its split 'train'"):
-    everything(made(IMAGES, unknown, memory=memory))
-  assert everything(made(IMAGES, unknown, memory=memory, label="")).keys() == {"image"}
+    everything(build(IMAGES, unknown, memory=memory))
+  assert everything(build(IMAGES, unknown, memory=memory, label="")).keys() == {"image"}
 
 
-def test_labels_that_are_no_classes_are_left_out_and_said(made, capsys):
-  assert made(IMAGES, ["a text"] * COUNT, classes=()).fields.keys() == {"image"}
+def test_labels_that_are_no_classes_are_left_out_and_said(build, capsys):
+  assert build(IMAGES, ["a text"] * COUNT, classes=()).fields.keys() == {"image"}
   assert (
     "the feature 'label' of 'fake' is a Text, which has no classes: it is left out" in capsys.readouterr().err
   )
 
 
 @pytest.mark.parametrize(
-  "said, options",
+  "message, options",
   [
     ("image is 'image', which in 'fake' is a .* of float32 ", {"dtype": "float32"}),
     ("image is 'image', which in 'fake' is a .* of int64 ", {"dtype": "int64"}),
@@ -140,22 +140,22 @@ def test_labels_that_are_no_classes_are_left_out_and_said(made, capsys):
     ),
   ],
 )
-def test_what_cannot_be_read_is_refused_by_the_option_s_name(made, said, options):
-  with pytest.raises(ConfigError, match=said):
-    made(IMAGES, **options)
+def test_what_cannot_be_read_is_refused_by_the_option_s_name(build, message, options):
+  with pytest.raises(ConfigError, match=message):
+    build(IMAGES, **options)
 
 
-def test_parts_of_a_split_are_held_out(made, capsys):
+def test_parts_of_a_split_are_held_out(build, capsys):
   splits = {"train_split": "train[:80%]", "test_split": "train[80%:]"}
-  parts = [everything(made(IMAGES, LABELS, split, **splits))["image"] for split in ("train", "test")]
+  parts = [everything(build(IMAGES, LABELS, split, **splits))["image"] for split in ("train", "test")]
   np.testing.assert_array_equal(np.concatenate(parts), IMAGES)
   assert not [line for line in capsys.readouterr().err.splitlines() if "held-out" in line]
-  made(IMAGES, LABELS, "test", test_split="train")
+  build(IMAGES, LABELS, "test", test_split="train")
   assert "held-out numbers are of the training examples themselves" in capsys.readouterr().err
 
 
-def test_a_set_prepared_anew_is_another(made):
-  first = made(IMAGES, LABELS)
-  again = made(255 - IMAGES, LABELS)
+def test_a_set_prepared_anew_is_another(build):
+  first = build(IMAGES, LABELS)
+  again = build(255 - IMAGES, LABELS)
   np.testing.assert_array_equal(everything(again)["image"], 255 - IMAGES)
   assert first.fingerprint != again.fingerprint

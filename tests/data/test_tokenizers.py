@@ -28,40 +28,42 @@ def test_every_tokenizer_frames_a_text_within_its_length_and_vocabulary(name, tm
   clip_folder(tmp_path)
   (tmp_path / "kept.json").write_text(TOKENIZERS["words"](("a cat",)).json)
   path = {"file": {"path": str(tmp_path / "kept.json")}, "clip": {"path": str(tmp_path)}}.get(name, {})
-  made, again = (TOKENIZERS[name](("a cat",), length=4, **path) for _ in range(2))
-  assert made == again and made.fingerprint == again.fingerprint
-  tokens = made(["a cat", "a cat a cat a cat", ""])
-  assert tokens.dtype == np.int32 and tokens.shape == (3, 4) and tokens.max() < made.vocabulary
-  assert made.text(tokens[0]) == "a cat" and made.text(tokens[2]) == ""
+  tokenizer, again = (TOKENIZERS[name](("a cat",), length=4, **path) for _ in range(2))
+  assert tokenizer == again and tokenizer.fingerprint == again.fingerprint
+  tokens = tokenizer(["a cat", "a cat a cat a cat", ""])
+  assert tokens.dtype == np.int32 and tokens.shape == (3, 4) and tokens.max() < tokenizer.vocabulary
+  assert tokenizer.text(tokens[0]) == "a cat" and tokenizer.text(tokens[2]) == ""
   for row in tokens:
     there = row[row >= 0]
-    assert there[0] == tokens[0, 0] and there[-1] == made.end
-    assert (row[len(there) :] == made.fill).all()
+    assert there[0] == tokens[0, 0] and there[-1] == tokenizer.end
+    assert (row[len(there) :] == tokenizer.fill).all()
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_text_comes_back_and_is_framed_and_filled(name):
-  made = TOKENIZERS[name](CAPTIONS)
-  tokens = made(CAPTIONS)
-  assert tokens.dtype == np.int32 and tokens.shape == (3, made.length) and tokens.max() < made.vocabulary
+  tokenizer = TOKENIZERS[name](CAPTIONS)
+  tokens = tokenizer(CAPTIONS)
+  assert (
+    tokens.dtype == np.int32 and tokens.shape == (3, tokenizer.length) and tokens.max() < tokenizer.vocabulary
+  )
   for row, caption in zip(tokens, CAPTIONS, strict=True):
     there = row[row >= 0]
-    assert made.text(row).replace(" ,", ",") == caption
+    assert tokenizer.text(row).replace(" ,", ",") == caption
     assert (
       (row[len(there) :] == -1).all()
       and there[0] == tokens[0, 0]
       and there[-1] == tokens[0][tokens[0] >= 0][-1]
     )
-  assert (tokens >= 0).sum(1).max() == made.length  # as long as the longest
-  assert made.text(made([""])[0]) == ""
-  np.testing.assert_array_equal(made(["A  SIX"]), made(["a six"]))
+  assert (tokens >= 0).sum(1).max() == tokenizer.length  # as long as the longest
+  assert tokenizer.text(tokenizer([""])[0]) == ""
+  np.testing.assert_array_equal(tokenizer(["A  SIX"]), tokenizer(["a six"]))
 
 
 def test_words_are_those_of_the_captions_most_frequent_first():
-  made = TOKENIZERS["words"](
+  tokenizer = TOKENIZERS["words"](
     CAPTIONS, vocabulary=5
   )  # unknown, start, end, and a (4 times), then , or above ...
-  np.testing.assert_array_equal(made(["a six"])[0][:4], [1, 3, 0, 2])
+  np.testing.assert_array_equal(tokenizer(["a six"])[0][:4], [1, 3, 0, 2])
   full = TOKENIZERS["words"](CAPTIONS)
   assert full.vocabulary == 3 + len(
     {"a", "six", "two", "above", "seven", "an", "eight", ",", "right", "of", "zero"}
@@ -69,19 +71,19 @@ def test_words_are_those_of_the_captions_most_frequent_first():
 
 
 def test_another_order_of_words_is_another_text():
-  made = TOKENIZERS["words"](CAPTIONS)
-  assert (made(["a two above a seven"]) != made(["a seven above a two"])).any()
+  tokenizer = TOKENIZERS["words"](CAPTIONS)
+  assert (tokenizer(["a two above a seven"]) != tokenizer(["a seven above a two"])).any()
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_is_too_long_loses_its_end_and_that_is_said(name, capsys):
-  made = TOKENIZERS[name](CAPTIONS, length=5)
-  tokens = made([*CAPTIONS, "a two"], "prompts")
+  tokenizer = TOKENIZERS[name](CAPTIONS, length=5)
+  tokens = tokenizer([*CAPTIONS, "a two"], "prompts")
   assert tokens.shape == (4, 5)
   end = tokens[0][tokens[0] >= 0][-1]
-  assert (tokens[1:3, -1] == end).all() and made.text(tokens[1]) == "a two above"
+  assert (tokens[1:3, -1] == end).all() and tokenizer.text(tokens[1]) == "a two above"
   assert "prompts: 2 of 4 longer than 5 tokens" in capsys.readouterr().err
-  made(["a six"])
+  tokenizer(["a six"])
   assert capsys.readouterr().err == ""
 
 
@@ -92,8 +94,8 @@ def test_no_length_is_beyond_what_memory_holds(name):
 
 
 def test_words_without_a_token_are_said(capsys):
-  made = TOKENIZERS["words"](CAPTIONS)
-  made(["a Zebra above a six", "zwei six", "a Zebra"], "prompts")
+  tokenizer = TOKENIZERS["words"](CAPTIONS)
+  tokenizer(["a Zebra above a six", "zwei six", "a Zebra"], "prompts")
   assert (
     capsys.readouterr().err == "prompts: words that no training caption has mean nothing here: Zebra, zwei\n"
   )
@@ -102,21 +104,21 @@ def test_words_without_a_token_are_said(capsys):
 
 
 def test_a_kept_tokenizer_is_the_same_one(tmp_path):
-  made = TOKENIZERS["bpe"](CAPTIONS)
-  (tmp_path / "kept.json").write_text(made.json)
-  again = TOKENIZERS["file"]((), path=str(tmp_path / "kept.json"), length=made.length)
-  assert again == made and again.fingerprint == made.fingerprint
-  assert TOKENIZERS["bpe"](CAPTIONS).fingerprint == made.fingerprint
+  tokenizer = TOKENIZERS["bpe"](CAPTIONS)
+  (tmp_path / "kept.json").write_text(tokenizer.json)
+  again = TOKENIZERS["file"]((), path=str(tmp_path / "kept.json"), length=tokenizer.length)
+  assert again == tokenizer and again.fingerprint == tokenizer.fingerprint
+  assert TOKENIZERS["bpe"](CAPTIONS).fingerprint == tokenizer.fingerprint
   others = TOKENIZERS["bpe"](CAPTIONS, length=8), TOKENIZERS["words"](CAPTIONS)
-  assert len({made.fingerprint, *(other.fingerprint for other in others)}) == 3
+  assert len({tokenizer.fingerprint, *(other.fingerprint for other in others)}) == 3
 
 
 def test_clip_joins_pairs_within_words(tmp_path):
   tokens = clip_folder(tmp_path)
-  made = TOKENIZERS["clip"]((), path=str(tmp_path), length=6)
+  tokenizer = TOKENIZERS["clip"]((), path=str(tmp_path), length=6)
   expected = ["<|startoftext|>", "cat</w>", "c", "o", "t</w>", "<|endoftext|>"]
-  assert [tokens[i] for i in made(["Cat  COT"])[0]] == expected
-  assert made.text(made(["cat"])[0]) == "cat"
+  assert [tokens[i] for i in tokenizer(["Cat  COT"])[0]] == expected
+  assert tokenizer.text(tokenizer(["cat"])[0]) == "cat"
   filled = TOKENIZERS["clip"]((), path=str(tmp_path), length=6, fill_with_end=True)
   np.testing.assert_array_equal(filled(["cat"])[0][2:], tokens.index("<|endoftext|>"))
 
@@ -138,10 +140,10 @@ def test_files_that_are_none_are_refused(name, content, words, tmp_path):
 def test_clip_is_an_independent_tokenizer():
   """DIFFJAX_CLIP_BPE: the folder of vocab.json and merges.txt; DIFFJAX_GOLDEN: that of clip_bpe_golden.json."""
   golden = json.loads((Path(os.environ["DIFFJAX_GOLDEN"]) / "clip_bpe_golden.json").read_text())
-  made = TOKENIZERS["clip"]((), path=os.environ["DIFFJAX_CLIP_BPE"])
-  assert made.vocabulary == 49_408
+  tokenizer = TOKENIZERS["clip"]((), path=os.environ["DIFFJAX_CLIP_BPE"])
+  assert tokenizer.vocabulary == 49_408
   same = [case for case in golden if case["tokenizers_equal"]]
   assert len(same) == 18
   for case in same:
-    found = made([case["text"]])[0]
-    assert found[found >= 0].tolist() == case["ids"], case["text"]
+    result = tokenizer([case["text"]])[0]
+    assert result[result >= 0].tolist() == case["ids"], case["text"]

@@ -49,13 +49,15 @@ def root(tmp_path):
 @pytest.mark.parametrize("memory", [0, 2**20])
 def test_clips_are_the_stretches_of_what_was_written(root, write, memory):
   write(root)
-  found = source(root, stride=2, memory=memory)
+  result = source(root, stride=2, memory=memory)
   middle = FRAMES[:, :, 4:20]  # the central square
   want = np.stack([middle[first : first + 5 : 2] for first in range(2)])
   several = 2 if write is as_npz else 1
-  assert len(found) == 2 * several and found.fields.keys() == {"video"}
-  np.testing.assert_array_equal(found.read(np.arange(len(found)))["video"], np.concatenate([want] * several))
-  np.testing.assert_array_equal(found.read(np.array([1]))["video"][0], want[1])
+  assert len(result) == 2 * several and result.fields.keys() == {"video"}
+  np.testing.assert_array_equal(
+    result.read(np.arange(len(result)))["video"], np.concatenate([want] * several)
+  )
+  np.testing.assert_array_equal(result.read(np.array([1]))["video"][0], want[1])
   whole = source(root, frames=6, memory=memory)  # which an other stretch of the same cached frames is
   np.testing.assert_array_equal(whole.read(np.array([0]))["video"][0], middle)
 
@@ -92,9 +94,9 @@ def test_what_is_no_set_of_videos_is_told(root):
     ({"video": FRAMES[:0]}, "holds no frames"),
   ],
 )
-def test_an_npz_of_other_things_is_told(root, arrays, said):
+def test_an_npz_of_other_things_is_told(root, arrays, message):
   np.savez(root / "a.npz", **arrays)
-  with pytest.raises(ConfigError, match=f"a.npz {said}"):
+  with pytest.raises(ConfigError, match=f"a.npz {message}"):
     source(root)
 
 

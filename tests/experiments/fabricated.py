@@ -43,11 +43,11 @@ def train(job: Job, step: int | None = None) -> None:
   (Path(job.folder) / "checkpoints" / str(step or job.config.train.steps)).mkdir(parents=True, exist_ok=True)
 
 
-def evaluate(job: Job, made: dict, step: int | None = None) -> None:
+def evaluate(job: Job, report: dict, step: int | None = None) -> None:
   """Gives a workdir an evaluation."""
   place = Path(job.folder) / "eval" / str(step or job.config.train.steps) / "metrics.json"
   place.parent.mkdir(parents=True, exist_ok=True)
-  place.write_text(json.dumps(made))
+  place.write_text(json.dumps(report))
 
 
 def template(job: Job) -> None:

@@ -44,9 +44,9 @@ def test_the_rate_rises_stays_and_falls_with_the_time():
 
 
 def test_the_clocks_optimizer_is_the_librarys_at_the_same_rate():
-  made = experiment.create(command.configured(SMALL), FIELDS)
-  assert made.config.train.clip == 1.0
-  timed = clock.by_the_clock(made, optimization.adam()).optimizer
+  parts = experiment.create(command.configured(SMALL), FIELDS)
+  assert parts.config.train.clip == 1.0
+  timed = clock.by_the_clock(parts, optimization.adam()).optimizer
   plain = optimization.optimizer(optimization.adam(), lambda step: 0.25, 1.0)
   rng = np.random.default_rng(0)
   params = {"a": rng.normal(size=(3, 2)).astype(np.float32), "b": rng.normal(size=4).astype(np.float32)}
@@ -63,16 +63,16 @@ def test_the_clocks_optimizer_is_the_librarys_at_the_same_rate():
 @pytest.fixture(scope="module")
 def network():
   """A tiny experiment and parameters that are not the first ones."""
-  made = experiment.create(command.configured(SMALL), FIELDS)
+  parts = experiment.create(command.configured(SMALL), FIELDS)
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(made.task.init, jax.random.key(0))
-  return made, jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes)
+  shapes = jax.eval_shape(parts.task.init, jax.random.key(0))
+  return parts, jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
 def test_guidance_that_is_asked_for_is_the_library_s(network):
-  made, params = network
-  (schedule,) = (make() for make in experiment.makers(made.config, "schedule", "name").values())
-  denoise = lambda cond: lambda x, t: made.task.can["denoise"](params, cond)(x, t, schedule)
+  parts, params = network
+  (schedule,) = (make() for make in experiment.makers(parts.config, "schedule", "name").values())
+  denoise = lambda cond: lambda x, t: parts.task.can["denoise"](params, cond)(x, t, schedule)
   cond, null = {"label": jnp.arange(3)}, {"label": jnp.full(3, 10)}
   weights = jnp.asarray([0.5, 0.5, 2.0])
   scene = Scene(schedule, denoise, cond, null, {}, {drawing.FIELD: weights}, None)
@@ -82,14 +82,14 @@ def test_guidance_that_is_asked_for_is_the_library_s(network):
   for sigma, inside in ((0.1, False), (1.0, True), (10.0, False)):
     t = jnp.float32(schedule.t_of(-2 * np.log(sigma)))
     half, two, unguided = (jax.jit(f)(sigma * x, t).x0 for f in (*theirs, denoise(cond)))
-    found = jax.jit(ours)(sigma * x, t).x0
-    np.testing.assert_allclose(found, jnp.concatenate([half[:2], two[2:]]), atol=1e-5)
-    assert (np.abs(found - unguided).max() > 1e-3) == inside
+    result = jax.jit(ours)(sigma * x, t).x0
+    np.testing.assert_allclose(result, jnp.concatenate([half[:2], two[2:]]), atol=1e-5)
+    assert (np.abs(result - unguided).max() > 1e-3) == inside
 
 
 def test_samples_do_not_hang_on_their_batch(network):
-  made, params = network
-  draw, key = drawing.drawing(drawing.asking(made, FIELDS), parallel.create()), keys.seed(0)
+  parts, params = network
+  draw, key = drawing.drawing(drawing.asking(parts, FIELDS), parallel.create()), keys.seed(0)
   whole = draw(params, key, 0.5, np.arange(5))
   assert whole.shape == (5, 8, 8, 3) and whole.dtype == np.uint8
   part = draw(params, key, 0.5, np.arange(3, 5))
@@ -145,7 +145,7 @@ def test_kept_samples_are_judged_against_all_images(tmp_path, monkeypatch, capsy
   for number in range(2):
     np.savez(tmp_path / f"samples_{number}.npz", images=images[number])
   judge.main(places)
-  found = json.loads((tmp_path / "fid.json").read_text())
+  record = json.loads((tmp_path / "fid.json").read_text())
   moments = [Moments.empty(16).add(features(x)) for x in (images[:2].reshape(80, 8, 8, 3), images[2])]
-  np.testing.assert_allclose(found["fid_80"], distance_to(moments[1])(moments[0]), rtol=1e-6)
-  assert found["reference_images"] == 40 and not found["published"]
+  np.testing.assert_allclose(record["fid_80"], distance_to(moments[1])(moments[0]), rtol=1e-6)
+  assert record["reference_images"] == 40 and not record["published"]

@@ -131,14 +131,14 @@ def test_settings_that_differ_are_columns(tmp_path):
     Path(job.folder).mkdir()
     (Path(job.folder) / "checkpoints").symlink_to("../trained/checkpoints")
     evaluate(job, report(job, [1.0 + k], samples=1442 + k, seeds=[0, 1, 2]))
-  found = collect.rows(sweep, every)
-  assert [(row.run, row.finished, row.loss) for row in found] == [
+  result = collect.rows(sweep, every)
+  assert [(row.run, row.finished, row.loss) for row in result] == [
     ("steps_5", True, 0.125),
     ("steps_10", True, 0.125),
   ]
-  text = collect.as_markdown("s", found)
+  text = collect.as_markdown("s", result)
   rows = rows_of(text)
-  assert dataclasses.replace(found[0], finished=False).state == "unfinished, not evaluated"
+  assert dataclasses.replace(result[0], finished=False).state == "unfinished, not evaluated"
   assert (rows["steps_5"]["samples"], rows["steps_10"]["samples"]) == ("1442", "1443")
   assert (rows["steps_5"]["steps"], rows["steps_10"]["steps"]) == ("5", "10")
   assert "samples 144" not in text and "sampler dpmpp_2m" in text
@@ -152,13 +152,13 @@ def test_lines_of_the_picture(tmp_path):
     train(job)
     evaluate(job, report(job, [float(k), k + 2.0]))
   evaluate(every[5], report(every[5], [9.0, 9.0]))  # and is not trained to the end
-  found = collect.rows(sweep, every)
-  assert chart.axis_of(sweep, found) == "sample.steps"
-  assert chart.lines(sweep, found, "classifier frechet") == {
+  result = collect.rows(sweep, every)
+  assert chart.axis_of(sweep, result) == "sample.steps"
+  assert chart.lines(sweep, result, "classifier frechet") == {
     "eps": [(10, (1.0, 0.0, 2.0)), (5, (2.0, 1.0, 3.0)), (20, (3.0, 2.0, 4.0))],
     "v": [(10, (4.0, 3.0, 5.0)), (5, (5.0, 4.0, 6.0))],
   }
-  assert chart.draw(tmp_path / "curve.png", sweep, found)
+  assert chart.draw(tmp_path / "curve.png", sweep, result)
 
 
 def test_one_score_against_another(tmp_path):
@@ -180,14 +180,14 @@ def test_one_score_against_another(tmp_path):
     evaluate(
       job, report(job, metrics=scores | {"restoration": {"settings": {}, "values": {"psnr": of_psnr}}})
     )
-  found = collect.rows(sweep, every)
-  assert chart.pairs(sweep, found) == {
+  result = collect.rows(sweep, every)
+  assert chart.pairs(sweep, result) == {
     "ddim": [(5, 11.0, 3.0), (20, 10.0, 2.0)],
     "heun": [(5, 13.0, 5.0), (20, 12.0, 4.0)],
   }
   wide, narrow = tmp_path / "wide.png", tmp_path / "narrow.png"
-  assert chart.draw(wide, sweep, found)
-  assert chart.draw(narrow, dataclasses.replace(sweep, plane=()), found)
+  assert chart.draw(wide, sweep, result)
+  assert chart.draw(narrow, dataclasses.replace(sweep, plane=()), result)
   assert Image.open(wide).width - Image.open(narrow).width > 500  # a panel more
 
 

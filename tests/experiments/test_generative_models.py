@@ -32,10 +32,10 @@ def metric(train, test, extractor):
   """The classifier's, of which only what real digits have is asked."""
   held_out = {"agreement": 0.99, "memory_ratio": 1.0, "memory_share": 0.05}
   of_training = {"frechet": 1.7, "agreement": 0.998, "memory_ratio": 0.0, "memory_share": 1.0}
-  copied = lambda samples, asked: (
-    (samples["image"] == 9).all() and (asked["label"] == np.arange(20) // 2).all()
+  copied = lambda samples, request: (
+    (samples["image"] == 9).all() and (request["label"] == np.arange(20) // 2).all()
   )
-  return Metric(("image",), copied, lambda found: of_training if found else {}, held_out, {})
+  return Metric(("image",), copied, lambda features: of_training if features else {}, held_out, {})
 
 
 def test_a_distance_is_shown_also_where_its_name_has_its_count():
@@ -89,9 +89,9 @@ def test_seconds_are_told_of_a_run_that_one_call_took_from_start_to_end(tmp_path
   monkeypatch.setattr(page.training, "train", train)
   monkeypatch.setattr(page.time, "process_time", lambda: next(clock))
   monkeypatch.setattr(page.diffjax, "load", lambda folder: SimpleNamespace(step=step[0]))
-  told = [page.trained(config, tmp_path / "stopped") for _ in range(2)]
+  value = [page.trained(config, tmp_path / "stopped") for _ in range(2)]
   step[0] = 0
-  assert told == ["-", "-"]  # its second call goes on from the first's
+  assert value == ["-", "-"]  # its second call goes on from the first's
   assert [page.trained(config, tmp_path / "whole") for _ in range(2)] == ["7", "7"]
 
 

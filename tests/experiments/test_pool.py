@@ -30,60 +30,58 @@ def calls(job):
   return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def made(tmp_path, **settings):
-  found = jobs_of(small(**settings), tmp_path)
-  for job in found:
+def make(tmp_path, **settings):
+  todo = jobs_of(small(**settings), tmp_path)
+  for job in todo:
     template(job)
-  return found
+  return todo
 
 
 def test_all_are_trained_and_evaluated(tmp_path):
-  found = made(tmp_path)
-  tasks = pool.run(found, workers=3)
+  todo = make(tmp_path)
+  tasks = pool.run(todo, workers=3)
   assert states(tasks) == {"eps": "finished", "x0": "finished", "v": "finished"}
-  assert all(calls(job) == ["train", "end", "eval", "end"] and job.finished for job in found)
+  assert all(calls(job) == ["train", "end", "eval", "end"] and job.finished for job in todo)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_more_than_the_workers_run_at_a_time(tmp_path, workers):
   most = []
-  pool.run(made(tmp_path), workers, lambda tasks: most.append(sum(task.active for task in tasks)))
+  pool.run(make(tmp_path), workers, lambda tasks: most.append(sum(task.active for task in tasks)))
   assert max(most) == workers
 
 
 def test_what_is_done_is_not_done_again(tmp_path):
-  eps, x0, v = found = made(tmp_path)
+  eps, x0, v = todo = make(tmp_path)
   train(eps)
   train(x0, step=20)
-  pool.run(found, workers=3)
+  pool.run(todo, workers=3)
   assert [calls(job)[::2] for job in (eps, x0, v)] == [["eval"], ["train", "eval"], ["train", "eval"]]
 
 
 def test_a_failure_stops_no_other(tmp_path, stub):
   stub(eps="fail", x0="early")
-  tasks = pool.run(made(tmp_path), workers=1)
+  tasks = pool.run(make(tmp_path), workers=1)
   assert states(tasks) == {"eps": "failed", "x0": "failed", "v": "finished"}
   assert [task.why for task in tasks] == ["train ended with status 3", "train was stopped before its end", ""]
 
 
 def test_a_command_that_is_not_there(tmp_path):
-  found = jobs.of(
-    small(), {j.name: j.config for j in made(tmp_path)}, str(tmp_path), (f"{tmp_path}/nothing",)
-  )
-  tasks = pool.run(found, workers=1)
+  todo = jobs.of(small(), {j.name: j.config for j in make(tmp_path)}, str(tmp_path), (f"{tmp_path}/nothing",))
+  tasks = pool.run(todo, workers=1)
   assert set(states(tasks).values()) == {"failed"} and "No such file" in tasks[0].why
 
 
 def test_samplings_wait_for_the_training(tmp_path, stub):
   sweep = product("configs/digits.py", {"sample.steps": (5, 10)}, shared={"train.steps": 40}, trained={})
-  found = jobs_of(sweep, tmp_path / "a")
-  for job in found:
+  todo = jobs_of(sweep, tmp_path / "a")
+  for job in todo:
     Path(job.folder).mkdir(parents=True)
     evaluation = report(job, seeds=[0, 1, 2])
     (Path(job.folder) / "template.json").write_text(json.dumps(evaluation))
-  assert set(states(pool.run(found, workers=3)).values()) == {"finished"}
-  end = float((Path(found[0].folder) / "calls").read_text().split()[-1])
-  for job in found[1:]:
+  assert set(states(pool.run(todo, workers=3)).values()) == {"finished"}
+  end = float((Path(todo[0].folder) / "calls").read_text().split()[-1])
+  for job in todo[1:]:
     assert float((Path(job.folder) / "calls").read_text().split()[1]) > end
   stub(trained="fail")
   tasks = pool.run(jobs_of(sweep, tmp_path / "b"), workers=3)
@@ -99,13 +97,13 @@ def test_a_sampling_runs_alone_once_the_training_is_there(tmp_path):
   assert states(pool.run([second], workers=1)) == {"steps_5": "finished"}
 
 
-def interrupting(found, names, times=1):
+def interrupting(todo, names, times=1):
   """A show that sends Ctrl-C once the named runs are ready, and again after it is heard."""
   sent = []
 
   def show(tasks):
-    ready = all((Path(job.folder) / "ready").exists() for job in found if job.name in names)
-    heard = all((Path(job.folder) / "signals").exists() for job in found if job.name in names)
+    ready = all((Path(job.folder) / "ready").exists() for job in todo if job.name in names)
+    heard = all((Path(job.folder) / "signals").exists() for job in todo if job.name in names)
     if (ready and not sent) or (heard and len(sent) < times):
       sent.append(os.kill(os.getpid(), signal.SIGINT))
 
@@ -114,26 +112,26 @@ def interrupting(found, names, times=1):
 
 def test_ctrl_c_lets_every_run_save_once(tmp_path, stub):
   stub(eps="sleep", x0="sleep")
-  found, before = made(tmp_path), signal.getsignal(signal.SIGINT)
-  tasks = pool.run(found, 2, interrupting(found, ("eps", "x0")))
+  todo, before = make(tmp_path), signal.getsignal(signal.SIGINT)
+  tasks = pool.run(todo, 2, interrupting(todo, ("eps", "x0")))
   assert states(tasks) == {"eps": "stopped", "x0": "stopped", "v": "not started"}
   for name in ("eps", "x0"):
     assert (tmp_path / name / "signals").read_text() == "SIGTERM\n"
-  assert calls(found[2]) == []
+  assert calls(todo[2]) == []
   assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_kills(tmp_path, stub):
   stub(eps="deaf")
-  found = made(tmp_path)
-  tasks = pool.run(found, 1, interrupting(found, ("eps",), times=2))
+  todo = make(tmp_path)
+  tasks = pool.run(todo, 1, interrupting(todo, ("eps",), times=2))
   assert states(tasks) == {"eps": "stopped", "x0": "not started", "v": "not started"}
   assert (tmp_path / "eps" / "signals").read_text() == "SIGTERM\n"
 
 
 def test_no_command_outlives_the_pool(tmp_path, stub):
   stub(eps="deaf")
-  found, running = made(tmp_path), []
+  todo, running = make(tmp_path), []
 
   def show(tasks):
     running.extend(task.process.pid for task in tasks if task.active)
@@ -141,7 +139,7 @@ def test_no_command_outlives_the_pool(tmp_path, stub):
       raise RuntimeError("a mistake")
 
   with pytest.raises(RuntimeError):
-    pool.run(found, 1, show)
+    pool.run(todo, 1, show)
   with pytest.raises(ProcessLookupError):
     os.kill(running[-1], 0)
 
@@ -157,8 +155,8 @@ def test_a_terminal_gets_one_table(tmp_path, monkeypatch):
   monkeypatch.setenv("TERM", "xterm")
   monkeypatch.setenv("COLUMNS", "60")
   monkeypatch.setenv("LINES", "24")
-  found, stream = made(tmp_path), Terminal()
-  tasks = [pool.Task(job) for job in found]
+  todo, stream = make(tmp_path), Terminal()
+  tasks = [pool.Task(job) for job in todo]
   shown = board.Board(stream, clock=iter([0.0, 0.0, 0.5, 2.0, 2.0]).__next__)
   shown(tasks)
   assert stream.getvalue().count("waiting") == 3
@@ -240,8 +238,8 @@ def test_workers_have_gpus_of_their_own(tmp_path, monkeypatch, capsys):
   where = sweep_folder(tmp_path)
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5,6,7,8")
   assert launch.main([*where, "--on=local", "--workers=3", "--gpus=2"], STUB) == 0
-  found = [(tmp_path / "runs/mine" / name / "calls").read_text().split()[2] for name in ("eps", "x0", "v")]
-  assert sorted(found) == ["3,4", "5,6", "7,8"]
+  todo = [(tmp_path / "runs/mine" / name / "calls").read_text().split()[2] for name in ("eps", "x0", "v")]
+  assert sorted(todo) == ["3,4", "5,6", "7,8"]
 
 
 def test_mistakes_end_with_2_before_anything_starts(tmp_path, capsys):

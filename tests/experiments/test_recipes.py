@@ -24,7 +24,7 @@ RECIPE = Recipe(
 SMALL = ("--config.train.steps=40", "--config.eval.metrics=('inception',)", "--config.eval.count=30")
 
 
-def made(tmp_path, *more):
+def make(tmp_path, *more):
   """The trained run and the ways of sampling, as main makes them."""
   sweep = RECIPE.sweep(recipes.overrides_of(RECIPE, [*SMALL, "--config.eval.seeds=2", *more]))
   return jobs.of(sweep, sweeps.check(sweep), str(tmp_path), STUB)
@@ -57,7 +57,7 @@ def run(tmp_path, monkeypatch):
   """The command, with Inception weights that can be read, and what the stub writes as evaluations."""
   np.savez(tmp_path / "weights.npz", a=np.zeros(1))
   monkeypatch.setenv("DIFFJAX_INCEPTION", str(tmp_path / "weights.npz"))
-  for job in made(tmp_path)[1:]:
+  for job in make(tmp_path)[1:]:
     Path(job.folder).mkdir()
     (Path(job.folder) / "template.json").write_text(
       json.dumps(judged(job, 40, {"ddim_7": 9.0}.get(job.name, 8.0)))
@@ -99,7 +99,7 @@ def test_it_trains_judges_and_tells_and_does_nothing_twice(run, tmp_path, capsys
 
 
 def test_the_curve_is_over_images_seen_and_names_small_samples(tmp_path):
-  _, ddim, usual = made(tmp_path)
+  _, ddim, usual = make(tmp_path)
   for step, fid in ((100, 30.0), (20, 50.0)):
     place(ddim, step, fid)
   place(usual, 100, 20.0)
@@ -108,7 +108,7 @@ def test_the_curve_is_over_images_seen_and_names_small_samples(tmp_path):
 
 
 def test_the_steps_that_are_kept_and_the_last_are_judged_once(tmp_path):
-  trained, ddim, _ = made(tmp_path, "--config.checkpoint.keep_every=20")
+  trained, ddim, _ = make(tmp_path, "--config.checkpoint.keep_every=20")
   assert recipes.steps_to_judge(trained) == []
   for step in (20, 30, 35):
     train(trained, step)
@@ -152,8 +152,8 @@ def test_overrides_have_the_types_of_their_fields():
     "sample.weights": "ema_0.9",
     "log.wandb": "a=b",
   }
-  found = recipes.overrides_of(RECIPE, [f"--config.{path}={text}" for path, text in given.items()])
-  assert found == {
+  result = recipes.overrides_of(RECIPE, [f"--config.{path}={text}" for path, text in given.items()])
+  assert result == {
     "train.batch_size": 64,
     "train.learning_rate": 1e-3,
     "train.constant.rates": (0.9,),
@@ -164,7 +164,7 @@ def test_overrides_have_the_types_of_their_fields():
 
 
 @pytest.mark.parametrize(
-  "flags, said",
+  "flags, message",
   [
     (("--judge=ddim",), "--judge=ddim names 'ddim'; there are ddim_7, usual."),
     (("--minute=3",), "'--minute=3' is no flag, and no --config.FIELD=VALUE"),
@@ -176,9 +176,9 @@ def test_overrides_have_the_types_of_their_fields():
     (("--minutes=0",), "holds no checkpoint yet; give it --minutes to train."),
   ],
 )
-def test_mistakes_end_with_2_before_anything_starts(run, tmp_path, capsys, flags, said):
+def test_mistakes_end_with_2_before_anything_starts(run, tmp_path, capsys, flags, message):
   assert run(*flags) == 2
-  assert said in " ".join(capsys.readouterr().err.split())
+  assert message in " ".join(capsys.readouterr().err.split())
   assert not calls(tmp_path, "trained")
 
 
@@ -196,19 +196,19 @@ def test_shipped_recipes_are_right_and_say_how_they_are_run(name):
 
 def test_the_shipped_recipes_sample_as_their_papers():
   assert NAMES == ["cifar10_ddpm", "cifar10_edm"]
-  found = {}
+  results = {}
   for name in NAMES:
     recipe = importlib.import_module(f"experiments.{name}").RECIPE
-    found |= {way: config.sample for way, config in sweeps.check(recipe.sweep({})).items()}
+    results |= {way: config.sample for way, config in sweeps.check(recipe.sweep({})).items()}
   settings = {
-    way: (s.sampler, s.grid, s.steps, s.guides, s.weights) for way, s in found.items() if way != "trained"
+    way: (s.sampler, s.grid, s.steps, s.guides, s.weights) for way, s in results.items() if way != "trained"
   }
   assert settings == {
     "ddim_100": ("ddim", "quadratic", 100, (), "average"),
     "ancestral_1000": ("ancestral", "leading", 1000, ("clip",), "average"),
     "heun_18": ("heun", "karras", 18, (), "average"),
   }
-  assert found["ddim_100"].ddim.eta == 0 and found["ancestral_1000"].ancestral.variance == "fixed_large"
+  assert results["ddim_100"].ddim.eta == 0 and results["ancestral_1000"].ancestral.variance == "fixed_large"
 
 
 def test_an_override_that_is_none_is_refused():

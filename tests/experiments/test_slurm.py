@@ -63,13 +63,13 @@ def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
   environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
 
   def launched():
-    found = subprocess.run(
+    result = subprocess.run(
       [*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
-  def said():
+  def status():
     outputs = "\n".join(path.read_text()[-3000:] for path in (runs / "slurm").glob("*.out"))
     return subprocess.run(["squeue"], capture_output=True, text=True).stdout + outputs
 
@@ -79,19 +79,19 @@ def test_a_sweep_is_submitted_requeued_and_finished(node, tmp_path):
 
   assert "seed_0: submitted as job" in launched()
   assert "seed_0: queued before as job" in launched()
-  until(lambda: " step 100/2000 " in log("seed_0"), 200, said)
+  until(lambda: " step 100/2000 " in log("seed_0"), 200, status)
   job = json.loads((runs / "slurm" / "jobs.json").read_text())["seed_0"]
   subprocess.run(["scancel", "--signal=TERM", job], check=True)
-  until(lambda: "the same command goes on from there" in log("seed_0"), 60, said)
+  until(lambda: "the same command goes on from there" in log("seed_0"), 60, status)
   saved = int(re.search(r"SIG(?:TERM|INT): step (\d+) is saved", log("seed_0"))[1])
   assert 100 <= saved < 2000
   shown = lambda: subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
-  until(lambda: "Restarts=1 " in shown(), 60, said)
+  until(lambda: "Restarts=1 " in shown(), 60, status)
   evaluated = lambda run: (runs / run / "eval/2000/metrics.json").exists()
-  until(lambda: evaluated("seed_0") and evaluated("seed_1"), 400, said)
+  until(lambda: evaluated("seed_0") and evaluated("seed_1"), 400, status)
   assert f"going on from step {saved}" in log("seed_0")
   assert "going on from" not in log("seed_1")
-  until(lambda: not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout, 60, said)
+  until(lambda: not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout, 60, status)
   assert "2 runs, 2 finished before" in launched()
 
 
@@ -132,13 +132,13 @@ def scripts(monkeypatch, tmp_path):
 
 def options(script):
   """The #SBATCH options of a script."""
-  found = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script, re.MULTILINE)
-  return {name: value for name, value in found}
+  match = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script, re.MULTILINE)
+  return {name: value for name, value in match}
 
 
 def test_what_waits_for_a_run_that_fails_leaves_the_queue_and_all_get_the_environment(scripts, tmp_path):
   assert launch.main(["ddim_steps", "--on=slurm", f"--workdir={tmp_path}/runs", "--env=A=b's c"]) == 0
-  trained, samplings = sorted(map(options, scripts()), key=lambda found: "dependency" in found)
+  trained, samplings = sorted(map(options, scripts()), key=lambda option: "dependency" in option)
   assert "dependency" not in trained
   assert samplings["dependency"] == "afterok:1"
   assert samplings["kill-on-invalid-dep"] == "yes"

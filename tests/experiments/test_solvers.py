@@ -34,19 +34,19 @@ def test_a_small_page_of_the_exact_denoisers(tmp_path, monkeypatch, few_optimiza
   monkeypatch.setattr(command, "MANY", 2048)
   names = ("dpm_solver_3", "ancestral", "adaptive_ode")
   command.main([f"--samplers={','.join(names)}", "--budgets=3,10,40", f"--out={tmp_path / 'page'}"])
-  made = cells((tmp_path / "page/solvers.md").read_text())
-  assert tuple(made) == names
+  rows = cells((tmp_path / "page/solvers.md").read_text())
+  assert tuple(rows) == names
   for name in names[:2]:
     sampler = SAMPLERS[name]()
-    claimed, fitted, measure, *errors = made[name]
+    claimed, fitted, measure, *errors = rows[name]
     assert int(claimed) == sampler.order and abs(float(fitted) - sampler.order) < 0.3
     assert measure == ("flow" if sampler.deterministic else "moments")
     assert (errors[0] == "") == (sampler.evaluations + 1 > 3)  # not one step fits
     assert float(errors[2]) < float(errors[1]) / 2
-  claimed, fitted, measure, *errors = made["adaptive_ode"]
+  claimed, fitted, measure, *errors = rows["adaptive_ode"]
   assert (claimed, fitted, measure) == ("none", "", "flow")
-  found = [float(cell.split(" ")[0]) for cell in errors]
-  for error, tolerance in zip(found, (1e-2, 1e-5, 1e-8), strict=True):
+  results = [float(cell.split(" ")[0]) for cell in errors]
+  for error, tolerance in zip(results, (1e-2, 1e-5, 1e-8), strict=True):
     assert tolerance / 100 < error < 100 * tolerance
   with Image.open(tmp_path / "page/solvers.png") as picture:
     assert picture.width > 1000 and np.asarray(picture).std() > 10
@@ -64,19 +64,19 @@ def test_a_picture_ends_at_a_hundred_times_the_median_and_names_what_leaves_it()
 
 
 def test_steps_and_distances_of_a_model_page():
-  asked = []
+  requests = []
 
   def on_grid(steps, key):
-    asked.append(steps)
+    requests.append(steps)
     return np.full((2, 4, 4, 1), np.nan if steps > 10 else 0.0)
 
-  metric = types.SimpleNamespace(judge=lambda samples, asked: {"frechet": float(np.mean(samples["image"]))})
+  metric = types.SimpleNamespace(judge=lambda samples, request: {"frechet": float(np.mean(samples["image"]))})
   sampler = SAMPLERS["dpm_solver_3"]()
   pixels = lambda images: {"image": to_pixels(images)}
   draw = types.SimpleNamespace(sampler=sampler, on_grid=on_grid, pixels=pixels, request={})
   nothing, some, broken = model.points(draw, metric, (3, 10, 50))
   assert nothing is None and some.evaluations == 10 and broken.evaluations == 49
-  assert set(asked) == {3, 16} and some.distances == [128.0, 128.0] and np.isnan(broken.distances).all()
+  assert set(requests) == {3, 16} and some.distances == [128.0, 128.0] and np.isnan(broken.distances).all()
   results = {"dpm_solver_3": (sampler, [nothing, model.Point(10, [4.0, 6.0]), broken])}
   text = model.table(results, {"heun": "it is cold."}, {"all images": 1.5}, "raw", (3, 10, 50))
   assert cells(text) == {"dpm_solver_3": ["", "5.0 (4.0 to 6.0)", "nan (nan to nan)"]}
@@ -95,7 +95,7 @@ def test_the_picture_has_the_deterministic_solvers_on_the_left(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-  "arguments, said",
+  "arguments, message",
   [
     (["--samplers=ddim,hoin"], "--samplers names hoin; it must be some of ancestral, ddim"),
     (["--budgets=10,1"], "--budgets is '10,1'; .* at least 2"),
@@ -104,6 +104,6 @@ def test_the_picture_has_the_deterministic_solvers_on_the_left(tmp_path, monkeyp
     (["--out=/dev/null/page"], "/dev/null/page"),
   ],
 )
-def test_bad_arguments_are_told(arguments, said):
-  with pytest.raises(SystemExit, match=said):
+def test_bad_arguments_are_told(arguments, message):
+  with pytest.raises(SystemExit, match=message):
     command.main(arguments)

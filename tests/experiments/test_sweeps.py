@@ -115,8 +115,8 @@ def test_a_sweep_of_samplings_changes_no_training():
   assert configs["steps_5"].sample.steps == 5
   with pytest.raises(ConfigError, match=r"run v: config\.objective\.predict changes how a model is trained"):
     sweeps.check(product(BASE, {"objective.predict": ("v",)}, trained={}))
-  told = product(BASE, {"condition.label.request": ("3", "7")}, trained={})
-  assert sweeps.check(told)["7"].condition.label.request == "7"
+  value = product(BASE, {"condition.label.request": ("3", "7")}, trained={})
+  assert sweeps.check(value)["7"].condition.label.request == "7"
   with pytest.raises(ConfigError, match=r"config\.condition\.label\.dropout changes how a model is trained"):
     sweeps.check(product(BASE, {"condition.label.dropout": (0.1, 0.2)}, trained={}))
   with pytest.raises(ConfigError, match="two runs have the name trained"):

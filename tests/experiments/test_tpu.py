@@ -38,10 +38,10 @@ def commands(text):
   """The words of every command line of a script."""
   lexer = shlex.shlex(text, posix=True, punctuation_chars="&\n")
   lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
-  found = [[]]
+  results = [[]]
   for word in lexer:
-    found.append([]) if set(word) <= {"&", "\n"} else found[-1].append(word)
-  return [words for words in found if words]
+    results.append([]) if set(word) <= {"&", "\n"} else results[-1].append(word)
+  return [words for words in results if words]
 
 
 def remote(text, mode="--mode="):
@@ -81,11 +81,11 @@ def test_shellcheck_finds_nothing(capsys, name):
 
 def test_every_worker_runs_every_config_in_its_workdir(capsys):
   sweep = sweeps.load("objectives")
-  found = remote(script(capsys))
-  assert len(found) == 4 * len(sweep.runs)
+  result = remote(script(capsys))
+  assert len(result) == 4 * len(sweep.runs)
   for run in sweep.runs:
     folder = f"/mnt/diffjax/a sweep's/objectives/{run.name}"
-    mine = [(worker, command) for worker, command in found if shlex.quote(f"--workdir={folder}") in command]
+    mine = [(worker, command) for worker, command in result if shlex.quote(f"--workdir={folder}") in command]
     assert [worker for worker, _ in mine] == [0, 1, 2, 3]
     for _, command in mine:
       words = shlex.split(command)
@@ -112,9 +112,9 @@ def test_the_names_are_quoted(capsys):
 
 def test_the_runs_get_the_environment(capsys):
   flags = ["--env=TFDS_DATA_DIR=/mnt/diffjax/my data's", "--env=EMPTY="]
-  found = remote(script(capsys, *flags))
-  assert found
-  for _, command in found:
+  result = remote(script(capsys, *flags))
+  assert result
+  for _, command in result:
     home, *_ = command.partition(".venv/bin/python")
     shown = home.replace("cd diffjax-code", "cd /") + 'printf "%s,%s" "$TFDS_DATA_DIR" "${EMPTY-unset}"'
     assert subprocess.check_output(["bash", "-c", shown], text=True) == "/mnt/diffjax/my data's,"
@@ -212,9 +212,9 @@ def cloud(tmp_path, monkeypatch):
 def test_the_script_runs_every_run_on_every_worker(cloud):
   assert cloud() == 0
   pattern = re.compile(r".* --config.objective.predict=(\w+) --workdir=.* --mode=(\w+)")
-  found = [(worker, *pattern.fullmatch(words).groups()) for worker, _, words in cloud.python()]
-  assert sorted(found) == sorted((w, p, m) for w in "01" for p in ("eps", "v") for m in ("train", "eval"))
-  assert [predict for _, predict, _ in found] == ["eps"] * 4 + ["v"] * 4  # one run after the other
+  results = [(worker, *pattern.fullmatch(words).groups()) for worker, _, words in cloud.python()]
+  assert sorted(results) == sorted((w, p, m) for w in "01" for p in ("eps", "v") for m in ("train", "eval"))
+  assert [predict for _, predict, _ in results] == ["eps"] * 4 + ["v"] * 4  # one run after the other
   assert {commit for _, commit, _ in cloud.python()} == {cloud.head()}
   before = len(cloud.python())
   assert cloud() == 0

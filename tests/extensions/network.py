@@ -18,8 +18,8 @@ class Flat(nn.Module):
   def __call__(self, x, time, cond=None, keys=None):
     """As every network is called."""
     widths = Widths(self.width, self.width, self.width, rows=1.0)
-    said = Conditioning(widths, 100.0, self.conditions, name="embedding")(time, cond or {}).vector
-    h = nn.swish(nn.Dense(self.width)(x.reshape(len(x), -1)) + said)
+    embedding = Conditioning(widths, 100.0, self.conditions, name="embedding")(time, cond or {}).vector
+    h = nn.swish(nn.Dense(self.width)(x.reshape(len(x), -1)) + embedding)
     size = x[0].size // x.shape[-1] * self.out_channels
     return nn.Dense(size)(h).reshape(*x.shape[:-1], self.out_channels)
 

@@ -36,19 +36,19 @@ def succeeded(answer):
 def done(tmp_path_factory):
   """A run of four steps, and one that lost its last checkpoint and goes on, with what was said."""
   straight = tmp_path_factory.mktemp("extended") / "straight"
-  resumed, said = straight.parent / "resumed", {}
-  said["train"] = run("main.py", "--config=tests/extensions/config.py", f"--workdir={straight}")
-  succeeded(said["train"])
+  resumed, outputs = straight.parent / "resumed", {}
+  outputs["train"] = run("main.py", "--config=tests/extensions/config.py", f"--workdir={straight}")
+  succeeded(outputs["train"])
   shutil.copytree(straight, resumed)
   shutil.rmtree(resumed / "checkpoints" / "4")
-  said["resume"] = run("main.py", f"--workdir={resumed}")
-  said["sample"] = run("main.py", f"--workdir={straight}", "--mode=sample")
-  return straight, resumed, said
+  outputs["resume"] = run("main.py", f"--workdir={resumed}")
+  outputs["sample"] = run("main.py", f"--workdir={straight}", "--mode=sample")
+  return straight, resumed, outputs
 
 
 def test_a_run_of_entries_from_outside_is_trained_and_its_config_names_them(done):
-  straight, _, said = done
-  assert "step 4/4" in succeeded(said["train"])
+  straight, _, outputs = done
+  assert "step 4/4" in succeeded(outputs["train"])
   saved = json.loads((straight / "config.json").read_text())["config"]
   assert saved["extensions"] == [f"tests.extensions.{name}" for name in ("curve", "solver", "network")]
   assert saved["schedule"]["bent"] == {"high": 8.0, "low": -8.0, "power": 0.75}
@@ -56,8 +56,8 @@ def test_a_run_of_entries_from_outside_is_trained_and_its_config_names_them(done
 
 
 def test_it_goes_on_from_its_workdir_alone_to_the_same_state(done):
-  straight, resumed, said = done
-  assert "going on from step 2" in succeeded(said["resume"])
+  straight, resumed, outputs = done
+  assert "going on from step 2" in succeeded(outputs["resume"])
   of = lambda folder: json.loads((folder / "checkpoints" / "4" / "about" / "metadata").read_text())[
     "checksums"
   ]
@@ -65,11 +65,11 @@ def test_it_goes_on_from_its_workdir_alone_to_the_same_state(done):
 
 
 def test_it_is_sampled_from_its_workdir_alone(done):
-  straight, _, said = done
-  assert "4 samples of step 4" in succeeded(said["sample"])
+  straight, _, outputs = done
+  assert "4 samples of step 4" in succeeded(outputs["sample"])
   (path,) = (straight / "samples").glob("*.npz")
-  with np.load(path) as found:
-    assert found["image"].shape == (4, 8, 8, 1) and len(np.unique(found["image"], axis=0)) == 4
+  with np.load(path) as file:
+    assert file["image"].shape == (4, 8, 8, 1) and len(np.unique(file["image"], axis=0)) == 4
 
 
 def test_a_module_that_is_not_there_is_named(done, tmp_path):

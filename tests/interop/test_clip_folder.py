@@ -24,8 +24,8 @@ def test_a_clip_folder_encodes_images_and_text(tmp_path):
   # What the fixture was given, as pixels that this scaling makes it of; they need not be whole numbers.
   pixels = 255 * IO["images"] * np.asarray([0.5, 1, 2], np.float32)
   np.testing.assert_allclose(jax.jit(can["encode"])(params, pixels), IO["image_embeds"], atol=1e-5)
-  found = jax.jit(can["encode_text"])(params, IO["ids"])
-  np.testing.assert_allclose(found["pooled"], IO["text_embeds"], atol=1e-5)
+  result = jax.jit(can["encode_text"])(params, IO["ids"])
+  np.testing.assert_allclose(result["pooled"], IO["text_embeds"], atol=1e-5)
   tokenizer = can["tokenizer"](params)
   assert tokenizer.length == 9 and tokenizer.text(tokenizer(["a cat"])[0]) == "a cat"
   assert tokenizer(["a cat"])[0, -1] == tokenizer.end  # it is filled up with what is looked at

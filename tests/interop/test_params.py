@@ -56,13 +56,13 @@ def test_every_published_tensor_is_one_parameter_of_its_shape(name):
   ours = tensor_names(shapes, NAMES[kind])
   # Zeros that take no memory, so that the largest network passes too.
   zeros = {name: np.broadcast_to(np.float32(0), shape) for name, shape in theirs.items()}
-  found = current_names(zeros, NAMES[kind], name)
-  assert sorted(part for parts in ours.values() for part in parts) == sorted(found)
+  result = current_names(zeros, NAMES[kind], name)
+  assert sorted(part for parts in ours.values() for part in parts) == sorted(result)
   leaves = {
     "/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
   }
   for path, parts in ours.items():
-    given = [found[part] for part in parts]
+    given = [result[part] for part in parts]
     assert fitted(given, path, leaves[path].shape, name).shape == leaves[path].shape
 
 

@@ -58,19 +58,21 @@ def test_the_nearest_training_video_stands_below_each_sample():
 @pytest.mark.parametrize("augment", ["none", "flip"])
 def test_what_is_fed_is_what_the_first_step_sees(augment, monkeypatch):
   shown = {}
-  monkeypatch.setattr(album, "sheet", lambda images, asked, fields: shown.update(images=images, asked=asked))
+  monkeypatch.setattr(
+    album, "sheet", lambda images, request, fields: shown.update(images=images, request=request)
+  )
   config = digits.get_config()
   config.data.augment, config.train.batch_size = augment, 24
   source = experiment.source(config, "train")
-  made = experiment.create(config, source.fields)
+  parts = experiment.create(config, source.fields)
   devices = parallel.create()
   run = types.SimpleNamespace(
-    config=config, experiment=made, parallel=devices, data=source, source=source, fields=source.fields
+    config=config, experiment=parts, parallel=devices, data=source, source=source, fields=source.fields
   )
   album.fed(run)
   rows = order.indices(config.seed, 0, 24, len(source))
   images = source.read(rows, ("image",))["image"]
-  np.testing.assert_array_equal(shown["asked"]["label"], source.read(rows, ("label",))["label"])
+  np.testing.assert_array_equal(shown["request"]["label"], source.read(rows, ("label",))["label"])
   same = (shown["images"] == images).all((1, 2, 3))
   mirrored = (shown["images"] == images[:, :, ::-1]).all((1, 2, 3))
   assert np.all(same | mirrored)

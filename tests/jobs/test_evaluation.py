@@ -41,7 +41,7 @@ def cheap():
   def brightness(train, test, parallel):
     return Metric(
       fields=("image",),
-      features=lambda samples, asked: {"levels": samples["image"].mean((1, 2, 3))},
+      features=lambda samples, request: {"levels": samples["image"].mean((1, 2, 3))},
       score=lambda features: {"level": float(features["levels"].mean())},
       floor={"level": 0.0},
       settings={},
@@ -74,11 +74,11 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   shutil.rmtree(workdir / "eval")
   drawn, draw = [], Sampling.draw
 
-  def dying(self, params, key, asked, *rest):
+  def dying(self, params, key, request, *rest):
     if len(drawn) == 4:
       raise KeyboardInterrupt
-    drawn.append(asked["index"][0])
-    return draw(self, params, key, asked, *rest)
+    drawn.append(request["index"][0])
+    return draw(self, params, key, request, *rest)
 
   monkeypatch.setattr(Sampling, "draw", dying)
   with pytest.raises(KeyboardInterrupt):
@@ -122,12 +122,12 @@ def test_how_far_a_solver_may_be_off_is_in_a_likelihood_s_error():
   config.eval.likelihood_images, config.sample.batch_size = 5, 2
   source = ArraySource({"image": np.zeros((5, 2, 2, 1), np.uint8)}, "0123")
   task = SimpleNamespace(likelihoods={"ode": measure}, fields=("image",))
-  made = SimpleNamespace(task=task, frozen={}, plain={"sample": {}})
-  run = SimpleNamespace(config=config, test=source, experiment=made, parallel=parallel.create())
-  ((name, found),) = evaluation._likelihoods(run, {}, lambda *_: None)
-  assert (name, found["bits_per_dim"], found["evaluations"], found["images"]) == ("ode", 2, 7, 5)
+  parts = SimpleNamespace(task=task, frozen={}, plain={"sample": {}})
+  run = SimpleNamespace(config=config, test=source, experiment=parts, parallel=parallel.create())
+  ((name, result),) = evaluation._likelihoods(run, {}, lambda *_: None)
+  assert (name, result["bits_per_dim"], result["evaluations"], result["images"]) == ("ode", 2, 7, 5)
   np.testing.assert_allclose(
-    found["standard_error"], np.hypot(np.std(range(5), ddof=1) / 5**0.5, 0.5), rtol=1e-6
+    result["standard_error"], np.hypot(np.std(range(5), ddof=1) / 5**0.5, 0.5), rtol=1e-6
   )
 
 
@@ -168,18 +168,18 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
   heard = []
 
   def hears(train, test, parallel):
-    def features(samples, asked):
-      heard.append(asked)
+    def features(samples, request):
+      heard.append(request)
       return {"n": np.zeros(len(samples["image"]))}
 
-    return Metric(("image",), features, lambda found: {"n": float(len(found["n"]))}, {}, {})
+    return Metric(("image",), features, lambda features: {"n": float(len(features["n"]))}, {}, {})
 
   monkeypatch.setitem(METRICS, "classifier", hears)
   evaluation.score(tiny(), tmp_path / "out", tmp_path / "made")
   np.testing.assert_array_equal(heard[0]["label"], [0, 9, 3])  # in the order 0, nine, three
-  said = capsys.readouterr()
-  assert "are [6, 5, 3] and the data's [8, 8, 1]: a distance between them is of their sizes too" in said.err
-  assert "passed over 1 hidden; 3 pictures" in said.err
+  output = capsys.readouterr()
+  assert "are [6, 5, 3] and the data's [8, 8, 1]: a distance between them is of their sizes too" in output.err
+  assert "passed over 1 hidden; 3 pictures" in output.err
   (tmp_path / "made" / "three").rename(tmp_path / "made" / "thirty")
   evaluation.score(tiny(), tmp_path / "other", tmp_path / "made")
   assert heard[1] == {} and "is thirty; the data's classes are 0 to 9 (zero," in capsys.readouterr().err

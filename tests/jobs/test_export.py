@@ -26,11 +26,11 @@ def some(**network):
   config.sample.guides = ("classifier_free", "clip")
   config.sample.classifier_free.w = W
   config.model.unet.update({"channels": 16, "blocks": 1, **network})
-  made = experiment.create(config, FIELDS)
-  params = jax.jit(made.task.init)(keys.seed(0))
+  parts = experiment.create(config, FIELDS)
+  params = jax.jit(parts.task.init)(keys.seed(0))
   bumped = lambda p: p + 0.05 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
-  run = SimpleNamespace(experiment=made, folder="runs/some", fields=FIELDS)
-  return SimpleNamespace(experiment=made, params=jax.tree.map(bumped, params), run=run, config=made.config)
+  run = SimpleNamespace(experiment=parts, folder="runs/some", fields=FIELDS)
+  return SimpleNamespace(experiment=parts, params=jax.tree.map(bumped, params), run=run, config=parts.config)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def test_it_is_what_a_walk_sees(loaded):
     of = lambda label: denoise(loaded.params, {"label": label})(xt, t, schedule).x0
     return call(xt, t, label), of(label), of(jnp.full_like(label, 10))
 
-  found, one, none = compared(*given.values())
+  result, one, none = compared(*given.values())
   assert np.abs(one - none).max() > 1e-3  # it hears the label
-  np.testing.assert_allclose(found, np.clip(one + W * (one - none), -1, 1), atol=2e-5)
+  np.testing.assert_allclose(result, np.clip(one + W * (one - none), -1, 1), atol=2e-5)
 
 
 def test_other_engines_find_no_operation_of_ours(loaded):
@@ -60,8 +60,8 @@ def test_other_engines_find_no_operation_of_ours(loaded):
   kept = conv.forward
   assert "conv_forward" in str(jax.make_jaxpr(call)(*given.values()))
   with export._plain_convolutions():
-    said = str(jax.make_jaxpr(lambda *given: call(*given))(*given.values()))
-  assert "conv_forward" not in said and "conv_general_dilated" in said
+    text = str(jax.make_jaxpr(lambda *given: call(*given))(*given.values()))
+  assert "conv_forward" not in text and "conv_general_dilated" in message
   assert conv.forward is kept
 
 
@@ -75,8 +75,8 @@ def test_a_missing_extra_and_what_is_no_denoiser_are_named(loaded, monkeypatch, 
     export.denoiser(SimpleNamespace(experiment=other, params={}, run=loaded.run), 1)
   assert export.main(["runs/some", str(tmp_path / "x.onnx"), "--batch=0"]) == 2
   assert export.main(["runs/some", str(tmp_path / "nowhere" / "x.onnx")]) == 2
-  said = " ".join(capsys.readouterr().err.split())  # a long folder breaks the line elsewhere
-  assert "--batch is 0" in said and "lies in no folder" in said
+  output = " ".join(capsys.readouterr().err.split())  # a long folder breaks the line elsewhere
+  assert "--batch is 0" in output and "lies in no folder" in output
 
 
 @pytest.mark.onnx

@@ -36,9 +36,9 @@ class Constant(nn.Module):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_times_lie_in_their_bands(name):
   schedule = SCHEDULES[name]()
-  found = bands(schedule, 50)
-  assert found
-  for band, t in found.items():
+  result = bands(schedule, 50)
+  assert result
+  for band, t in result.items():
     low, high = (float(end) for end in band.removeprefix("logsnr_").split("_to_"))
     logsnr = np.asarray(schedule.logsnr(t))
     row = 0.0 if schedule.steps is None else 0.3  # times move to the nearest row
@@ -52,12 +52,12 @@ def test_a_silent_network_loses_the_power_of_its_target(monkeypatch):
   config = configs.base()
   config.train.averages = ("constant",)
   config.data.augment, config.train.constant.rates, config.model.name = "flip", (0.9,), "constant"
-  made = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
+  parts = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
   parallel = Parallel("jit", Mesh(np.asarray(jax.devices()[:8]), ("data",)))
   images = np.zeros((60, 8, 8, 1), np.uint8)
-  loss = HeldOut(made, parallel, {"image": images})
-  params = made.task.init(keys.seed(0))
-  now = state.create(params, made.optimizer, made.averages, keys.seed(0))
+  loss = HeldOut(parts, parallel, {"image": images})
+  params = parts.task.init(keys.seed(0))
+  now = state.create(params, parts.optimizer, parts.averages, keys.seed(0))
   now = dataclasses.replace(now, params=jax.tree.map(lambda x: x + 2.0, params))
   values = loss(now)
   assert values == loss(dataclasses.replace(now, step=now.step + 5))

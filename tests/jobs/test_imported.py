@@ -37,8 +37,8 @@ def loaded(place):
   config.sample.update(steps=5, batch_size=2)
   config.condition.text.request = "|".join(IO["prompts"])
   run = runs.start(config, place, "sample")
-  (found,) = sampling.loaded(run, "latest", "")
-  return found
+  (checkpoint,) = sampling.loaded(run, "latest", "")
+  return checkpoint
 
 
 def of_scheduler(place, scheduler, tmp_path):
@@ -62,16 +62,16 @@ def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, nam
   close = 1e-4 if scheduler == "ddim" else 3e-4
   steps = np.moveaxis(IO[f"steps{name}"], 2, -1)
   steps = np.delete(steps, 0, axis=0) if calls == 6 else steps
-  found = loaded(of_scheduler(place, scheduler, tmp_path))
-  made, task = found.experiment, found.experiment.task
-  asked = sampling.requests(found.run, np.arange(2))
-  np.testing.assert_array_equal(asked["text"], IO["ids"])
-  sample_keys = keys.of_examples(keys.seed(0), asked["index"])
+  checkpoint = loaded(of_scheduler(place, scheduler, tmp_path))
+  parts, task = checkpoint.experiment, checkpoint.experiment.task
+  request = sampling.requests(checkpoint.run, np.arange(2))
+  np.testing.assert_array_equal(request["text"], IO["ids"])
+  sample_keys = keys.of_examples(keys.seed(0), request["index"])
   carry, draw = SAMPLERS[sampler]().start(IO["latents"]), jax.jit(task.draw.advance)
   assert (task.draw.stops, task.draw.evaluations) == (5, calls)
   for k, want in enumerate(steps):
     carry, latents, sample = draw(
-      found.params, made.frozen, task.draw.plan, asked, sample_keys, carry, k, k + 1
+      checkpoint.params, parts.frozen, task.draw.plan, request, sample_keys, carry, k, k + 1
     )
     np.testing.assert_allclose(latents, want, atol=close * np.abs(want).max())
   vae = trained.trained(str(FOLDER / "vae"), "decode", parallel.create())
@@ -81,10 +81,10 @@ def test_five_steps_at_guidance_7_5_are_diffusers(place, scheduler, sampler, nam
 
 
 def test_the_workdir_is_sampled_from_like_any_other(place, tmp_path):
-  found = loaded(place)
-  samples = found.sample(2, seed=1)
+  checkpoint = loaded(place)
+  samples = checkpoint.sample(2, seed=1)
   assert samples["image"].shape == (2, 16, 16, 3) and samples["image"].dtype == np.uint8
-  np.testing.assert_array_equal(found.sample(2, seed=1, text="a cat")["image"][0], samples["image"][0])
+  np.testing.assert_array_equal(checkpoint.sample(2, seed=1, text="a cat")["image"][0], samples["image"][0])
   again = workdir.load(place)
   assert again.condition.text.plain and again.model.unet.transformers == (1, 1)
 
@@ -116,12 +116,14 @@ def test_a_ddpm_in_one_folder_predicts_what_diffusers_does(tmp_path):
   folder, io = shutil.copytree(published.ROOT / "unet", tmp_path / "ddpm"), published.arrays("unet")
   plan = {"beta_schedule": "linear", "variance_type": "fixed_large", "clip_sample": True}
   (folder / "scheduler_config.json").write_text(json.dumps(plan))
-  found = sampling.load(imported.ddpm(folder, tmp_path / "run"))
-  assert found.config.sample.ancestral.variance == "fixed_large" and found.config.sample.steps == 1000
-  (make,) = experiment.makers(found.config, "schedule", "name").values()
+  checkpoint = sampling.load(imported.ddpm(folder, tmp_path / "run"))
+  assert (
+    checkpoint.config.sample.ancestral.variance == "fixed_large" and checkpoint.config.sample.steps == 1000
+  )
+  (make,) = experiment.makers(checkpoint.config, "schedule", "name").values()
   t, schedule = np.float32(io["time"] + 1) / 1000, make()
   alpha, sigma = (part[:, None, None, None] for part in schedule.alpha_sigma(t))
-  x0 = jax.jit(lambda x: found.denoiser()(x, t, schedule).x0)(io["x"])
+  x0 = jax.jit(lambda x: checkpoint.denoiser()(x, t, schedule).x0)(io["x"])
   eps = (io["x"] - alpha * x0) / sigma
   np.testing.assert_allclose(eps, io["out"], atol=1e-4 * np.abs(io["out"]).max())
 

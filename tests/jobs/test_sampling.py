@@ -54,18 +54,18 @@ def make(model=Affine, w=0.7, label=None, **changes):
     return experiment.create(config, FIELDS)
 
 
-def asking(made, index):
+def asking(parts, index):
   """What samples of these numbers ask for."""
-  return {"index": index.astype(np.int32)} | made.task.request(index, None)
+  return {"index": index.astype(np.int32)} | parts.task.request(index, None)
 
 
-def draw(made, mode, count, total=20):
+def draw(parts, mode, count, total=20):
   devices = Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
   index = np.arange(total)
-  sampling = Sampling(made, devices, total)
-  found = sampling.draw(made.task.init(keys.seed(1)), keys.seed(5), asking(made, index))
-  assert list(found) == ["image"] and found["image"].dtype == np.uint8
-  return found["image"]
+  sampling = Sampling(parts, devices, total)
+  result = sampling.draw(parts.task.init(keys.seed(1)), keys.seed(5), asking(parts, index))
+  assert list(result) == ["image"] and result["image"].dtype == np.uint8
+  return result["image"]
 
 
 @pytest.fixture(scope="module")
@@ -114,18 +114,18 @@ def test_a_batch_is_sized_to_the_memory(alone, monkeypatch, count):
 
 
 def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
-  made, index, heard, walked = make(batch_size=2), np.arange(20), [], []
-  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), 20)
-  given = made.task.init(keys.seed(1)), keys.seed(5), asking(made, index)
+  parts, index, heard, walked = make(batch_size=2), np.arange(20), [], []
+  sampling = Sampling(parts, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), 20)
+  given = parts.task.init(keys.seed(1)), keys.seed(5), asking(parts, index)
   np.testing.assert_allclose(sampling.draw(*given, heard.append)["image"].astype(int), alone, atol=1)
   assert heard == list(range(4, 24, 4))  # two are walked together
 
-  def walk(params, key, asked, stops, walk=sampling.walk):
-    walked.append(int(asked["index"][0]))
-    if asked["index"][0] == 4:
+  def walk(params, key, request, stops, walk=sampling.walk):
+    walked.append(int(request["index"][0]))
+    if request["index"][0] == 4:
       raise RuntimeError("no more")
-    time.sleep(0.2 if asked["index"][0] > 4 else 0)  # as long as a walk is, so that the failure is heard
-    return walk(params, key, asked, stops)
+    time.sleep(0.2 if request["index"][0] > 4 else 0)  # as long as a walk is, so that the failure is heard
+    return walk(params, key, request, stops)
 
   monkeypatch.setattr(sampling, "walk", walk)
   heard.clear()
@@ -134,12 +134,12 @@ def test_batches_come_in_order_and_a_failure_ends_the_draw(alone, monkeypatch):
   assert heard == [4] and len(walked) < 10  # what had not begun is not begun
 
 
-def of(made):
+def of(source):
   """Schedule, sampler and grid of an experiment."""
   places = (("schedule", "name"), ("sample", "sampler"), ("sample", "grid"))
-  (schedule,), (sampler,), (grid,) = (experiment.makers(made.config, *place).values() for place in places)
+  (schedule,), (sampler,), (grid,) = (experiment.makers(source.config, *place).values() for place in places)
   schedule = schedule()
-  return schedule, sampler(), grid(schedule, made.config.sample.steps)
+  return schedule, sampler(), grid(schedule, source.config.sample.steps)
 
 
 def denoise(task, params, cond, schedule):
@@ -148,12 +148,12 @@ def denoise(task, params, cond, schedule):
 
 
 def test_the_job_walks_as_the_library_does(alone):
-  made, index = make(), np.arange(20)
-  params, labels = made.task.init(keys.seed(1)), jnp.asarray(index % 10)
-  schedule, sampler, times = of(made)
+  parts, index = make(), np.arange(20)
+  params, labels = parts.task.init(keys.seed(1)), jnp.asarray(index % 10)
+  schedule, sampler, times = of(parts)
   grid, length = base.padded(times)
   given, null = (
-    denoise(made.task, params, {"label": cond}, schedule) for cond in (labels, jnp.full_like(labels, 10))
+    denoise(parts.task, params, {"label": cond}, schedule) for cond in (labels, jnp.full_like(labels, 10))
   )
 
   def denoiser(xt, t):  # Ho and Salimans 2022, eq. 6, with x0 kept within the range of the data
@@ -165,21 +165,21 @@ def test_the_job_walks_as_the_library_does(alone):
 
 
 def test_the_strip_starts_at_the_prior_and_ends_with_the_samples(alone):
-  made, index = make(), np.arange(20)
-  sampling = Sampling(made, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
-  params, asked = made.task.init(keys.seed(1)), asking(made, index)
-  seen, estimates, names = sampling.strip(params, keys.seed(5), asked)
+  parts, index = make(), np.arange(20)
+  sampling = Sampling(parts, Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",))), STRIPS)
+  params, request = parts.task.init(keys.seed(1)), asking(parts, index)
+  seen, estimates, names = sampling.strip(params, keys.seed(5), request)
   assert seen.shape == estimates.shape and seen.shape[1:] == (STRIPS, *SHAPE)
-  schedule, _, grid = of(made)
+  schedule, _, grid = of(parts)
   noise = base.prior(schedule, keys.of_examples(keys.seed(5), jnp.arange(STRIPS)), SHAPE, grid[0])
   alpha, sigma = (float(part) for part in schedule.alpha_sigma(jnp.asarray(grid[0])))
   scaled = np.asarray(noise) * 0.5 / np.hypot(0.5 * alpha, sigma)  # to the standard deviation of the data
   np.testing.assert_allclose(seen[0].astype(int), to_pixels(scaled), atol=1)
   np.testing.assert_allclose(estimates[-1].astype(int), alone[:STRIPS], atol=1)
   assert names[0] == f"t = {grid[0]:.3g}" and names[-1] == f"t = {grid[-1]:.3g}" and len(names) == len(seen)
-  first = made.task.draw.stops
+  first = parts.task.draw.stops
   (estimate,) = (
-    s for _, s in sampling.walk(params, keys.seed(5), {n: v[:STRIPS] for n, v in asked.items()}, [first])
+    s for _, s in sampling.walk(params, keys.seed(5), {n: v[:STRIPS] for n, v in request.items()}, [first])
   )
   np.testing.assert_array_equal(estimates[-1], to_pixels(np.asarray(estimate)))
 
@@ -208,18 +208,18 @@ class Embedded(nn.Module):
 
 
 def test_classes_are_looked_up_before_the_loop_and_not_in_it():
-  drawing = (made := make(Embedded)).task.draw
-  params, key = made.task.init(keys.seed(1)), keys.seed(5)
-  asked = {name: jnp.asarray(values) for name, values in asking(made, np.arange(4)).items()}
-  own = keys.of_examples(key, asked["index"])
+  drawing = (parts := make(Embedded)).task.draw
+  params, key = parts.task.init(keys.seed(1)), keys.seed(5)
+  request = {name: jnp.asarray(values) for name, values in asking(parts, np.arange(4)).items()}
+  own = keys.of_examples(key, request["index"])
 
-  def walk(params, carry, asked):
-    return drawing.advance(params, {}, drawing.plan, asked, own, carry, 0, 5)[0]
+  def walk(params, carry, request):
+    return drawing.advance(params, {}, drawing.plan, request, own, carry, 0, 5)[0]
 
-  carry = drawing.begin(params, {}, drawing.plan, asked, own)
-  hlo = jax.jit(walk).lower(params, carry, asked).compile().as_text()
-  asked = [line for line in hlo.splitlines() if "while/body" in line and "classes/" in line]
-  assert any(" gather(" in line for line in asked)  # it was asked for in the loop
+  carry = drawing.begin(params, {}, drawing.plan, request, own)
+  hlo = jax.jit(walk).lower(params, carry, request).compile().as_text()
+  request = [line for line in hlo.splitlines() if "while/body" in line and "classes/" in line]
+  assert any(" gather(" in line for line in request)  # it was asked for in the loop
   entry = hlo[hlo.index("ENTRY ") :]
   (table,) = [
     line.split(" = ")[0].strip() for line in entry.splitlines() if "classes" in line and " parameter(" in line
@@ -255,16 +255,16 @@ def of_embeddings(batch_size):
 
 
 def test_samples_that_ask_for_rows_of_the_data_are_sized_to_the_memory_and_evaluated():
-  made, source = of_embeddings(batch_size=0)
+  parts, source = of_embeddings(batch_size=0)
   devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
-  assert Sampling(made, devices, 20, source).batch_size == 10
+  assert Sampling(parts, devices, 20, source).batch_size == 10
   with pytest.raises(ConfigError, match="there are no data"):
-    Sampling(made, devices, 20)
+    Sampling(parts, devices, 20)
   config = FrozenConfigDict({"eval": {"count": 7, "split": "train"}})
-  run = SimpleNamespace(config=config, experiment=made, data=source, fields=source.fields, examples=5)
-  asked = scoring.request_of(run)
-  np.testing.assert_array_equal(asked["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
-  np.testing.assert_array_equal(asked["index"], np.arange(7))
+  run = SimpleNamespace(config=config, experiment=parts, data=source, fields=source.fields, examples=5)
+  request = scoring.request_of(run)
+  np.testing.assert_array_equal(request["embedding"][:, 0], np.float32([0, 0.1, 0.2, 0.3, 0.4, 0, 0.1]))
+  np.testing.assert_array_equal(request["index"], np.arange(7))
 
 
 def test_guidance_needs_a_trained_null_of_every_condition():

@@ -48,9 +48,9 @@ def test_types_and_ranges_are_shown(capsys):
 
 
 def test_the_help_names_every_section():
-  said = show.sections()
+  message = show.sections()
   assert all(
-    re.search(rf"^  {name or '.no section.'} +{section.__doc__}$", said, re.M)
+    re.search(rf"^  {name or '.no section.'} +{section.__doc__}$", message, re.M)
     for name, section in SECTIONS.items()
   )
 
@@ -63,11 +63,11 @@ def test_the_command_shows_a_config_and_ends_quietly_when_its_reader_has_seen_en
   assert whole.returncode == 0 and "  config.train.steps = 7    (int, at least 1)" in whole.stdout
   started = subprocess.Popen(command, cwd=root, **pipes)
   started.stdout.close()
-  _, said = started.communicate()
-  assert started.returncode == 0 and "error" not in said and "Broken" not in said
+  _, output = started.communicate()
+  assert started.returncode == 0 and "error" not in output and "Broken" not in output
 
 
 def test_help_ends_with_the_sections():
   command = [sys.executable, "main.py", "--help"]
-  said = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-  assert said.stdout.rstrip().endswith(show.sections().rstrip()) and "--workdir" in said.stdout
+  process = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+  assert process.stdout.rstrip().endswith(show.sections().rstrip()) and "--workdir" in process.stdout

@@ -33,8 +33,10 @@ class Small(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    said = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(time, cond or {})
-    h = nn.tanh(nn.Dense(8)(with_planes(x, said.planes)) + said.vector[:, None, None])
+    embedding = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(
+      time, cond or {}
+    )
+    h = nn.tanh(nn.Dense(8)(with_planes(x, embedding.planes)) + embedding.vector[:, None, None])
     return nn.Dense(self.out_channels)(h)
 
 
@@ -48,11 +50,11 @@ def saved(folder, **changes):
   config.update_from_flattened_dict({path.replace("__", "."): value for path, value in changes.items()})
   config, source = configs.settled(config), experiment.source(config, "train")
   find = functools.partial(trained.trained, devices=parallel.create())
-  made = experiment.create(config, source.fields, find)
-  rng, shapes = np.random.default_rng(0), jax.eval_shape(made.task.init, keys.seed(0))
+  parts = experiment.create(config, source.fields, find)
+  rng, shapes = np.random.default_rng(0), jax.eval_shape(parts.task.init, keys.seed(0))
   params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
   about = workdir.about(configs.resolved(config))
-  workdir.save(folder, about, source, made.needs)
+  workdir.save(folder, about, source, parts.needs)
   with Checkpoints(folder / "checkpoints") as checkpoints:
     checkpoints.save(TrainState(jnp.zeros((), jnp.int32), params, {}, (), keys.seed(0)), about)
   return folder
@@ -87,20 +89,20 @@ def test_a_chain_goes_by_index_is_resumed_and_shows_every_stage(chain, tmp_path,
 
   drawn, draw = [], stages.Sampling.draw
 
-  def counted(self, params, key, asked, *more):
-    drawn.append(len(asked["index"]))
-    return draw(self, params, key, asked, *more)
+  def counted(self, params, key, request, *more):
+    drawn.append(len(request["index"]))
+    return draw(self, params, key, request, *more)
 
   monkeypatch.setattr(stages.Sampling, "draw", counted)
   monkeypatch.setattr(stages, "CHUNK", 3)
   config = workdir.load(chain / "top")
   config.condition.low.run = str(chain / "middle")
   sampling.sample(config, chain / "top", tmp_path / "out")
-  found = np.load(next((tmp_path / "out").glob("*.npz")))
-  np.testing.assert_array_equal(found["low_low"], small)
-  np.testing.assert_allclose(found["low"].astype(int), larger.astype(int), atol=1)
-  np.testing.assert_allclose(found["image"].astype(int), want.astype(int), atol=2)
-  np.testing.assert_array_equal(found["label"], 7)  # what the base was told
+  file = np.load(next((tmp_path / "out").glob("*.npz")))
+  np.testing.assert_array_equal(file["low_low"], small)
+  np.testing.assert_allclose(file["low"].astype(int), larger.astype(int), atol=1)
+  np.testing.assert_allclose(file["image"].astype(int), want.astype(int), atol=2)
+  np.testing.assert_array_equal(file["label"], 7)  # what the base was told
   pictures = {path.name.split("_", 4)[4] for path in (tmp_path / "out").glob("*.png")}
   assert pictures == {"grid.png", "strip.png", "asked_low.png", "asked_low_low.png"}
   assert len([*(chain / "middle" / "samples").glob("*_grid.png")]) == 2  # a chunk each
@@ -110,7 +112,7 @@ def test_a_chain_goes_by_index_is_resumed_and_shows_every_stage(chain, tmp_path,
   config.sample.count, config.sample.batch_size = 3, 1
   sampling.sample(config, chain / "top", tmp_path / "fewer")
   fewer = np.load(next((tmp_path / "fewer").glob("*.npz")))
-  np.testing.assert_allclose(fewer["image"].astype(int), found["image"][:3].astype(int), atol=1)
+  np.testing.assert_allclose(fewer["image"].astype(int), file["image"][:3].astype(int), atol=1)
   assert sum(drawn) == 3  # the first chunks of the stages before were there
 
 
@@ -126,10 +128,10 @@ def test_a_stage_of_another_size_is_refused_before_anything_is_drawn(chain, tmp_
 def test_samples_of_rows_are_of_the_split_and_are_judged_beside_them(chain):
   run = diffjax.load(chain / "top")
   for split in ("train", "test"):
-    asked = sampling.requests(run.run, np.arange(6), split)
+    request = sampling.requests(run.run, np.arange(6), split)
     source = run.run.data if split == "train" else run.run.test
-    np.testing.assert_array_equal(asked["image"], source.read(np.arange(6), ("image",))["image"])
-    np.testing.assert_array_equal(asked["label"], source.read(np.arange(6), ("label",))["label"])
+    np.testing.assert_array_equal(request["image"], source.read(np.arange(6), ("image",))["image"])
+    np.testing.assert_array_equal(request["label"], source.read(np.arange(6), ("label",))["label"])
   assert scoring.request_of(run.run).keys() == {"index", "image", "label", "low"}
   assert run.experiment.task.leads and not diffjax.load(chain / "base").experiment.task.leads
 
@@ -139,9 +141,9 @@ def test_in_training_the_small_image_is_of_the_image_as_it_was_flipped(chain, mo
 
   @functools.wraps(make)
   def spied(*arguments, **options):
-    made = make(*arguments, **options)
+    condition = make(*arguments, **options)
     return dataclasses.replace(
-      made, value=lambda data, draws: seen.append(data["image"]) or made.value(data, draws)
+      condition, value=lambda data, draws: seen.append(data["image"]) or condition.value(data, draws)
     )
 
   monkeypatch.setitem(CONDITIONS, "low", spied)

@@ -28,10 +28,12 @@ class Small(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    said = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(time, cond or {})
-    tokens, mask = said.tokens
-    told = said.vector + (tokens * mask[..., None]).mean(1)
-    return nn.Dense(self.out_channels)(nn.tanh(nn.Dense(8)(x) + told[:, None, None]))
+    embedding = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(
+      time, cond or {}
+    )
+    tokens, mask = embedding.tokens
+    shift = embedding.vector + (tokens * mask[..., None]).mean(1)
+    return nn.Dense(self.out_channels)(nn.tanh(nn.Dense(8)(x) + shift[:, None, None]))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +71,7 @@ def clip(tmp_path_factory, small):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, clip):
+def folder(tmp_path_factory, clip):
   """Runs that read by the clip run, made at the data's edge and in the step."""
   folder = tmp_path_factory.mktemp("runs")
   for name, edge in (("edge", True), ("step", False)):
@@ -77,8 +79,8 @@ def told(tmp_path_factory, clip):
   return folder
 
 
-def test_encodings_at_the_edge_train_the_same_run(told):
-  runs = [diffjax.load(told / name) for name in ("edge", "step")]
+def test_encodings_at_the_edge_train_the_same_run(folder):
+  runs = [diffjax.load(folder / name) for name in ("edge", "step")]
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *(run.params for run in runs)
   )
@@ -91,21 +93,23 @@ def test_samples_are_told_in_words(tmp_path):
   assert (tmp_path / "run" / "samples").is_dir() and (tmp_path / "run" / "tokenizer_text.json").is_file()
   run = diffjax.load(tmp_path / "run")
   tokenizer = run.fields["text"].tokenizer
-  asked = [run.sample(2, text=text)["image"] for text in ("a six", ["a six", "a six"], tokenizer(["a six"]))]
-  np.testing.assert_array_equal(asked[0], asked[1])
-  np.testing.assert_array_equal(asked[0], asked[2])
-  assert (run.sample(2, text="a two above a six")["image"] != asked[0]).any()
+  request = [
+    run.sample(2, text=text)["image"] for text in ("a six", ["a six", "a six"], tokenizer(["a six"]))
+  ]
+  np.testing.assert_array_equal(request[0], request[1])
+  np.testing.assert_array_equal(request[0], request[2])
+  assert (run.sample(2, text="a two above a six")["image"] != request[0]).any()
   with pytest.raises(ConfigError, match="text is 'a', 'b', 'c'|of shape"):
     run.sample(2, text=["a", "b", "c"])
 
   config = workdir.load(tmp_path / "run")
   config.condition.text.request = "a six|a two above a seven"
   sampling.sample(config, tmp_path / "run", tmp_path / "out")
-  (found,) = (tmp_path / "out").glob("*.npz")
-  assert [tokenizer.text(row) for row in np.load(found)["text"]] == ["a six", "a two above a seven", "a six"]
+  (result,) = (tmp_path / "out").glob("*.npz")
+  assert [tokenizer.text(row) for row in np.load(result)["text"]] == ["a six", "a two above a seven", "a six"]
   for split in ("train", "test"):
-    asked = sampling.requests(run.run, np.arange(4), split)["text"]
-    np.testing.assert_array_equal(asked, experiment.source(run.config, split).read(np.arange(4))["text"])
+    request = sampling.requests(run.run, np.arange(4), split)["text"]
+    np.testing.assert_array_equal(request, experiment.source(run.config, split).read(np.arange(4))["text"])
 
   place = tmp_path / "run" / "tokenizer_text.json"
   place.write_text(place.read_text().replace('"seven"', '"sevens"'))
@@ -120,15 +124,15 @@ def test_a_clip_run_is_judged_on_real_examples(clip):
   config = workdir.load(clip)
   config.eval.count = 0
   evaluation.evaluate(config, clip)
-  said = json.loads((clip / "eval/2/metrics.json").read_text())
-  assert said["samples"] == 24
+  report = json.loads((clip / "eval/2/metrics.json").read_text())
+  assert report["samples"] == 24
   for metric in ("retrieval", "clip_score"):
-    for name, numbers in said["metrics"][metric]["values"].items():
+    for name, numbers in report["metrics"][metric]["values"].items():
       np.testing.assert_allclose(numbers["value"], numbers["floor"], rtol=1e-5, err_msg=name)
 
 
-def test_a_run_that_made_the_samples_does_not_judge_them(told, clip):
-  config = workdir.load(told / "edge")
+def test_a_run_that_made_the_samples_does_not_judge_them(folder, clip):
+  config = workdir.load(folder / "edge")
   config.eval.metrics, config.eval.caption_retrieval.run = ("caption_retrieval",), str(clip)
   with pytest.raises(ConfigError, match="caption_retrieval.run is a run that these samples were made with"):
-    evaluation.evaluate(config, told / "edge")
+    evaluation.evaluate(config, folder / "edge")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from diffjax import conditions as told
+from diffjax import conditions as conditioning
 from diffjax import config as configs
 from diffjax import experiment, keys
 from diffjax import keys as streams
@@ -73,9 +73,9 @@ def make(model, **changes):
     return experiment.create(config, FIELDS)
 
 
-def new_state(made):
-  params = made.task.init(keys.seed(7))
-  return state.create(params, made.optimizer, made.averages, keys.seed(3))
+def new_state(parts):
+  params = parts.task.init(keys.seed(7))
+  return state.create(params, parts.optimizer, parts.averages, keys.seed(3))
 
 
 def batches(count):
@@ -90,9 +90,9 @@ def devices(mode, count):
   return Parallel(mode, Mesh(np.asarray(jax.devices()[:count]), ("data",)))
 
 
-def trained(made, parallel, count, chunk=1):
-  take = parallel.train(make_chunk(make_step(made)))
-  now, data, losses = parallel.init(lambda: new_state(made)), batches(count), []
+def trained(parts, parallel, count, chunk=1):
+  take = parallel.train(make_chunk(make_step(parts)))
+  now, data, losses = parallel.init(lambda: new_state(parts)), batches(count), []
   for k in range(0, count, chunk):
     now, metrics = take(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + chunk], data), B))
     losses.append(metrics["loss"])
@@ -107,9 +107,9 @@ def assert_close(one, other, **tolerance):
 
 
 def test_one_step_is_what_a_hand_computes():
-  made = make(Gain, train__clip=0.1)
-  before, data = new_state(made), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
-  after, metrics = make_step(made)(before, {}, data, lambda tree: tree)
+  parts = make(Gain, train__clip=0.1)
+  before, data = new_state(parts), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
+  after, metrics = make_step(parts)(before, {}, data, lambda tree: tree)
 
   draws = keys.Draws(jax.random.fold_in(keys.seed(3), 0), jnp.arange(B), B)
   x0 = np.asarray(data["image"]) / 127.5 - 1
@@ -149,8 +149,8 @@ def alone():
   ],
 )
 def test_devices_accumulated_parts_and_chunks_change_nothing(alone, mode, count, parts, chunk):
-  made = make(Small, train__accumulate=parts)
-  spread, losses = trained(made, devices(mode, count), 6, chunk)
+  objects = make(Small, train__accumulate=parts)
+  spread, losses = trained(objects, devices(mode, count), 6, chunk)
   np.testing.assert_allclose(losses, alone[1], rtol=1e-5)
   assert_close(spread, alone[0], rtol=1e-4, atol=1e-5)
   assert not np.allclose(losses[0], losses[1])
@@ -158,8 +158,8 @@ def test_devices_accumulated_parts_and_chunks_change_nothing(alone, mode, count,
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode):
-  made, parallel = make(Small), devices(mode, 8)
-  take, now = parallel.train(make_chunk(make_step(made))), parallel.init(lambda: new_state(made))
+  parts, parallel = make(Small), devices(mode, 8)
+  take, now = parallel.train(make_chunk(make_step(parts))), parallel.init(lambda: new_state(parts))
   compiles = []
   listen = lambda name, seconds, **_: "backend_compile" in name and compiles.append(name)
   jax.monitoring.register_event_duration_secs_listener(listen)
@@ -174,9 +174,9 @@ def test_nothing_is_compiled_after_the_first_step_and_the_state_is_donated(mode)
 
 
 def test_the_same_step_twice_is_bit_for_bit_the_same():
-  made = make(Small)
-  step = jax.jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree))
-  before, data = new_state(made), jax.tree.map(lambda x: x[0], batches(1))
+  parts = make(Small)
+  step = jax.jit(lambda state, batch: make_step(parts)(state, {}, batch, lambda tree: tree))
+  before, data = new_state(parts), jax.tree.map(lambda x: x[0], batches(1))
   one, other = step(before, data), step(before, data)
   jax.tree.map(
     np.testing.assert_array_equal, jax.tree.leaves(one[0].params), jax.tree.leaves(other[0].params)
@@ -188,9 +188,9 @@ def test_a_unet_learns_one_batch():
   config.model.unet.channels, config.model.unet.multipliers = 16, (1,)
   config.model.unet.attention, config.model.unet.blocks, config.model.unet.dropout = (), 1, 0.0
   config.train.batch_size, config.train.learning_rate, config.objective.predict = B, 4e-3, "x0"
-  made = experiment.create(config, FIELDS)
-  take = jax.jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree), donate_argnums=0)
-  now, data, losses = new_state(made), jax.tree.map(lambda x: x[0], batches(1)), []
+  parts = experiment.create(config, FIELDS)
+  take = jax.jit(lambda state, batch: make_step(parts)(state, {}, batch, lambda tree: tree), donate_argnums=0)
+  now, data, losses = new_state(parts), jax.tree.map(lambda x: x[0], batches(1)), []
   for _ in range(60):
     now, metrics = take(now, data)
     losses.append(float(metrics["loss"]))
@@ -198,10 +198,10 @@ def test_a_unet_learns_one_batch():
 
 
 def test_labels_are_dropped_at_their_rate():
-  asked = {"label": jnp.arange(4096) % 10}
+  request = {"label": jnp.arange(4096) % 10}
   conditions = {"label": CONDITIONS["label"](fields=FIELDS, dropout=0.1)}
   draws = keys.Draws(keys.seed(0), jnp.arange(4096), 4096)
-  cond = np.asarray(told.values(conditions, asked, draws)["label"])
+  cond = np.asarray(conditioning.values(conditions, request, draws)["label"])
   np.testing.assert_allclose((cond == 10).mean(), 0.1, atol=4 * 0.3 / 64)
   kept = cond != 10
   np.testing.assert_array_equal(cond[kept], (np.arange(4096) % 10)[kept])
@@ -216,14 +216,14 @@ class Told(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    told = cond["augment"] @ jnp.arange(1.0, 10)
-    return self.param("w", nn.initializers.constant(0.5), ()) * x + told[:, None, None, None]
+    shift = cond["augment"] @ jnp.arange(1.0, 10)
+    return self.param("w", nn.initializers.constant(0.5), ()) * x + shift[:, None, None, None]
 
 
 def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
-  made = make(Told, data__augment="nonleaking", condition__names=())
-  before, data = new_state(made), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
-  _, metrics = jax.jit(lambda state, batch: make_step(made)(state, {}, batch, lambda tree: tree))(
+  parts = make(Told, data__augment="nonleaking", condition__names=())
+  before, data = new_state(parts), jax.tree.map(lambda x: jnp.asarray(x[0]), batches(1))
+  _, metrics = jax.jit(lambda state, batch: make_step(parts)(state, {}, batch, lambda tree: tree))(
     before, data
   )
 
@@ -239,9 +239,9 @@ def test_the_network_sees_the_changed_images_and_is_told_of_the_change():
   np.testing.assert_allclose(metrics["loss"], np.mean((out - eps) ** 2), rtol=1e-5)
   assert np.abs(labels[:, 1:]).max() > 0.1  # of 16 images some were more than mirrored
   # As in sampling nothing was done: the estimate is that of eps = w x.
-  (schedule,) = experiment.makers(made.config, "schedule", "name").values()
-  cond = told.values({"augment": told.augment(9)}, {"index": jnp.arange(B)})
+  (schedule,) = experiment.makers(parts.config, "schedule", "name").values()
+  cond = conditioning.values({"augment": conditioning.augment(9)}, {"index": jnp.arange(B)})
   t = jnp.asarray((row + 1) / 1000, jnp.float32)
-  quiet = made.task.can["denoise"](before.params, cond)(jnp.asarray(xt, jnp.float32), t, schedule()).x0
+  quiet = parts.task.can["denoise"](before.params, cond)(jnp.asarray(xt, jnp.float32), t, schedule()).x0
   expected = (xt - np.sqrt(1 - alpha_bar) * 0.5 * xt) / np.sqrt(alpha_bar)
   np.testing.assert_allclose(quiet, expected, rtol=1e-3, atol=1e-4)

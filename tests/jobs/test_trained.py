@@ -45,8 +45,8 @@ class Small(nn.Module):
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
     widths = Widths(self.width, self.width, self.width, rows=1.0)
-    said = Conditioning(widths, 1.0, self.conditions, name="embedding")(time, cond or {}).vector
-    h = jnp.tanh(nn.Dense(self.width)(x.reshape(len(x), -1)) + said)
+    embedding = Conditioning(widths, 1.0, self.conditions, name="embedding")(time, cond or {}).vector
+    h = jnp.tanh(nn.Dense(self.width)(x.reshape(len(x), -1)) + embedding)
     if self.outputs:
       return nn.Dense(self.outputs)(h)
     return nn.Dense(x[0, ..., 0].size * self.out_channels)(h).reshape(*x.shape[:-1], -1)
@@ -140,8 +140,8 @@ def state_of(folder, step=STEPS):
   ],
 )
 def test_a_place_is_a_workdir_a_step_and_weights(place, folder, step, weights):
-  found = trained.parse(place)
-  assert (str(found.folder), found.step, found.weights) == (folder, step, weights)
+  result = trained.parse(place)
+  assert (str(result.folder), result.step, result.weights) == (folder, step, weights)
 
 
 @pytest.mark.parametrize("weights", ["raw", "ema_0.5", "ema_0.9"])
@@ -155,13 +155,13 @@ def test_weights_alone_are_those_of_the_state_and_nothing_else_is_read(done, wei
     lambda self, directory, args: read.append(args.item) or handler(self, directory, args=args),
   )
   monkeypatch.setattr(Checkpoints, "restore", lambda *_: pytest.fail("the whole state was read"))
-  found = trained.restored(f"{done}@{step}:{weights}", devices())
-  assert found[2:] == (step, weights)
+  result = trained.restored(f"{done}@{step}:{weights}", devices())
+  assert result[2:] == (step, weights)
   expected = state.params if weights == "raw" else state.ema[weights]
-  assert_same(found[1], expected)
-  (asked,) = read
-  assert list(asked) == (["params"] if weights == "raw" else ["ema"])
-  assert len(jax.tree.leaves(asked)) == len(jax.tree.leaves(expected))
+  assert_same(result[1], expected)
+  (request,) = read
+  assert list(request) == (["params"] if weights == "raw" else ["ema"])
+  assert len(jax.tree.leaves(request)) == len(jax.tree.leaves(expected))
 
 
 def test_by_default_they_are_the_newest_and_those_that_the_run_samples_with(done):
@@ -171,23 +171,23 @@ def test_by_default_they_are_the_newest_and_those_that_the_run_samples_with(done
 
 
 @pytest.mark.parametrize(
-  "end, said",
+  "end, message",
   [
     (":ema_0.7", "names the weights 'ema_0.7', and there are raw, ema_0.5, ema_0.9"),
     ("@7", "names step 7, and the checkpoints there are 1, 2"),
     ("-gone", "names no run: .*-gone holds no config.json"),
   ],
 )
-def test_places_where_nothing_is_are_told(done, end, said):
-  with pytest.raises(ConfigError, match=said):
+def test_places_where_nothing_is_are_told(done, end, message):
+  with pytest.raises(ConfigError, match=message):
     trained.restored(f"{done}{end}", devices())
   with pytest.raises(ConfigError, match="''.* names no run"):
     trained.restored("", devices())
 
 
 def test_a_run_that_cannot_do_what_is_wanted_is_told(done, classifier):
-  found = trained.trained(str(classifier), "log_prob", devices())
-  assert set(found.can) == {"log_prob", "request"} and found.place == str(classifier)
+  result = trained.trained(str(classifier), "log_prob", devices())
+  assert set(result.can) == {"log_prob", "request"} and result.place == str(classifier)
   with pytest.raises(ConfigError, match=f"the run '{done}' cannot log_prob; it can denoise"):
     trained.trained(str(done), "log_prob", devices())
   with pytest.raises(ConfigError, match="cannot denoise; it can log_prob"):
@@ -276,8 +276,8 @@ def test_a_used_run_may_lie_elsewhere(latent, tmp_path):
   run = runs.start(config, folder, "sample")
   ((_, _, params),) = run.trained("latest", "config.sample.checkpoint")
   draws = drawing.Sampling(run.experiment, run.parallel, 3)
-  asked = sampling.requests(run, np.arange(3))
-  np.testing.assert_array_equal(draws.draw(params, keys.seed(0), asked)["image"], before)
+  request = sampling.requests(run, np.arange(3))
+  np.testing.assert_array_equal(draws.draw(params, keys.seed(0), request)["image"], before)
 
 
 def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp_path):
@@ -296,7 +296,7 @@ def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp
 
 
 @pytest.mark.parametrize(
-  "request_, said",
+  "request_, message",
   [
     ({"label": 10}, "label is 10; the classes are 0 to 9"),
     ({"label": -1}, "the classes are 0 to 9"),
@@ -306,22 +306,22 @@ def test_results_are_named_by_the_weights_that_guides_used(classifier, done, tmp
     ({"lable": 5}, "cannot ask for 'lable'; they ask for label"),
   ],
 )
-def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
+def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, message):
   loaded = diffjax.load(done)
-  with pytest.raises(ConfigError, match=said):
+  with pytest.raises(ConfigError, match=message):
     loaded.sample(3, **request_)
-  for wrong, said in (
+  for wrong, message in (
     ({"count": 0}, "count is 0; it must be at least 1"),
     ({"count": 2.0}, "count is 2.0; it must be a whole number"),
     ({"count": 1, "seed": 2**32}, "seed is 4294967296; it must be between 0 and 4294967295"),
     ({"count": 1, "seed": -1}, "seed is -1; it must be between"),
   ):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
       loaded.sample(**wrong)
 
 
 @pytest.mark.parametrize(
-  "value, dtype, said",
+  "value, dtype, message",
   [
     ("x", "float32", r"light is 'x'; it must be of numbers, of shape \(3, 2\), or one for all"),
     (None, "float32", "light is None; it must be of numbers"),
@@ -330,9 +330,9 @@ def test_a_loaded_run_refuses_what_samples_cannot_ask_for(done, request_, said):
     (-1, "uint8", "light is -1; it must be from 0 to 255"),
   ],
 )
-def test_a_request_that_is_no_such_number_is_refused(done, monkeypatch, value, dtype, said):
+def test_a_request_that_is_no_such_number_is_refused(done, monkeypatch, value, dtype, message):
   monkeypatch.setattr(sampling, "requests", lambda *_: {"light": np.zeros((3, 2), dtype)})
-  with pytest.raises(ConfigError, match=said):
+  with pytest.raises(ConfigError, match=message):
     diffjax.load(done).sample(3, light=value)
 
 
@@ -355,9 +355,9 @@ def test_a_checkpoint_that_is_named_stays_what_it_was_when_the_run_goes_on(class
 
 
 def test_a_run_stays_what_it_was_for_a_version_with_more_options(classifier):
-  made, params, *_ = trained.restored(str(classifier), devices())
-  of = lambda plain: trained.fingerprint(SimpleNamespace(config=made.config, plain=plain), params)
-  before, older = of(made.plain), made.plain
+  parts, params, *_ = trained.restored(str(classifier), devices())
+  of = lambda plain: trained.fingerprint(SimpleNamespace(config=parts.config, plain=plain), params)
+  before, older = of(parts.plain), parts.plain
   assert older["schedule"].pop("linear") == configs.base().schedule.linear.to_dict()  # not known yet
   assert of(older) == before == trained.trained(str(classifier), "log_prob", devices()).fingerprint
   older["schedule"]["linear"] = {"steps": 7}
@@ -369,8 +369,8 @@ def test_a_used_run_that_is_missing_or_another_is_told_with_its_field(done, tmp_
   with pytest.raises(ConfigError, match="config.sample.classifier.run is '.*gone': '.*gone' names no run"):
     runs.start(config, tmp_path / "new")
   config.sample.classifier.run = str(done)
-  said = f"config.sample.classifier.run is '{done}': .* cannot log_prob; .*config.task.name=classifier can"
-  with pytest.raises(ConfigError, match=said):
+  message = f"config.sample.classifier.run is '{done}': .* cannot log_prob; .*config.task.name=classifier can"
+  with pytest.raises(ConfigError, match=message):
     runs.start(config, tmp_path / "new")
   config.sample.classifier.run = ""
   with pytest.raises(
@@ -412,8 +412,8 @@ def test_weights_of_another_model_are_refused_with_names_and_shapes(done, tmp_pa
 
 def npz(folder):
   (path,) = folder.glob("*.npz")
-  with np.load(path, allow_pickle=False) as found:
-    return {name: found[name] for name in found.files}
+  with np.load(path, allow_pickle=False) as file:
+    return {name: file[name] for name in file.files}
 
 
 def test_a_loaded_run_samples_as_the_command_does(done, tmp_path):
@@ -421,9 +421,9 @@ def test_a_loaded_run_samples_as_the_command_does(done, tmp_path):
   expected = npz(tmp_path / "out")
   assert len(list((tmp_path / "out").iterdir())) == 3 and set(expected) == {"image", "label"}
   run = diffjax.load(str(done))
-  found = run.sample(5)
-  assert set(found) == {"image"}
-  np.testing.assert_array_equal(found["image"], expected["image"])
+  result = run.sample(5)
+  assert set(result) == {"image"}
+  np.testing.assert_array_equal(result["image"], expected["image"])
   assert (run.step, run.weights, run.config.train.steps) == (STEPS, "ema_0.5", STEPS)
   assert_same(run.params, state_of(done).ema["ema_0.5"])
   np.testing.assert_array_equal(run.sample(2)["image"], expected["image"][:2])
@@ -433,9 +433,9 @@ def test_a_loaded_run_samples_as_the_command_does(done, tmp_path):
 def test_the_python_of_the_readme_runs(done):
   (code,) = re.findall(r"(?:^    run\b.*\n)+", README.read_text(), flags=re.M)
   first, then = textwrap.dedent(code).replace("runs/digits@500:raw", f"{done}@1:raw").splitlines()
-  found = {"diffjax": diffjax}
-  exec(first, found)
-  run, images = found["run"], eval(then, found)
+  outputs = {"diffjax": diffjax}
+  exec(first, outputs)
+  run, images = outputs["run"], eval(then, outputs)
   assert (run.step, run.weights) == (1, "raw")
   assert images.shape == (10, 8, 8, 1) and images.dtype == np.uint8
   assert len({image.tobytes() for image in images}) == 10
@@ -457,18 +457,18 @@ def test_a_loaded_runs_denoiser_is_that_of_its_task(done):
   (other,) = (make() for make in experiment.makers(tiny(schedule__name="edm"), "schedule", "name").values())
   x, label = keys.normal(keys.of_examples(keys.seed(0), jnp.arange(3)), (8, 8, 1)), jnp.arange(3)
   t = jnp.full(3, 0.5)
-  found = run.denoiser({"label": label})(x, t, schedule).x0
-  told = {"label": conditions.label({"label": Field((), "int32", 10)})}
-  cond = conditions.values(told, {"label": label})
+  result = run.denoiser({"label": label})(x, t, schedule).x0
+  conds = {"label": conditions.label({"label": Field((), "int32", 10)})}
+  cond = conditions.values(conds, {"label": label})
   np.testing.assert_array_equal(
-    found, run.experiment.task.can["denoise"](run.params, cond)(x, t, schedule).x0
+    result, run.experiment.task.can["denoise"](run.params, cond)(x, t, schedule).x0
   )
   # Of a schedule of another scale: the same data, the same noise, x_t multiplied.
   logsnr = schedule.logsnr(t)
   theirs = other.t_of(logsnr)
   scale = other.alpha_sigma(theirs)[0] / schedule.alpha_sigma(t)[0]
   moved = run.denoiser({"label": label})(x * scale[:, None, None, None], theirs, other).x0
-  np.testing.assert_allclose(moved, found, rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(moved, result, rtol=1e-3, atol=1e-3)
 
 
 def test_a_classifier_has_no_samples_and_no_denoiser(classifier):
@@ -503,10 +503,10 @@ def test_samples_need_the_workdir_alone_and_training_the_data(tmp_path):
   training.train(config, folder)
   images.rename(tmp_path / "elsewhere")
   sampling.sample(workdir.load(folder), folder, tmp_path / "out")
-  found = npz(tmp_path / "out")
-  assert found["image"].shape == (5, 8, 8, 3)
-  np.testing.assert_array_equal(found["label"], [0, 1, 0, 1, 0])
-  np.testing.assert_array_equal(diffjax.load(str(folder)).sample(5)["image"], found["image"])
+  result = npz(tmp_path / "out")
+  assert result["image"].shape == (5, 8, 8, 3)
+  np.testing.assert_array_equal(result["label"], [0, 1, 0, 1, 0])
+  np.testing.assert_array_equal(diffjax.load(str(folder)).sample(5)["image"], result["image"])
   with pytest.raises(ConfigError, match="which is not a folder"):
     training.train(workdir.load(folder), folder)
 

@@ -29,8 +29,8 @@ class Drift(nn.Module):
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
     gain = self.param("gain", nn.initializers.constant(0.3), ())
-    told = cond["frames"][..., :1].mean((1, 2, 3, 4), keepdims=True)
-    return jnp.tanh(gain * (x + jnp.roll(x, 1, axis=1)) + time[:, None, None, None, None] / 2000 + told)
+    shift = cond["frames"][..., :1].mean((1, 2, 3, 4), keepdims=True)
+    return jnp.tanh(gain * (x + jnp.roll(x, 1, axis=1)) + time[:, None, None, None, None] / 2000 + shift)
 
 
 def make(given=2):
@@ -49,35 +49,35 @@ def make(given=2):
 @functools.cache
 def drawn():
   """(samples that ask for rows, those rows, draw) with two given frames of five."""
-  made, source = make()
+  parts, source = make()
   devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
-  sampling = Sampling(made, devices, 6, source)
-  params = made.task.init(keys.seed(1))
+  sampling = Sampling(parts, devices, 6, source)
+  params = parts.task.init(keys.seed(1))
 
-  def draw(asked, seed=5):
-    return sampling.draw(params, keys.seed(seed), asked)["video"], sampling.strip(
-      params, keys.seed(seed), asked
+  def draw(request, seed=5):
+    return sampling.draw(params, keys.seed(seed), request)["video"], sampling.strip(
+      params, keys.seed(seed), request
     )
 
   index = np.arange(6)
-  asked = {"index": index.astype(np.int32)} | made.task.request(index, source)
-  return *draw(asked), asked, draw
+  requests = {"index": index.astype(np.int32)} | parts.task.request(index, source)
+  return *draw(requests), requests, draw
 
 
 def test_samples_begin_with_the_frames_that_are_given():
-  samples, _, asked, draw = drawn()
+  samples, _, request, draw = drawn()
   assert samples.shape == (6, 5, 12, 12, 1) and samples.dtype == np.uint8
-  np.testing.assert_array_equal(samples[:, :2], asked["video"][:, :2])
-  assert (samples[:, 2:] != asked["video"][:, 2:]).any((1, 2, 3, 4)).all()
-  blind = {**asked, "video": np.concatenate([asked["video"][:, :2], 0 * asked["video"][:, 2:]], 1)}
+  np.testing.assert_array_equal(samples[:, :2], request["video"][:, :2])
+  assert (samples[:, 2:] != request["video"][:, 2:]).any((1, 2, 3, 4)).all()
+  blind = {**request, "video": np.concatenate([request["video"][:, :2], 0 * request["video"][:, 2:]], 1)}
   np.testing.assert_array_equal(draw(blind)[0], samples)  # nothing is seen of those that are not given
 
 
 def test_a_clip_is_the_same_in_other_company():
-  samples, _, asked, draw = drawn()
+  samples, _, request, draw = drawn()
   order = np.array([4, 1, 1, 0])
   np.testing.assert_array_equal(
-    draw({name: value[order] for name, value in asked.items()})[0], samples[order]
+    draw({name: value[order] for name, value in request.items()})[0], samples[order]
   )
 
 
@@ -90,12 +90,12 @@ def test_a_walk_of_videos_is_a_picture():
 
 
 def test_blocks_go_on_from_what_there_is():
-  samples, _, asked, draw = drawn()
+  samples, _, request, draw = drawn()
   seen_by = []
 
   def of_block(seen, block):
     seen_by.append(seen)
-    return draw({**asked, "video": seen}, seed=block)[0]
+    return draw({**request, "video": seen}, seed=block)[0]
 
   whole = extended(of_block, samples, 2, 3)
   assert whole.shape == (6, 5 + 3 * 3, 12, 12, 1)

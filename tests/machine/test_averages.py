@@ -47,17 +47,17 @@ def run():
     config.model.name = "gain"
     config.train.batch_size, config.train.learning_rate = B, 0.1
     config.train.averages = tuple(AVERAGES)
-    made = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
-  now = state.create(made.task.init(keys.seed(0)), made.optimizer, made.averages, keys.seed(1))
+    parts = experiment.create(config, {"image": Field((8, 8, 1), "uint8")})
+  now = state.create(parts.task.init(keys.seed(0)), parts.optimizer, parts.averages, keys.seed(1))
   images = np.random.default_rng(0).integers(0, 256, (B, 8, 8, 1), np.uint8)
   batch = {"image": images, "index": np.arange(B, dtype=np.int32)}
-  step = jax.jit(lambda now, batch: make_step(made)(now, {}, batch, lambda tree: tree)[0])
-  found = [now]
+  step = jax.jit(lambda now, batch: make_step(parts)(now, {}, batch, lambda tree: tree)[0])
+  results = [now]
   for _ in range(STEPS):
-    found.append(step(found[-1], batch))
+    results.append(step(results[-1], batch))
   weight = lambda params: float(params["model"]["w"])
-  averages = [{name: weight(params) for name, params in each.ema.items()} for each in found]
-  return [weight(each.params) for each in found], averages
+  averages = [{name: weight(params) for name, params in each.ema.items()} for each in results]
+  return [weight(each.params) for each in results], averages
 
 
 @pytest.mark.parametrize("entry", AVERAGES)

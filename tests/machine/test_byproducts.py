@@ -13,14 +13,14 @@ from diffjax.types import ConfigError
 
 
 def test_a_failure_ends_its_block_alone_and_is_said_the_first_time():
-  told = []
-  byproducts = ByProducts(told.append)
+  lines = []
+  byproducts = ByProducts(lines.append)
   for _ in range(3):
     with byproducts.may_fail("the preview"):
       raise OSError(errno.EROFS, "Read-only file system", "/data/x")
   with byproducts.may_fail("the cache", (OSError, ConfigError)):
     raise ConfigError("2 of 4 samples are not finite.")
-  assert told == [
+  assert lines == [
     "warning: the preview failed, and the run goes on without: /data/x: Read-only file system",
     "warning: the cache failed, and the run goes on without: 2 of 4 samples are not finite.",
   ]
@@ -37,8 +37,8 @@ def test_a_run_outlives_every_file_that_tells_of_it(name, tmp_path, capsys):
     for step in (1, 2):
       reporter.metrics(step, {"loss": 1.0})
       reporter.line(f"hello {step}")
-  told = capsys.readouterr().err
-  assert told.count(f"warning: {name} failed") == 1 == told.count("hello 2")
+  output = capsys.readouterr().err
+  assert output.count(f"warning: {name} failed") == 1 == output.count("hello 2")
   written = {path.name for path in tmp_path.iterdir() if path.name != name}
   assert written == {"log.txt", "metrics.jsonl", "tensorboard"} - {name}
   if name != "metrics.jsonl":
@@ -52,11 +52,11 @@ def test_json_holds_numbers_or_null(tmp_path):
   def refuse(constant):
     raise AssertionError(f"{constant} is not JSON")
 
-  found = json.loads((tmp_path / "new" / "x.json").read_text(), parse_constant=refuse)
-  assert found == {"a": None, "b": [1.5, None, [None, 2]], "c": {"d": "nan"}, "e": None}
+  record = json.loads((tmp_path / "new" / "x.json").read_text(), parse_constant=refuse)
+  assert record == {"a": None, "b": [1.5, None, [None, 2]], "c": {"d": "nan"}, "e": None}
   with pytest.raises(TypeError):
     atomic.write_json(tmp_path / "new" / "x.json", {"a": object()})
-  assert found == json.loads((tmp_path / "new" / "x.json").read_text())  # all or nothing
+  assert record == json.loads((tmp_path / "new" / "x.json").read_text())  # all or nothing
   assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.json"]
 
 

@@ -57,9 +57,9 @@ def flip(path, place=0.5, bit=4):
 
 def unseal(about):
   """Takes away the digest, as of a checkpoint of an earlier version."""
-  found = json.loads(about.read_text())
-  del found["digest"]
-  about.write_text(json.dumps(found))
+  record = json.loads(about.read_text())
+  del record["digest"]
+  about.write_text(json.dumps(record))
 
 
 def data_files(folder):
@@ -78,10 +78,10 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, saved
     checkpoints.save(whole, {"config": {"a": 1}})
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.steps() == [3] and checkpoints.latest() == 3
-    found = checkpoints.restore(other.abstract(make), 3)
-  assert raw(found) == raw(at(3)) and len(raw(found)) == 13
-  assert raw(found) != raw(at(3, seed=1))
-  for leaf in jax.tree.leaves(found):
+    result = checkpoints.restore(other.abstract(make), 3)
+  assert raw(result) == raw(at(3)) and len(raw(result)) == 13
+  assert raw(result) != raw(at(3, seed=1))
+  for leaf in jax.tree.leaves(result):
     assert leaf.sharding.device_set == set(other.mesh.devices.flat)
 
 
@@ -107,10 +107,11 @@ def test_a_save_that_failed_is_told_by_the_next_and_at_the_end(tmp_path, monkeyp
   def full(manager):
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  told = rf"could not be saved in {tmp_path} \(No space left on device; .* are free there\).* the same command starts"
-  with pytest.raises(RunError, match=told), Checkpoints(tmp_path) as checkpoints:
+  cause = r"\(No space left on device; .* are free there\)"
+  message = rf"could not be saved in {tmp_path} {cause}.* the same command starts"
+  with pytest.raises(RunError, match=message), Checkpoints(tmp_path) as checkpoints:
     monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
       checkpoints.save(at(2), {})
   with pytest.raises(KeyError), Checkpoints(tmp_path):  # the first error is the one to tell
     raise KeyError
@@ -230,9 +231,9 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     ):
       with pytest.raises(RunError, match="whole, but of another model") as error:
         read()
-      told = str(error.value)
-      assert f"['w'] is float32[64, 8] there and float32[{size}, 8] here" in told and "abc" in told
-      assert "damaged" not in told and "emove" not in told
+      message = str(error.value)
+      assert f"['w'] is float32[64, 8] there and float32[{size}, 8] here" in message and "abc" in message
+      assert "damaged" not in message and "emove" not in message
     more = on(1).abstract(lambda: make().params | {"b": jnp.zeros(3)})
     with pytest.raises(RunError, match=r"\['b'\] is missing there and float32\[3\] here"):
       checkpoints.restore_weights(more, 2, "raw")
@@ -286,8 +287,8 @@ def murmur(word):
 def test_the_checksum_is_the_sum_of_the_mixed_words():
   # Its published test vectors: of nothing MurmurHash3 is the finaliser of the seed.
   vectors = {0: 0, 1: 0x514E28B7, 0xFFFFFFFF: 0x81F16F39}
-  found = state.mixed(jnp.asarray(list(vectors), jnp.uint32))
-  np.testing.assert_array_equal(found, np.asarray(list(vectors.values()), np.uint32))
+  result = state.mixed(jnp.asarray(list(vectors), jnp.uint32))
+  np.testing.assert_array_equal(result, np.asarray(list(vectors.values()), np.uint32))
 
   of = lambda words: sum(murmur(word ^ murmur(i)) for i, word in enumerate(words)) % 2**32
   values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -306,8 +307,8 @@ def test_every_single_bit_counts():
   changed = np.tile(values.view(np.uint32), (7, 32, 1))
   for place in range(7):
     changed[place, :, place] ^= bits
-  found = jax.vmap(jax.vmap(state.checksum))(jnp.asarray(changed))
-  assert len({*np.asarray(found).ravel().tolist(), checksum(values)}) == 7 * 32 + 1
+  result = jax.vmap(jax.vmap(state.checksum))(jnp.asarray(changed))
+  assert len({*np.asarray(result).ravel().tolist(), checksum(values)}) == 7 * 32 + 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
@@ -321,8 +322,8 @@ def test_pairs_of_flipped_signs_and_changed_places_are_seen(dtype):
   orders = np.stack([np.random.default_rng(seed).permutation(values) for seed in range(500)])
   rotated = np.stack([np.roll(values, shift) for shift in range(1, 24)])
   every = np.stack([values, -values, values[::-1], *signs, *swapped, *orders, *rotated])
-  found = np.asarray(jax.vmap(state.checksum)(jnp.asarray(every)))
-  assert len(np.unique(found)) == len(np.unique(np.ascontiguousarray(every).view(np.uint8), axis=0)) > 1000
+  result = np.asarray(jax.vmap(state.checksum)(jnp.asarray(every)))
+  assert len(np.unique(result)) == len(np.unique(np.ascontiguousarray(every).view(np.uint8), axis=0)) > 1000
 
 
 def test_checksums_of_another_kind_are_not_taken_for_damage(tmp_path):
@@ -355,7 +356,7 @@ def test_the_checksum_does_not_know_the_sharding():
     NamedSharding(mesh, P("data")),
     NamedSharding(square, P(("x", "y"))),
   )
-  found = [jax.device_get(_checksum(jax.device_put(tree, place))) for place in places]
+  results = [jax.device_get(_checksum(jax.device_put(tree, place))) for place in places]
   twice = {"w": jax.device_put(tree["w"], NamedSharding(square, P("x", "y"))), "n": tree["n"]}
-  found.append(jax.device_get(_checksum(twice)))
-  assert all(one == found[0] for one in found) and found[0]["['w']"] != found[0]["['n']"]
+  results.append(jax.device_get(_checksum(twice)))
+  assert all(one == results[0] for one in results) and results[0]["['w']"] != results[0]["['n']"]

@@ -37,7 +37,7 @@ def as_on_accelerators():
     yield
 
 
-def made(accumulate=1):
+def make(accumulate=1):
   """A U-Net of one level for classes, and an optimizer whose state is the last gradient."""
   config = configs.base()
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 32, (1,), 1
@@ -51,7 +51,7 @@ def made(accumulate=1):
 @pytest.fixture(scope="module")
 def start():
   """The state before the step, moved from where training starts: there zeros hide the gradients of others."""
-  here, rng = made(), np.random.default_rng(0)
+  here, rng = make(), np.random.default_rng(0)
   shapes = jax.eval_shape(here.task.init, keys.seed(7))
   params = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
   now = state.create(params, here.optimizer, here.averages, keys.seed(3))
@@ -63,7 +63,7 @@ def gradients(start, shape, accumulate=1):
   devices = Parallel("jit", mesh(shape), small=512)
   batch = chunk_reader(SOURCES["digits"]("train"), (), 0, B, devices.rows(B), 1)(0)
   now = jax.tree.map(lambda x: jax.device_put(jnp.copy(x), devices.of_state(x.shape)), start)
-  after, _ = devices.train(make_chunk(make_step(made(accumulate))))(now, {}, devices.place(batch, B))
+  after, _ = devices.train(make_chunk(make_step(make(accumulate))))(now, {}, devices.place(batch, B))
   leaves = jax.tree_util.tree_leaves_with_path(after.opt_state.trace)
   return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
@@ -73,11 +73,11 @@ def alone(start):
   return gradients(start, (1, 1, 1))
 
 
-def errors(found, expected):
+def errors(result, expected):
   """Of each leaf, relative to its largest number."""
-  assert found.keys() == expected.keys()
+  assert result.keys() == expected.keys()
   error = lambda x, y: float(np.abs(np.asarray(x) - np.asarray(y)).max() / np.abs(np.asarray(y)).max())
-  return {name: error(found[name], expected[name]) for name in expected}
+  return {name: error(result[name], expected[name]) for name in expected}
 
 
 FIRST = ((2, 2, 2), (1, 4, 2))  # the others are in make test-slow
@@ -86,11 +86,11 @@ EVERY = [pytest.param(shape, 1, marks=() if shape in FIRST else pytest.mark.slow
 
 @pytest.mark.parametrize("shape, accumulate", [*EVERY, ((2, 2, 2), 2)], ids=lambda x: str(x).strip("()"))
 def test_every_mesh_has_the_gradients_of_one_device(start, alone, shape, accumulate):
-  found = gradients(start, shape, accumulate)
-  wrong = {name: error for name, error in errors(found, alone).items() if not error <= 1e-4}
+  result = gradients(start, shape, accumulate)
+  wrong = {name: error for name, error in errors(result, alone).items() if not error <= 1e-4}
   assert not wrong
   _, fsdp, model = shape
-  parts = {leaf.size // leaf.addressable_data(0).size for leaf in found.values()}
+  parts = {leaf.size // leaf.addressable_data(0).size for leaf in result.values()}
   assert max(parts) == fsdp * model and min(parts) == 1  # large ones are cut by both axes
 
 
@@ -107,8 +107,8 @@ def test_what_is_batched_computes_with_whole_parameters():
       jax.debug.inspect_array_sharding(leaf, callback=look(name))
     return x + params["kernel"].sum() + params["bias"].sum()
 
-  found = devices.batched(function)(params, jnp.zeros((8, 3)))
-  np.testing.assert_array_equal(found, 3 * 3 * 16 * 32 + 32)
+  result = devices.batched(function)(params, jnp.zeros((8, 3)))
+  np.testing.assert_array_equal(result, 3 * 3 * 16 * 32 + 32)
   assert seen == {"kernel": (3, 3, 16, 16), "bias": (32,)}
 
 
@@ -127,8 +127,8 @@ def test_the_partitioner_still_needs_it():
 
   expected = jax.jit(jax.grad(loss))(kernels, x)
   inputs = [jax.device_put(kernel, cut) for kernel in kernels], jax.device_put(x, batch)
-  found = jax.jit(jax.grad(loss), out_shardings=[cut, cut])(*inputs)
-  worst = max(errors(dict(enumerate(found)), dict(enumerate(expected))).values())
+  result = jax.jit(jax.grad(loss), out_shardings=[cut, cut])(*inputs)
+  worst = max(errors(dict(enumerate(result)), dict(enumerate(expected))).values())
   assert worst > 0.1, (
     f"jax {jax.__version__} partitions convolutions rightly on all three axes: take what Parallel.gathered says of it "
     "away (and keep gathering: it is what fsdp means)."

@@ -59,8 +59,8 @@ def test_the_process_keeps_its_number_arguments_options_signals_and_status(tmp_p
   environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
   shell = ["sh", "-c", 'trap "" TERM; exec "$@"', "sh", *command]
   child = subprocess.Popen(shell, env=environment, stdout=subprocess.PIPE, text=True)
-  said, _ = child.communicate(timeout=60)
-  assert said.strip() == f"{child.pid} once {['a b', '--c=d', '']} 1 1 True"
+  output, _ = child.communicate(timeout=60)
+  assert output.strip() == f"{child.pid} once {['a b', '--c=d', '']} 1 1 True"
   assert child.returncode == 7
 
 

@@ -138,17 +138,17 @@ def test_every_optimizer_finds_the_minimum_of_a_bowl(name):
     updates, now = transform.update(gradient, now, params)
     return (optax.apply_updates(params, updates), now), None
 
-  (found, _), _ = jax.lax.scan(step, (params, transform.init(params)), length=600)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), found, target)
+  (result, _), _ = jax.lax.scan(step, (params, transform.init(params)), length=600)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), result, target)
 
 
 @pytest.mark.parametrize("name", DECAYS)
 def test_every_decay_is_one_after_the_warm_up_and_never_more(name):
   decay = jax.jit(DECAYS[name](warmup=10, steps=100))
-  found = np.asarray([decay(step) for step in range(120)])
-  assert found.shape == (120,) and np.all(np.isfinite(found))
-  np.testing.assert_allclose(found[:11], 1, rtol=1e-6)
-  assert np.all((found >= 0) & (found <= 1 + 1e-6)) and np.all(np.diff(found) <= 1e-6)
+  result = np.asarray([decay(step) for step in range(120)])
+  assert result.shape == (120,) and np.all(np.isfinite(result))
+  np.testing.assert_allclose(result[:11], 1, rtol=1e-6)
+  assert np.all((result >= 0) & (result <= 1 + 1e-6)) and np.all(np.diff(result) <= 1e-6)
 
 
 TREE = {

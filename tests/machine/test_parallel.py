@@ -45,7 +45,7 @@ def mesh(shape):
 
 
 @pytest.fixture(scope="module")
-def made():
+def parts():
   config = configs.base()
   config.model.name, config.condition.names = "mine", ("label",)
   config.train.averages = ("constant",)
@@ -55,8 +55,8 @@ def made():
     return experiment.create(config, {"image": Field((8, 8, 1), "uint8"), "label": Field((), "int32", 10)})
 
 
-def new_state(made):
-  return state.create(made.task.init(keys.seed(7)), made.optimizer, made.averages, keys.seed(3))
+def new_state(parts):
+  return state.create(parts.task.init(keys.seed(7)), parts.optimizer, parts.averages, keys.seed(3))
 
 
 def read(rows, step):
@@ -64,21 +64,21 @@ def read(rows, step):
 
 
 @pytest.fixture(scope="module")
-def trained(made):
+def trained(parts):
   """Mesh -> its devices, the step's compiled text, the losses and the last state."""
-  found = {}
+  results = {}
   for name, shape in MESHES.items():
     devices = mesh(shape)
-    now, losses = devices.init(lambda: new_state(made)), []
-    step_of, traces = make_step(made), []
+    now, losses = devices.init(lambda: new_state(parts)), []
+    step_of, traces = make_step(parts), []
     take = devices.train(make_chunk(lambda *inputs: traces.append(0) or step_of(*inputs)))  # noqa: B023
     text = take.lower(now, {}, devices.place(read(devices.rows(B), 0), B)).compile().as_text()
     for step in range(STEPS):
       now, metrics = take(now, {}, devices.place(read(devices.rows(B), step), B))
       losses.append(float(metrics["loss"][0]))
     assert len(traces) == 1  # nothing is compiled again
-    found[name] = devices, text, losses, now
-  return found
+    results[name] = devices, text, losses, now
+  return results
 
 
 @pytest.mark.parametrize("name", [name for name in MESHES if name != "one"])
@@ -112,17 +112,17 @@ def collectives(text):
 
 
 def test_what_is_communicated(trained):
-  found = {name: collectives(text) for name, (_, text, *_) in trained.items()}
-  assert found["one"] == set()
-  assert found["data"] == {"all-reduce"}
-  assert "all-gather" in found["fsdp"] and found["fsdp"] & {"all-reduce", "reduce-scatter"}
-  assert found["model"]
+  results = {name: collectives(text) for name, (_, text, *_) in trained.items()}
+  assert results["one"] == set()
+  assert results["data"] == {"all-reduce"}
+  assert "all-gather" in results["fsdp"] and results["fsdp"] & {"all-reduce", "reduce-scatter"}
+  assert results["model"]
 
 
-def test_a_state_of_one_mesh_starts_sharded(made):
+def test_a_state_of_one_mesh_starts_sharded(parts):
   devices = mesh((1, 8, 1))
-  now = devices.init(lambda: new_state(made))
-  abstract = devices.abstract(lambda: new_state(made))
+  now = devices.init(lambda: new_state(parts))
+  abstract = devices.abstract(lambda: new_state(parts))
   for leaf, like in zip(jax.tree.leaves(now), jax.tree.leaves(abstract), strict=True):
     assert leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
   assert {shard.data.shape for shard in kernels(now)[0].addressable_shards} == {(8, 64)}
@@ -191,14 +191,14 @@ def test_changes_of_the_code_are_told_apart(monkeypatch, tmp_path):
   code.parent.mkdir(parents=True)
   monkeypatch.setattr(workdir, "__file__", str(code))
   git("init")
-  found = []
+  results = []
   for text in ("one", "two", "three", "two"):
     code.write_text(text)
-    if not found:
+    if not results:
       git("add", ".")
       git("commit", "--message=one")
-    found.append(workdir.commit())
-  head, two, three, again = found
+    results.append(workdir.commit())
+  head, two, three, again = results
   assert len(head) == 40 and two.startswith(f"{head}+changes-") and three.startswith(f"{head}+changes-")
   assert two == again != three
 
@@ -231,9 +231,9 @@ def test_meshes_that_cannot_be_are_told(sizes, message):
 
 
 def test_a_mesh_takes_the_rest_for_data():
-  made = parallel.create(fsdp=2, model=2)
-  assert dict(made.mesh.shape) == {"data": 2, "fsdp": 2, "model": 2}
-  assert made.batch_devices == 4 and made.padded(5) == 8
-  np.testing.assert_array_equal(made.rows(8), np.arange(8))
+  devices = parallel.create(fsdp=2, model=2)
+  assert dict(devices.mesh.shape) == {"data": 2, "fsdp": 2, "model": 2}
+  assert devices.batch_devices == 4 and devices.padded(5) == 8
+  np.testing.assert_array_equal(devices.rows(8), np.arange(8))
   with pytest.raises(ConfigError, match="x is 6, which 4 devices do not divide"):
-    parallel.check_batch(made, "x", 6)
+    parallel.check_batch(devices, "x", 6)

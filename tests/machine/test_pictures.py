@@ -34,9 +34,9 @@ def test_every_level_survives_and_the_rest_is_nearest_or_clipped():
   for dtype in (np.float32, np.float64):
     np.testing.assert_array_equal(pictures.to_uint8((levels / 127.5 - 1).astype(dtype)), levels)
   x = np.random.default_rng(1).uniform(-1, 1, (3, 4, 5, 3))
-  made = pictures.to_uint8(x)
-  assert made.dtype == np.uint8 and made.shape == x.shape
-  assert np.abs(made - (x + 1) * 127.5).max() <= 0.5 + 1e-4
+  picture = pictures.to_uint8(x)
+  assert picture.dtype == np.uint8 and picture.shape == x.shape
+  assert np.abs(picture - (x + 1) * 127.5).max() <= 0.5 + 1e-4
   ends = jnp.array([-np.inf, -7.0, -1.01, 0.0, 1.01, np.inf])
   np.testing.assert_array_equal(pictures.to_uint8(ends), [0, 0, 0, 128, 255, 255])
   np.testing.assert_array_equal(pictures.to_uint8(jnp.array([-1, 0.5, 1], jnp.bfloat16)), [0, 191, 255])
@@ -59,9 +59,9 @@ def test_a_pixel_that_is_no_number_is_an_error():
 )
 def test_a_grid_has_every_pixel_in_its_place(shape, columns, pad, scale):
   images = _random(*shape)
-  made = pictures.grid(images, columns, pad, scale)
-  assert made.dtype == np.uint8
-  np.testing.assert_array_equal(made, _placed(images, columns, pad, scale))
+  picture = pictures.grid(images, columns, pad, scale)
+  assert picture.dtype == np.uint8
+  np.testing.assert_array_equal(picture, _placed(images, columns, pad, scale))
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def test_by_default_a_grid_is_square_and_its_tiles_can_be_seen(shape, columns, s
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_walk_has_time_across_and_below_every_sample_what_it_would_be(channels):
   seen, estimates = _random(5, 3, 64, 70, channels), _random(5, 3, 64, 70, channels, seed=1)
-  made = pictures.walk(seen, estimates, [f"t = {k}" for k in range(5)])
-  sheet = made[-(6 * 65 + 1) :, -(5 * 71 + 1) :]
+  picture = pictures.walk(seen, estimates, [f"t = {k}" for k in range(5)])
+  sheet = picture[-(6 * 65 + 1) :, -(5 * 71 + 1) :]
   for s in range(5):
     for n in range(3):
       for row, rows in enumerate((seen, estimates)):
         top, left = 1 + 65 * (2 * n + row), 1 + 71 * s
         np.testing.assert_array_equal(sheet[top : top + 64, left : left + 70], rows[s, n])
-  head, side = made[: -len(sheet)], made[:, : -sheet.shape[1]]
+  head, side = picture[: -len(sheet)], picture[:, : -sheet.shape[1]]
   assert head.min() < 64 and side.min() < 64  # written upon
-  assert np.all(made[: len(head), : side.shape[1]] == 255)
+  assert np.all(picture[: len(head), : side.shape[1]] == 255)
 
 
 def test_a_walk_without_noise_on_the_way_is_drawn_once():
@@ -98,15 +98,15 @@ def test_a_walk_without_noise_on_the_way_is_drawn_once():
 
 def test_captions_stand_under_their_images():
   images = _random(3, 8, 8, 1)
-  made = pictures.captioned(images, ["7", "", "7"], columns=3)
-  tiles = [made[1:, 1 + 65 * k : 65 + 65 * k, 0] for k in range(3)]
+  picture = pictures.captioned(images, ["7", "", "7"], columns=3)
+  tiles = [picture[1:, 1 + 65 * k : 65 + 65 * k, 0] for k in range(3)]
   for tile, image in zip(tiles, images, strict=True):
     np.testing.assert_array_equal(tile[:64], image[..., 0].repeat(8, 0).repeat(8, 1))
   one, none, same = (tile[64:-1] for tile in tiles)
   assert np.all(none == 255) and one.min() < 64
   np.testing.assert_array_equal(one, same)
   long = pictures.captioned(images, ["a two above a seven " * 9] * 3, columns=3)
-  assert long.shape[0] > made.shape[0] + 32  # larger, and of several lines
+  assert long.shape[0] > picture.shape[0] + 32  # larger, and of several lines
 
 
 def test_a_video_is_a_strip_wherever_a_picture_is_asked_for():

@@ -125,8 +125,8 @@ def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
   for process in range(count):
     join = (f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={process}")
     who, number, at = signalled or (None, 0, 0)
-    told = (*((number, at) if process == who else (0, -1)), HEARTBEAT)
-    command = [sys.executable, "-c", SPIED, *map(str, told), f"{notes}.{process}", *CONFIG]
+    value = (*((number, at) if process == who else (0, -1)), HEARTBEAT)
+    command = [sys.executable, "-c", SPIED, *map(str, value), f"{notes}.{process}", *CONFIG]
     command += [*arguments, *own(process), *(join if count > 1 else ())]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **output))
@@ -136,14 +136,14 @@ def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
 def ended(started):
   """(exit status, standard error, seconds after the first ended) of every process."""
   first = None
-  found = {}
-  while len(found) < len(started):
+  results = {}
+  while len(results) < len(started):
     for process, child in enumerate(started):
-      if process not in found and child.poll() is not None:
+      if process not in results and child.poll() is not None:
         first = first or time.monotonic()
-        found[process] = child.returncode, child.stderr.read(), time.monotonic() - first
+        results[process] = child.returncode, child.stderr.read(), time.monotonic() - first
     time.sleep(0.1)
-  return [found[process] for process in range(len(started))]
+  return [results[process] for process in range(len(started))]
 
 
 def run(*arguments, **options):
@@ -154,10 +154,10 @@ def autoencoder(folder):
   """Makes a run of no steps whose latents others use."""
   config = digits_kl.get_config()
   config.extensions, config.model.autoencoder = BROUGHT, "halves"
-  made = runs.start(config, folder, "train")
-  with made.checkpoints() as checkpoints:
-    checkpoints.save(made.new_state(), made.about)
-  workdir.save(folder, made.about, made.source, made.experiment.needs)
+  run = runs.start(config, folder, "train")
+  with run.checkpoints() as checkpoints:
+    checkpoints.save(run.new_state(), run.about)
+  workdir.save(folder, run.about, run.source, run.experiment.needs)
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +166,11 @@ def done(tmp_path_factory):
   place = tmp_path_factory.mktemp("processes")
   straight, killed, later = (place / name for name in ("straight", "killed", "later"))
   pmap, pmap_later = place / "pmap", place / "pmap_later"
-  steps, said = f"--config.train.steps={STEPS}", {}
+  steps, outputs = f"--config.train.steps={STEPS}", {}
   two = (2, steps, f"--workdir={killed}")
 
   def on():
-    said["two"] = run(*two, notes=place / "two")
+    outputs["two"] = run(*two, notes=place / "two")
     space = (
       "--config.space.name=latent",
       f"--config.space.latent.run={place / 'autoencoder'}",
@@ -179,20 +179,20 @@ def done(tmp_path_factory):
     )
     far = ("--config.train.steps=999", "--config.train.steps_per_call=3", "--config.log.every=3", *SELDOM)
     arguments = (2, f"--workdir={place / 'latent'}", *far, *space)
-    said["latent"] = run(*arguments, notes=place / "latent-rows", signalled=(1, signal.SIGINT, 0))
+    outputs["latent"] = run(*arguments, notes=place / "latent-rows", signalled=(1, signal.SIGINT, 0))
 
   def others():
     odd = lambda process: [f"--config.train.learning_rate={1e-3 * (1 + process)}"]
-    said["odd"] = run(2, steps, f"--workdir={place / 'odd'}", notes=place / "odd", own=odd)
-    said["pmap"] = run(2, *PMAP, f"--workdir={pmap}", notes=place / "pmap-rows")
+    outputs["odd"] = run(2, steps, f"--workdir={place / 'odd'}", notes=place / "odd", own=odd)
+    outputs["pmap"] = run(2, *PMAP, f"--workdir={pmap}", notes=place / "pmap-rows")
     shutil.copytree(pmap, pmap_later)
     shutil.rmtree(pmap_later / "checkpoints" / f"{PMAP_STEPS}")
-    said["pmap later"] = run(2, *PMAP, f"--workdir={pmap_later}", notes=place / "pmap-later-rows")
+    outputs["pmap later"] = run(2, *PMAP, f"--workdir={pmap_later}", notes=place / "pmap-later-rows")
 
   autoencoder(place / "autoencoder")
   with ThreadPoolExecutor() as pool:
     jobs = [pool.submit(others)]
-    said["killed"] = run(*two, notes=place / "killed", signalled=(1, signal.SIGKILL, 5))
+    outputs["killed"] = run(*two, notes=place / "killed", signalled=(1, signal.SIGKILL, 5))
     shutil.copytree(killed, later)
     jobs.append(pool.submit(on))
     config = workdir.load(killed)
@@ -200,7 +200,7 @@ def done(tmp_path_factory):
     training.train(config, later)
     for job in jobs:
       job.result()
-  return place, said
+  return place, outputs
 
 
 def succeeded(answers):
@@ -222,9 +222,9 @@ def read_rows(notes, count):
 
 
 def final(folder, step=STEPS):
-  made = runs.start(workdir.load(folder), folder)
+  run = runs.start(workdir.load(folder), folder)
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-    return jax.device_get(made.restore(checkpoints, step))
+    return jax.device_get(run.restore(checkpoints, step))
 
 
 def losses(folder):
@@ -233,46 +233,46 @@ def losses(folder):
 
 
 def test_a_killed_process_ends_the_others_within_the_stated_time(done):
-  _, said = done
-  (status, text, seconds), (other, told, _) = said["killed"]
+  _, outputs = done
+  (status, text, seconds), (other, value, _) = outputs["killed"]
   assert status == other == 1
   assert seconds < HEARTBEAT + 15
   assert "another process of the run has ended" in text and "go on from the last checkpoint" in text
-  assert "this process was ended by SIGKILL" in told
+  assert "this process was ended by SIGKILL" in value
 
 
 def test_several_processes_read_the_batches_of_one(done):
   place, _ = done
   read = pipeline.chunk_reader(SOURCES["digits"]("train"), ("image",), 0, 16, np.arange(16), 1)
   for name in ("killed", "two"):
-    found, places = read_rows(place / name, 2)
-    assert len(found) >= 4
-    for step, sums in found.items():
+    result, places = read_rows(place / name, 2)
+    assert len(result) >= 4
+    for step, sums in result.items():
       assert sums == read(step)["image"].sum((2, 3, 4))[0].tolist(), (name, step)
     assert sorted(places[0] + places[1]) == list(range(16)) and len(places[0]) == 8
 
 
 @pytest.mark.parametrize("folder", ["killed", "later"])
 def test_a_run_goes_on_with_any_number_of_processes(done, folder):
-  place, said = done
-  succeeded(said["two"])
+  place, outputs = done
+  succeeded(outputs["two"])
   assert "going on from step 3" in (place / folder / "log.txt").read_text()
-  expected, found = losses(place / "straight"), losses(place / folder)
-  assert sorted(found) == list(range(1, STEPS + 1))
+  expected, result = losses(place / "straight"), losses(place / folder)
+  assert sorted(result) == list(range(1, STEPS + 1))
   for step, loss in expected.items():
-    assert found[step] == pytest.approx(loss, rel=1e-4), step
+    assert result[step] == pytest.approx(loss, rel=1e-4), step
   one, other = (jax.tree.leaves(final(place / at).params) for at in ("straight", folder))
   for x, y in zip(one, other, strict=True):
     np.testing.assert_allclose(x, y, atol=1e-4)
 
 
 def test_pmap_goes_on_with_the_numbers_of_an_undisturbed_run(done):
-  place, said = done
-  assert "training: " in succeeded(said["pmap"])
-  assert "going on from step 3" in succeeded(said["pmap later"])
-  straight, expected, found = (losses(place / name) for name in ("straight", "pmap", "pmap_later"))
-  assert found == expected and sorted(found) == list(range(1, PMAP_STEPS + 1))
-  for step, loss in found.items():
+  place, outputs = done
+  assert "training: " in succeeded(outputs["pmap"])
+  assert "going on from step 3" in succeeded(outputs["pmap later"])
+  straight, expected, result = (losses(place / name) for name in ("straight", "pmap", "pmap_later"))
+  assert result == expected and sorted(result) == list(range(1, PMAP_STEPS + 1))
+  for step, loss in result.items():
     assert loss == pytest.approx(straight[step], rel=1e-4), step
   one, other = (final(place / name, PMAP_STEPS) for name in ("pmap", "pmap_later"))
   for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
@@ -281,29 +281,29 @@ def test_pmap_goes_on_with_the_numbers_of_an_undisturbed_run(done):
 
 
 def test_a_run_on_several_processes_uses_another_run(done):
-  place, said = done
-  assert "encoding latent" in succeeded(said["latent"])
-  config, found = workdir.load(place / "latent"), losses(place / "latent")
+  place, outputs = done
+  assert "encoding latent" in succeeded(outputs["latent"])
+  config, result = workdir.load(place / "latent"), losses(place / "latent")
   assert config.space.latent.run == str(place / "autoencoder")
-  config.train.steps = max(found)
+  config.train.steps = max(result)
   training.train(config, place / "latent here")
   expected = losses(place / "latent here")
-  assert 3 in found and found.keys() == expected.keys()
+  assert 3 in result and result.keys() == expected.keys()
   for step, loss in expected.items():
-    assert found[step] == pytest.approx(loss, rel=1e-4), step
+    assert result[step] == pytest.approx(loss, rel=1e-4), step
 
 
 def test_a_process_with_another_config_ends_all(done):
-  place, said = done
-  for status, text, _ in said["odd"]:
+  place, outputs = done
+  for status, text, _ in outputs["odd"]:
     assert status == 1
     assert "Process 1 of 2 runs something else: config.train.learning_rate is 0.002 there and 0.001" in text
   assert not (place / "odd" / "checkpoints").exists()
 
 
 def test_a_polite_stop_of_one_is_a_stop_of_all(done):
-  place, said = done
-  text = succeeded(said["latent"])
+  place, outputs = done
+  text = succeeded(outputs["latent"])
   names = [path.name for path in (place / "latent" / "checkpoints").iterdir()]
   step = max(int(name) for name in names if name.isdigit())
   assert step < 999 and f"SIGTERM: step {step} is saved" in text
@@ -342,8 +342,8 @@ def test_a_slurm_task_that_is_alone_in_its_node_takes_all_gpus():
     port = free.getsockname()[1]
   alone = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "1"}
   alone |= {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": str(port)}
-  found = joined(**alone)
-  assert found.stdout == "all\n", found.stderr
+  result = joined(**alone)
+  assert result.stdout == "all\n", result.stderr
 
 
 @pytest.mark.parametrize(
@@ -360,8 +360,8 @@ def test_tasks_that_share_a_node_are_left_to_jax(environment, expected):
 
 
 def test_a_machine_that_knows_no_others_is_told():
-  found = joined()
-  assert "ConfigError: JAX does not find out which processes this run has" in found.stderr
+  result = joined()
+  assert "ConfigError: JAX does not find out which processes this run has" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_what_is_cut_is_what_one_device_has(alone, shape):
     return h
 
   placed = jax.tree.map(lambda leaf: jax.device_put(leaf, devices.of_state(leaf.shape)), params)
-  found = jax.jit(gradients(network(factorised, cut)))(placed, *devices.shard((x, time)))
-  for got, truth in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+  result = jax.jit(gradients(network(factorised, cut)))(placed, *devices.shard((x, time)))
+  for got, truth in zip(jax.tree.leaves(result), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(got, truth, atol=1e-5 * max(1, np.abs(truth).max()))
   assert len(seen) >= 2
   for part, whole, axis in seen:

@@ -37,12 +37,12 @@ def started(block, deaf):
 def test_a_process_with_nothing_to_save_ends_with_one_line(number, deaf):
   child = started("ending", deaf)
   child.send_signal(number)
-  said, errors = child.communicate(timeout=30)
+  output, errors = child.communicate(timeout=30)
   assert child.returncode == 128 + number
   assert (
     errors.strip().startswith(f"{signal.Signals(number).name}: ending.") and len(errors.splitlines()) == 2
   )
-  assert said == ("" if deaf else "tidied up\n")
+  assert output == ("" if deaf else "tidied up\n")
 
 
 def test_a_request_is_confirmed_at_once_and_the_second_is_an_order():
@@ -51,8 +51,8 @@ def test_a_request_is_confirmed_at_once_and_the_second_is_an_order():
   assert child.stderr.readline() == "\n"
   assert child.stderr.readline().startswith("SIGINT: saving after this step; a second one")
   child.send_signal(signal.SIGTERM)
-  said, errors = child.communicate(timeout=30)
-  assert child.returncode == 128 + signal.SIGTERM and said == ""
+  output, errors = child.communicate(timeout=30)
+  assert child.returncode == 128 + signal.SIGTERM and output == ""
   assert "SIGTERM again: ending without saving." in errors and "Traceback" not in errors
 
 
@@ -68,8 +68,8 @@ def test_a_request_is_known_when_the_signal_is_sent_and_handlers_come_back(capsy
     raise AssertionError
   assert stopped.value.code == 128 + signal.SIGINT
   assert [signal.getsignal(number) for number in signals.NUMBERS] == before
-  told = capsys.readouterr().err
-  assert told.count("SIGTERM: saving") == told.count("SIGINT: ending") == 1
+  output = capsys.readouterr().err
+  assert output.count("SIGTERM: saving") == output.count("SIGINT: ending") == 1
 
 
 def test_what_a_process_was_started_to_ignore_stays_ignored():

@@ -106,8 +106,8 @@ def test_the_same_images_give_the_same_numbers_here_and_in_a_new_process(monkeyp
   images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
 
   def digest(seed):
-    found = train_classifier(images, np.arange(40) % 10, 10, seed=seed)
-    return hashlib.sha256(found.features(images).tobytes()).hexdigest()
+    result = train_classifier(images, np.arange(40) % 10, 10, seed=seed)
+    return hashlib.sha256(result.features(images).tobytes()).hexdigest()
 
   assert digest(5) == digest(5) != digest(6)
   child = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, check=True)

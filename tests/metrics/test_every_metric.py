@@ -67,8 +67,8 @@ def as_run(tokenizer):
     return of_classes(None, ((pixels[:, None] - params["means"]) ** 2).sum(-1).argmin(1))
 
   def encode_text(params, text):
-    said = (text[:, :, None] == jnp.asarray(names)).any(1)
-    return {"pooled": of_classes(None, said.argmax(1))}
+    message = (text[:, :, None] == jnp.asarray(names)).any(1)
+    return {"pooled": of_classes(None, message.argmax(1))}
 
   known = SOURCES["digits"](split="train").arrays
   means = [known["image"][known["label"] == digit].reshape(-1, 64).mean(0) / 255 for digit in range(10)]
@@ -96,7 +96,7 @@ every_metric = pytest.mark.parametrize("name", METRICS)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def metrics(tmp_path_factory):
   """Name -> the metric on digits, with a projection in the place of Inception, and held-out digits as samples."""
   words = TOKENIZERS["words"]
   splits = [captioned(SOURCES["digits"](split=split), TEMPLATES, words) for split in ("train", "test")]
@@ -113,12 +113,12 @@ def made(tmp_path_factory):
     patch.setattr(fvd.i3d_weights, "load", lambda path: {})
     patch.setattr(fvd, "extractor", lambda variables, parallel, resize, batch_size: middle)
     patch.setattr(perceptual, "DIMENSIONS", {"pool3": 8, "spatial": 4})
-    found = {}
+    results = {}
     for name, make in METRICS.items():
       data, options = own.get(name, splits), {"run": run} if name in OF_RUNS else {}
       metric = make(*data, None, **OPTIONS[name], **options)
-      found[name] = metric, data[1].read(np.arange(min(len(data[1]), 400)))
-    yield found
+      results[name] = metric, data[1].read(np.arange(min(len(data[1]), 400)))
+    yield results
 
 
 def some(data, rows):
@@ -126,10 +126,10 @@ def some(data, rows):
 
 
 def judged(metric, data):
-  asked = {name: data[name] for name in ("label", "text") if name in data}
+  request = {name: data[name] for name in ("label", "text") if name in data}
   if "image" in data:
-    asked["low"] = data["image"][:, ::2, ::2]
-  return metric.judge({name: data[name] for name in metric.fields}, asked)
+    request["low"] = data["image"][:, ::2, ::2]
+  return metric.judge({name: data[name] for name in metric.fields}, request)
 
 
 def test_all_metrics_are_here():
@@ -138,17 +138,17 @@ def test_all_metrics_are_here():
 
 
 @every_metric
-def test_values_are_finite_numbers_and_the_floor_has_their_names(name, made):
-  metric, samples = made[name]
-  found = judged(metric, samples)
-  assert found and all(isinstance(value, float) and np.isfinite(value) for value in found.values()), found
-  assert metric.floor.keys() <= found.keys()
+def test_values_are_finite_numbers_and_the_floor_has_their_names(name, metrics):
+  metric, samples = metrics[name]
+  result = judged(metric, samples)
+  assert result and all(isinstance(value, float) and np.isfinite(value) for value in result.values()), result
+  assert metric.floor.keys() <= result.keys()
   assert {*metric.fields} <= samples.keys() and metric.settings
 
 
 @every_metric
-def test_features_of_shards_joined_are_those_of_all(name, made):
-  metric, samples = made[name]
+def test_features_of_shards_joined_are_those_of_all(name, metrics):
+  metric, samples = metrics[name]
   whole = metric.features(samples, samples)
   cuts = [np.arange(0, 100), np.arange(100, 101), np.arange(101, size_of(samples))]
   parts = [metric.features(some(samples, rows), some(samples, rows)) for rows in cuts]
@@ -161,69 +161,69 @@ def test_features_of_shards_joined_are_those_of_all(name, made):
 
 
 @every_metric
-def test_the_order_of_the_samples_does_not_matter(name, made):
-  metric, samples = made[name]
-  found = judged(metric, samples)
+def test_the_order_of_the_samples_does_not_matter(name, metrics):
+  metric, samples = metrics[name]
+  result = judged(metric, samples)
   shuffled = judged(metric, some(samples, np.random.default_rng(0).permutation(size_of(samples))))
   resampled = lambda value: value.endswith(("_low", "_high", "_standard_error"))
   drawn = {"fid_infinity", "kid"}  # means over random subsets, known up to their standard errors
-  exact = [value for value in found if not resampled(value) and value not in drawn | ORDERED]
+  exact = [value for value in result if not resampled(value) and value not in drawn | ORDERED]
   assert exact
-  compare({value: shuffled[value] for value in exact}, {value: found[value] for value in exact}, rtol=1e-4)
-  for value in drawn & found.keys():
-    error = np.hypot(found[f"{value}_standard_error"], shuffled[f"{value}_standard_error"])
-    assert abs(found[value] - shuffled[value]) < 4 * error, value
-  for value in ORDERED & found.keys():
-    np.testing.assert_allclose(shuffled[value], found[value], rtol=0.1)
+  compare({value: shuffled[value] for value in exact}, {value: result[value] for value in exact}, rtol=1e-4)
+  for value in drawn & result.keys():
+    error = np.hypot(result[f"{value}_standard_error"], shuffled[f"{value}_standard_error"])
+    assert abs(result[value] - shuffled[value]) < 4 * error, value
+  for value in ORDERED & result.keys():
+    np.testing.assert_allclose(shuffled[value], result[value], rtol=0.1)
 
 
-def compare(found, want, rtol):
-  assert found.keys() == want.keys()
+def compare(result, want, rtol):
+  assert result.keys() == want.keys()
   for value in want:
-    np.testing.assert_allclose(found[value], want[value], rtol=rtol, atol=1e-6, err_msg=value)
+    np.testing.assert_allclose(result[value], want[value], rtol=rtol, atol=1e-6, err_msg=value)
 
 
 @every_metric
-def test_samples_of_the_data_are_better_than_noise(name, made):
-  metric, samples = made[name]
+def test_samples_of_the_data_are_better_than_noise(name, metrics):
+  metric, samples = metrics[name]
   (shown,) = {"image", "video"} & samples.keys()
   noise = np.random.default_rng(0).integers(0, 256, samples[shown].shape, np.uint8)
-  found, worse = judged(metric, samples), judged(metric, {**samples, shown: noise})
-  for value in found:
+  result, worse = judged(metric, samples), judged(metric, {**samples, shown: noise})
+  for value in result:
     if any(part in value for part in ("frechet", "fid", "fvd", "kid")) and "error" not in value:
-      assert found[value] < worse[value] and value not in metric.higher + metric.near, value
+      assert result[value] < worse[value] and value not in metric.higher + metric.near, value
     better = ("agreement", "precision", "recall", "density", "coverage", "accuracy", "true", "score")
     if value in (*better, "text_of_image_r1"):
-      assert found[value] > worse[value] and value in metric.higher, value
+      assert result[value] > worse[value] and value in metric.higher, value
     assert value not in memorization.FIGURES or value in metric.near
 
 
-def test_what_runs_of_clip_see_and_read_is_counted(made):
+def test_what_runs_of_clip_see_and_read_is_counted(metrics):
   """Of vectors that `as_run` says, by hand; a digit has two captions, which are as near as each other."""
-  data = some(made["clip_score"][1], slice(60))
+  data = some(metrics["clip_score"][1], slice(60))
   means = as_run(TOKENIZERS["words"](NAMES)).params["means"]
   gaps = data["image"].reshape(60, 1, 64) / 255 - means
   seen, label = (gaps**2).sum(-1).argmin(1), data["label"]
-  assert judged(made["zero_shot"][0], data)["accuracy"] == np.mean(seen == label) < 1
+  assert judged(metrics["zero_shot"][0], data)["accuracy"] == np.mean(seen == label) < 1
   vectors = np.asarray(of_classes(None, np.arange(10)))
   products = 100 * vectors[seen] @ vectors[label].T
-  found = judged(made["clip_score"][0], data)
+  result = judged(metrics["clip_score"][0], data)
   np.testing.assert_allclose(
-    (found["score"], found["shuffled"]), (np.diag(products).mean(), products.mean()), rtol=1e-5
+    (result["score"], result["shuffled"]), (np.diag(products).mean(), products.mean()), rtol=1e-5
   )
   captions = {tuple(row) for row in data["text"].tolist()}
   alike = np.bincount([int(label[(data["text"] == row).all(1).argmax()]) for row in captions], minlength=10)
   first = (seen[:, None] == label) / np.maximum(
     alike[label], 1
   )  # another's caption in the place of one's own
-  found = judged(made["caption_retrieval"][0], data)
-  np.testing.assert_allclose(found["text_of_image_r1"], np.diag(first).mean(), rtol=1e-5)
-  np.testing.assert_allclose(found["shuffled_r1"], first.mean(), rtol=1e-5)
+  result = judged(metrics["caption_retrieval"][0], data)
+  np.testing.assert_allclose(result["text_of_image_r1"], np.diag(first).mean(), rtol=1e-5)
+  np.testing.assert_allclose(result["shuffled_r1"], first.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", FEWEST)
-def test_too_few_samples_are_refused_or_flagged(value, made):
-  metric, samples = made.get(value) or (only(value), made["inception"][1])
+def test_too_few_samples_are_refused_or_flagged(value, metrics):
+  metric, samples = metrics.get(value) or (only(value), metrics["inception"][1])
   fewest, flagged = FEWEST[value]
   with pytest.raises(ConfigError, match=str(fewest - 1)):
     judged(metric, some(samples, slice(fewest - 1)))
@@ -231,8 +231,8 @@ def test_too_few_samples_are_refused_or_flagged(value, made):
   assert fewest_of(METRICS[value if value in METRICS else "inception"], options) == fewest
   for count in (fewest, flagged, flagged + 1, 200):
     if count >= fewest:
-      found = judged(metric, some(samples, slice(count)))
-      assert any("rank_deficient" in name for name in found) == (count <= flagged), count
+      result = judged(metric, some(samples, slice(count)))
+      assert any("rank_deficient" in name for name in result) == (count <= flagged), count
 
 
 def only(value):

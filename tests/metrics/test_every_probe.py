@@ -43,7 +43,7 @@ def projection(monkeypatch):
   )
 
 
-def found(name, given, **options):
+def probed(name, given, **options):
   devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:2]), ("data",)))
   options |= {"features": "inception"}
   return PROBES[name](given, *SOURCES, devices, **options)
@@ -51,14 +51,14 @@ def found(name, given, **options):
 
 @every_probe
 def test_values_are_finite_and_settings_say_what_they_hang_on(name):
-  values, settings = found(name, model())
+  values, settings = probed(name, model())
   assert values and all(isinstance(value, float) and np.isfinite(value) for value in values.values())
   assert settings["features"] == "projection" and "of" in settings["images"]
 
 
 @every_probe
 def test_what_loses_nothing_is_better_than_what_loses_much(name):
-  best, worse = (found(name, model(scale)).values for scale in (1.0, 0.3))
+  best, worse = (probed(name, model(scale)).values for scale in (1.0, 0.3))
   assert best["rfid"] < 1e-9 and worse["rfid"] > 1
   if name == "ifid":
     assert 0 < best["ifid"]
@@ -72,7 +72,7 @@ def test_a_model_that_is_no_autoencoder_is_told(name, lacks):
   given = model()
   given = given._replace(can={what: done for what, done in given.can.items() if what != lacks})
   with pytest.raises(ConfigError, match=f"needs a model that can {lacks}"):
-    found(name, given)
+    probed(name, given)
 
 
 def test_kl_and_active_numbers_are_the_formulas():
@@ -86,7 +86,7 @@ def test_kl_and_active_numbers_are_the_formulas():
 
 
 def test_ifid_blends_with_the_nearest_other_latent():
-  values, _ = found("ifid", model(), between=0.25, count=30)
+  values, _ = probed("ifid", model(), between=0.25, count=30)
   x = SOURCES[0].read(np.arange(30), ("image",))["image"]
   z = x / 127.5 - 1
   apart = ((z.reshape(30, 1, -1) - z.reshape(1, 30, -1)) ** 2).sum(-1) + 1e9 * np.eye(30)
@@ -94,4 +94,4 @@ def test_ifid_blends_with_the_nearest_other_latent():
   np.testing.assert_array_equal(ifid.nearest(z), apart.argmin(1))
   gaussians = (Moments.of(features(part)) for part in (np.round((blend + 1) * 127.5), x))
   np.testing.assert_allclose(values["ifid"], frechet_distance(*gaussians), rtol=1e-2)
-  assert found("ifid", model(), between=0.0, count=30).values["ifid"] < 1e-9
+  assert probed("ifid", model(), between=0.0, count=30).values["ifid"] < 1e-9

@@ -12,7 +12,7 @@ KNOWN = 30
 
 
 @pytest.fixture
-def made(monkeypatch, tmp_path):
+def build(monkeypatch, tmp_path):
   """The metric with three features of 16 frames in the place of I3D's, and the clips."""
   seen = []
 
@@ -32,8 +32,8 @@ def made(monkeypatch, tmp_path):
   return make
 
 
-def test_it_is_the_distance_of_population_moments_of_the_first_16_frames(made):
-  metric, train, test, seen = made(known=60)
+def test_it_is_the_distance_of_population_moments_of_the_first_16_frames(build):
+  metric, train, test, seen = build(known=60)
   samples = test.read(np.arange(40), ("video",))
   values = metric.judge(samples, {})
   of = lambda video: video[:, [0, 7, 15]].reshape(len(video), 3, -1).astype(float).mean(2)
@@ -46,14 +46,14 @@ def test_it_is_the_distance_of_population_moments_of_the_first_16_frames(made):
   assert values["memory_ratio"] == 1 and values.keys() == {"fvd_40", "memory_ratio", "memory_share"}
   assert metric.settings["frames"] == 16 and metric.settings["reference"].startswith("60 clips of ")
   there = len(seen)
-  made(known=60)
+  build(known=60)
   assert len(seen) == there  # the training clips' features were kept
-  made(known=KNOWN)
+  build(known=KNOWN)
   assert seen[-1] == (KNOWN, 16, 16, 16, 1)
 
 
-def test_what_is_no_fvd_is_refused(made):
+def test_what_is_no_fvd_is_refused(build):
   with pytest.raises(ConfigError, match="of 16 frames, and the data's have 8; .* Take clips of at least 16"):
-    made(8)
+    build(8)
   with pytest.raises(ConfigError, match="it is for clips, and the data are image, label; leave it out"):
     fvd.metric(*(SOURCES["digits"](split=split) for split in ("train", "test")), None)

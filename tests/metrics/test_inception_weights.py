@@ -201,13 +201,13 @@ def test_a_damaged_file_is_read_whole_or_refused(tmp_path, write):
   for body in damage.bodies(whole, 150):
     (tmp_path / "w.pth").write_bytes(body)
     try:
-      found = torch_file.read(tmp_path / "w.pth")
+      result = torch_file.read(tmp_path / "w.pth")
     except ConfigError as error:
       assert str(tmp_path / "w.pth") in str(error) and len(str(error)) < 600
       refused += 1
     else:
-      assert all(isinstance(value, np.ndarray) for value in found.values())
-      assert sum(value.nbytes for value in found.values()) <= 4 * sum(v.nbytes for v in wanted.values())
+      assert all(isinstance(value, np.ndarray) for value in result.values())
+      assert sum(value.nbytes for value in result.values()) <= 4 * sum(v.nbytes for v in wanted.values())
   assert refused > 50
 
 
@@ -226,11 +226,11 @@ def test_foreign_byte_order_and_missing_storage(tmp_path):
 def tensors():
   """Random tensors under all the names."""
   rng = np.random.default_rng(0)
-  made = {}
+  results = {}
   for name, (_, shape) in inception_weights._layout(class_layer=True).items():
     ones = name.endswith("bn.weight")
-    made[name] = np.ones(shape, np.float32) if ones else rng.normal(size=shape).astype(np.float32)
-  return made
+    results[name] = np.ones(shape, np.float32) if ones else rng.normal(size=shape).astype(np.float32)
+  return results
 
 
 def test_names_and_shapes_are_torchvisions(tensors):

@@ -122,5 +122,5 @@ def test_distances_are_those_of_another_implementation(network):
   """DIFFJAX_LPIPS_GOLDEN names an npz of pairs a, b uint8 [N, H, W, 3] and their distances by network."""
   golden = np.load(Path(os.environ["DIFFJAX_LPIPS_GOLDEN"]))
   a, b = (golden[name].astype(np.float32) / 127.5 - 1 for name in "ab")
-  found = lpips.compiled(network)(lpips.load(network).tensors, a, b)
-  np.testing.assert_allclose(found, golden[network], atol=1e-4)
+  result = lpips.compiled(network)(lpips.load(network).tensors, a, b)
+  np.testing.assert_allclose(result, golden[network], atol=1e-4)

@@ -19,25 +19,27 @@ def test_each_figure_sees_its_damage_and_no_other():
   train, test = make("train"), make("test")
   metric, data = METRICS["moving_digits"](train, test, None, reference=COUNT), test.read(np.arange(COUNT))
   clips = damaged(test, np.arange(COUNT))
-  found = {kind: metric.judge({"video": video}, data) for kind, video in clips.items()}
-  at = lambda name, *kinds: [found[kind][name] for kind in kinds]
-  assert metric.floor == pytest.approx(found["held out"])
-  real = found["held out"]
+  results = {kind: metric.judge({"video": video}, data) for kind, video in clips.items()}
+  at = lambda name, *kinds: [results[kind][name] for kind in kinds]
+  assert metric.floor == pytest.approx(results["held out"])
+  real = results["held out"]
   # Motion: the error of a path of e pixels a coordinate is sqrt(2) e, less what the fit takes up.
   assert real["trajectory"] < 0.1 and real["trajectory_p90"] < 0.15
-  assert 0.2 < found["jitter 0.25"]["trajectory"] < 0.25 * 2**0.5
-  assert 0.4 < found["jitter 0.5"]["trajectory"] < 0.5 * 2**0.5
+  assert 0.2 < results["jitter 0.25"]["trajectory"] < 0.25 * 2**0.5
+  assert 0.4 < results["jitter 0.5"]["trajectory"] < 0.5 * 2**0.5
   assert min(at("trajectory", "shuffled", "walk")) > 0.5
-  assert found["frozen"]["trajectory"] < 0.1 and found["frozen"]["speed"] < 0.05  # passes but for its speed
+  assert (
+    results["frozen"]["trajectory"] < 0.1 and results["frozen"]["speed"] < 0.05
+  )  # passes but for its speed
   assert real["speed"] == pytest.approx(np.hypot(*data["velocity"].T).mean(), abs=0.05)
   # Who it is.
   assert real["identity"] > 0.93 and real["agreement"] > 0.9
-  assert found["any digit"]["identity"] < 0.45 and found["any digit"]["agreement"] < 0.2
+  assert results["any digit"]["identity"] < 0.45 and results["any digit"]["agreement"] < 0.2
   moved = ("shuffled", "walk", "jitter 0.5")
   assert min(at("agreement", *moved, "frozen", "same class")) > 0.9
   # That it stays the same: blind to motion, not to another scan of the class.
   assert max(at("look", "held out", *moved)) < 12
-  assert found["frozen"]["look"] == 0 and min(at("look", "same class", "any digit")) > 2 * real["look"]
+  assert results["frozen"]["look"] == 0 and min(at("look", "same class", "any digit")) > 2 * real["look"]
   assert max(at("mass", "held out", *moved)) < 0.005 < 0.02 < min(at("mass", "same class", "noise 0.1"))
 
 

@@ -47,18 +47,18 @@ def test_values_are_those_of_the_parts_and_carry_their_settings(network):
   train, test = sources()
   values = ("fid", "sfid", "kid", "precision_recall", "fid_infinity")
   metric = METRICS["inception"](train, test, None, values=values, bootstrap_draws=2)
-  found = metric.judge(images(test), {})
+  result = metric.judge(images(test), {})
   real, samples = project(images(train)["image"]), project(images(test)["image"])
   moments = lambda features: Moments.empty(features.shape[1]).add(features)
   expected = frechet_distance(moments(samples.pool3), moments(real.pool3))
-  np.testing.assert_allclose(found["fid_355"], expected, rtol=1e-9)
-  assert found["fid_355_low"] < expected < found["fid_355_high"]
+  np.testing.assert_allclose(result["fid_355"], expected, rtol=1e-9)
+  assert result["fid_355_low"] < expected < result["fid_355_high"]
   expected = frechet_distance(moments(samples.spatial), moments(real.spatial))
-  np.testing.assert_allclose(found["sfid_355"], expected, rtol=1e-9)
+  np.testing.assert_allclose(result["sfid_355"], expected, rtol=1e-9)
   first = real.pool3[:355]
-  np.testing.assert_allclose(found["kid"], kid(samples.pool3, first, subset_size=177).value, rtol=1e-9)
-  assert (found["precision"], found["recall"]) == precision_recall(first, samples.pool3)
-  assert "fid_infinity" in found and "fid_355_rank_deficient" not in found
+  np.testing.assert_allclose(result["kid"], kid(samples.pool3, first, subset_size=177).value, rtol=1e-9)
+  assert (result["precision"], result["recall"]) == precision_recall(first, samples.pool3)
+  assert "fid_infinity" in result and "fid_355_rank_deficient" not in result
   settings = metric.settings
   assert settings["resize"] == "pytorch" and settings["weights"] == "0123456789abcdef"
   assert settings["published_weights"] is False
@@ -80,11 +80,11 @@ def test_few_samples_are_flagged_and_imported_statistics_are_used(network, tmp_p
   metric = METRICS["inception"](
     train, test, None, ("fid",), reference_file=str(tmp_path / "mine.npz"), bootstrap_draws=0
   )
-  found = metric.judge(images(test, 6), {})
+  result = metric.judge(images(test, 6), {})
   samples = project(images(test, 6)["image"]).pool3
   expected = frechet_distance(Moments.empty(8).add(samples), (np.zeros(8), np.eye(8)))
-  np.testing.assert_allclose(found["fid_6"], expected, rtol=1e-9)
-  assert found["fid_6_rank_deficient"] == 1
+  np.testing.assert_allclose(result["fid_6"], expected, rtol=1e-9)
+  assert result["fid_6_rank_deficient"] == 1
 
 
 def test_what_cannot_be_computed_is_refused(network, tmp_path):

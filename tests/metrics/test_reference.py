@@ -19,15 +19,15 @@ def _moments(n=30, dim=4, seed=0):
 
 
 def test_round_trip(tmp_path):
-  made = reference.of_moments(_moments(), SETTINGS)
-  assert made.settings.count == 30 and not made.rank_deficient
+  statistics = reference.of_moments(_moments(), SETTINGS)
+  assert statistics.settings.count == 30 and not statistics.rank_deficient
   path = reference.place(SETTINGS, tmp_path / "new")
   assert reference.load_or_none(path) is None
-  reference.save(path, made)
+  reference.save(path, statistics)
   read = reference.load(path, dim=4)
-  np.testing.assert_array_equal(read.mean, made.mean)
-  np.testing.assert_array_equal(read.covariance, made.covariance)
-  assert read.settings == made.settings and read.digest == made.digest
+  np.testing.assert_array_equal(read.mean, statistics.mean)
+  np.testing.assert_array_equal(read.covariance, statistics.covariance)
+  assert read.settings == statistics.settings and read.digest == statistics.digest
   assert frechet_distance(_moments(seed=1), read.gaussian) == frechet_distance(_moments(seed=1), _moments())
   assert [file.name for file in path.parent.iterdir()] == [path.name]
 

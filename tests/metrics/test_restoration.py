@@ -19,8 +19,8 @@ def low_of(images, how="area"):
   return restoration.resized(images, (1, 4, 4, 3), how)
 
 
-def judged(x, asked, **options):
-  return METRICS["restoration"](None, None, None, **options).judge({"image": x}, asked)
+def judged(x, request, **options):
+  return METRICS["restoration"](None, None, None, **options).judge({"image": x}, request)
 
 
 @pytest.mark.parametrize("how", restoration.RESAMPLINGS)
@@ -31,16 +31,16 @@ def test_images_are_made_small_as_the_condition_does(how):
 
 
 def test_the_values_are_the_formulas():
-  asked = {"image": IMAGES, "low": low_of(IMAGES)}
-  best = judged(IMAGES, asked)
+  request = {"image": IMAGES, "low": low_of(IMAGES)}
+  best = judged(IMAGES, request)
   assert best["psnr"] == best["consistency"] == 100 and best["ssim"] == pytest.approx(1)
   off = np.where(IMAGES > 127, IMAGES - 5, IMAGES + 5).astype(np.uint8)
-  assert judged(off, asked)["psnr"] == pytest.approx(10 * np.log10(255**2 / 25))
-  flat = np.repeat(np.repeat(asked["low"], 4, 1), 4, 2)
-  assert judged(flat, asked)["consistency"] == 100 > judged(flat, asked)["psnr"]
-  smooth = restoration.resized(asked["low"], IMAGES.shape, "bicubic")
-  found = judged(smooth, asked)
-  assert found["psnr"] == found["bicubic_psnr"] and found["ssim"] == found["bicubic_ssim"]
+  assert judged(off, request)["psnr"] == pytest.approx(10 * np.log10(255**2 / 25))
+  flat = np.repeat(np.repeat(request["low"], 4, 1), 4, 2)
+  assert judged(flat, request)["consistency"] == 100 > judged(flat, request)["psnr"]
+  smooth = restoration.resized(request["low"], IMAGES.shape, "bicubic")
+  result = judged(smooth, request)
+  assert result["psnr"] == result["bicubic_psnr"] and result["ssim"] == result["bicubic_ssim"]
 
 
 def test_it_takes_originals_or_small_images_alone_and_no_others():

@@ -44,7 +44,7 @@ def test_the_bag_of_words_finds_what_pixels_say_of_words():
   rng = np.random.default_rng(0)
   words = ("red", "green", "blue")
 
-  def made(count, read=None):
+  def make(count, read=None):
     which = rng.integers(0, 3, (count, 2))
     images = rng.integers(0, 60, (count, 4, 4, 3)).astype(np.uint8)
     for k in range(2):  # the left half's colour and the right half's
@@ -53,9 +53,9 @@ def test_the_bag_of_words_finds_what_pixels_say_of_words():
     read = read or TOKENIZERS["words"](captions)
     return ArraySource({"image": images, "text": read(captions)}, "", tokenizers={"text": read}), read
 
-  train, read = made(400)
-  held_out, _ = made(60, read)
-  found = bag_of_words(train, held_out.arrays)
-  assert found["bag_of_words_r5"] > 0.9 > 5 / 9  # red left blue right holds the words of blue left red right
+  train, read = make(400)
+  held_out, _ = make(60, read)
+  result = bag_of_words(train, held_out.arrays)
+  assert result["bag_of_words_r5"] > 0.9 > 5 / 9  # red left blue right holds the words of blue left red right
   blind = bag_of_words(train, {**held_out.arrays, "image": np.roll(held_out.arrays["image"], 7, 0)})
-  assert blind["bag_of_words_r1"] < found["bag_of_words_r1"] - 0.2
+  assert blind["bag_of_words_r1"] < result["bag_of_words_r1"] - 0.2

@@ -20,15 +20,15 @@ def test_real_scenes_are_true_and_others_as_often_as_chance_says():
   )
   metric = METRICS["scenes"](train, test, None)
   data = train.read(np.arange(600))
-  found = metric.judge(data, data)
-  assert found["true"] > 0.98 and found["digits"] > 0.98 and found["layout"] == 1
-  assert metric.floor["true_seen"] > 0.96 and metric.floor["true_novel"] > 0.94 and "true_novel" not in found
+  result = metric.judge(data, data)
+  assert result["true"] > 0.98 and result["digits"] > 0.98 and result["layout"] == 1
+  assert metric.floor["true_seen"] > 0.96 and metric.floor["true_novel"] > 0.94 and "true_novel" not in result
   others = metric.judge(data, {"text": np.roll(data["text"], 1, 0)})
-  assert others["true"] < 0.05 and abs(others["shuffled"] - found["shuffled"]) < 1e-9
+  assert others["true"] < 0.05 and abs(others["shuffled"] - result["shuffled"]) < 1e-9
   # The digits' looks hang on no caption; mirrored ones are other digits, and an empty picture has none.
-  assert others["frechet_600"] == found["frechet_600"] == metric.floor_at(600)["frechet_600"]
+  assert others["frechet_600"] == result["frechet_600"] == metric.floor_at(600)["frechet_600"]
   mirrored = metric.judge({"image": data["image"][:, :, ::-1]}, data)
-  assert mirrored["frechet_600"] > 5 * found["frechet_600"]
+  assert mirrored["frechet_600"] > 5 * result["frechet_600"]
   empty = metric.judge({"image": np.zeros_like(data["image"])}, data)
   assert not any(name.startswith("frechet") for name in empty)
   with pytest.raises(ConfigError, match="is no caption of a scene"):
@@ -54,10 +54,10 @@ def test_another_s_caption_is_true_by_the_arithmetic_of_the_kinds():
           caption = wordings(kind, digits[0], digits[-1], cells[0])[0]
           every.append((scene, caption, share / len(where) / 10 ** len(cells)))
   scenes, captions, weights = zip(*every, strict=True)
-  weights, said = np.array(weights) / sum(weights), meanings(captions)
-  each = truth(np.array(scenes)[:, None], Meanings(*(part[None] for part in said))).all
-  found = draw("train", 0, np.arange(2000))
-  shuffled = score({"cells": found.cells, **found.meaning._asdict()})["shuffled"]
+  weights, message = np.array(weights) / sum(weights), meanings(captions)
+  each = truth(np.array(scenes)[:, None], Meanings(*(part[None] for part in message))).all
+  result = draw("train", 0, np.arange(2000))
+  shuffled = score({"cells": result.cells, **result.meaning._asdict()})["shuffled"]
   np.testing.assert_allclose(shuffled, weights @ each @ weights, rtol=0.1)
 
 
@@ -70,19 +70,21 @@ def test_shares_are_of_their_own_captions():
     "a one and a two",
   ]
   cells = np.array([[3, 7, -1, -1], [-1, -1, -1, 6], [1, -1, 5, -1], [4, -1, -1, 5], [2, -1, -1, 1]])
-  found = score({"cells": cells, **meanings(captions)._asdict()})
-  assert found["true"] == pytest.approx(3 / 5) and found["true_single"] == 1 and found["true_pair"] == 1
-  assert found["true_placed"] == 0 and found["true_relation"] == pytest.approx(1 / 2)
-  assert found["digits"] == pytest.approx(4 / 5) and found["layout"] == pytest.approx(4 / 5)
-  assert found["shuffled"] == pytest.approx(3 / 25)
+  result = score({"cells": cells, **meanings(captions)._asdict()})
+  assert result["true"] == pytest.approx(3 / 5) and result["true_single"] == 1 and result["true_pair"] == 1
+  assert result["true_placed"] == 0 and result["true_relation"] == pytest.approx(1 / 2)
+  assert result["digits"] == pytest.approx(4 / 5) and result["layout"] == pytest.approx(4 / 5)
+  assert result["shuffled"] == pytest.approx(3 / 25)
   nothing = {"cells": np.full((2, 4), EMPTY), **meanings(captions[:2])._asdict()}
   assert score(nothing)["true"] == score(nothing)["layout"] == 0
 
 
 def test_every_scene_s_own_cells_are_true():
   scenes = draw("test", 0, np.arange(500))
-  found = score({"cells": scenes.cells, **scenes.meaning._asdict()})
-  assert found["true"] == found["true_novel"] == found["true_seen"] == found["digits"] == found["layout"] == 1
+  result = score({"cells": scenes.cells, **scenes.meaning._asdict()})
+  assert (
+    result["true"] == result["true_novel"] == result["true_seen"] == result["digits"] == result["layout"] == 1
+  )
 
 
 def test_other_data_are_refused():

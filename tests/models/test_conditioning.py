@@ -99,7 +99,7 @@ def test_each_condition_enters_in_its_way_and_all_of_a_way_are_joined():
 
 
 def test_what_is_said_to_the_time_is_a_linear_function_without_a_constant():
-  told = OnTime(WIDTHS)
-  params, x = params_of(told, normal(3, 4)), normal(3, 4)
-  np.testing.assert_array_equal(run(told, params, np.zeros((3, 4), np.float32)).time, np.zeros((3, 8)))
-  np.testing.assert_allclose(run(told, params, x).time, x @ params["kernel"], rtol=1e-5, atol=1e-5)
+  module = OnTime(WIDTHS)
+  params, x = params_of(module, normal(3, 4)), normal(3, 4)
+  np.testing.assert_array_equal(run(module, params, np.zeros((3, 4), np.float32)).time, np.zeros((3, 8)))
+  np.testing.assert_allclose(run(module, params, x).time, x @ params["kernel"], rtol=1e-5, atol=1e-5)

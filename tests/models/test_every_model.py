@@ -79,8 +79,8 @@ CHANGES = {
 
 
 def make(name, outputs=2, conditions=EMBEDS, **options):
-  asked = {"outputs" if name in ENCODERS else "out_channels": outputs}
-  return NETWORKS[name](**asked, conditions=conditions, **{**OPTIONS[name], **options})
+  request = {"outputs" if name in ENCODERS else "out_channels": outputs}
+  return NETWORKS[name](**request, conditions=conditions, **{**OPTIONS[name], **options})
 
 
 def inputs(batch=4, height=8, width=8):
@@ -132,7 +132,7 @@ def masks_of(seen):
 
 
 @functools.cache
-def made(name):
+def build(name):
   """A network told in every way, random parameters, and (params, inputs) -> (output, masks), compiled."""
   net = make(name)
 
@@ -145,7 +145,7 @@ def made(name):
 
 
 def output(name, given):
-  _, params, run = made(name)
+  _, params, run = build(name)
   return np.asarray(run(params, **given)[0])
 
 
@@ -164,7 +164,7 @@ def test_all_networks_are_here():
 def test_the_output_has_the_shape_asked_for_and_is_float32(name):
   for net in (make(name, 6), make(name, 6, conditions=()), make(name, 6, dtype="bfloat16")):
     given = inputs(2, 8, 16)
-    given["cond"] = {told: given["cond"][told] for told, _ in net.conditions}
+    given["cond"] = {kind: given["cond"][kind] for kind, _ in net.conditions}
     params = shapes(net, given)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     given["x"] = given["x"].astype(jnp.bfloat16)
@@ -191,12 +191,12 @@ def test_examples_do_not_see_each_other(name):
 
 
 @every_network
-@pytest.mark.parametrize("told", CHANGES)
-def test_a_condition_reaches_the_output_of_its_example_alone(name, told):
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_condition_reaches_the_output_of_its_example_alone(name, kind):
   given = inputs()
-  out, value = output(name, given), given["cond"][told]
-  other = jax.tree.map(lambda old, new: old.at[1].set(new[1]), value, CHANGES[told](value))
-  changed = output(name, {**given, "cond": {**given["cond"], told: other}})
+  out, value = output(name, given), given["cond"][kind]
+  other = jax.tree.map(lambda old, new: old.at[1].set(new[1]), value, CHANGES[kind](value))
+  changed = output(name, {**given, "cond": {**given["cond"], kind: other}})
   np.testing.assert_array_equal(np.delete(changed, 1, axis=0), np.delete(out, 1, axis=0))
   assert largest(changed - out)[1] > 0.003
 
@@ -206,21 +206,21 @@ def test_a_token_counts_where_its_mask_is_true_and_nowhere_else(name):
   given = inputs()
   out, (words, mask) = output(name, given), given["cond"]["words"]
 
-  def told(words, mask=mask):
+  def change(words, mask=mask):
     return output(name, {**given, "cond": {**given["cond"], "words": (words, mask)}})
 
   noise = jnp.asarray(np.random.default_rng(1).standard_normal(words.shape), jnp.float32)
-  np.testing.assert_array_equal(told(jnp.where(mask[..., None], words, 100 * noise)), out)
+  np.testing.assert_array_equal(change(jnp.where(mask[..., None], words, 100 * noise)), out)
   for place in range(3):
-    changed = largest(told(words.at[:, place].add(noise[:, place])) - out)
+    changed = largest(change(words.at[:, place].add(noise[:, place])) - out)
     np.testing.assert_array_equal(changed > 1e-3, mask[:, place])
     np.testing.assert_array_equal(changed > 0, mask[:, place])
-  assert largest(told(words, jnp.ones_like(mask)) - out).min() > 1e-4
+  assert largest(change(words, jnp.ones_like(mask)) - out).min() > 1e-4
 
 
 @every_network
 def test_the_output_depends_on_everything_else_given(name):
-  _, params, run = made(name)
+  _, params, run = build(name)
   given = inputs()
   out, least = output(name, given), 0.003 if name in MODELS else 0.001  # a mean over the pixels changes less
   for step in (5, 0.5):
@@ -242,7 +242,7 @@ def test_the_output_depends_on_everything_else_given(name):
 
 @every_network
 def test_every_layer_drops_by_its_own_path_and_each_example_by_its_own_key(name):
-  _, params, run = made(name)
+  _, params, run = build(name)
   given = inputs()
   _, masks = run(params, **given)
   assert len(masks) == DROPOUTS[name]
@@ -264,7 +264,7 @@ def test_every_layer_drops_by_its_own_path_and_each_example_by_its_own_key(name)
 
 @every_network
 def test_without_keys_or_rate_nothing_is_drawn(name):
-  net, params, _ = made(name)
+  net, params, _ = build(name)
   given = inputs()
 
   def draws(net, keys):
@@ -279,7 +279,7 @@ def test_without_keys_or_rate_nothing_is_drawn(name):
 
 @every_network
 def test_bfloat16_comes_near_the_float32_output(name):
-  net, params, _ = made(name)
+  net, params, _ = build(name)
   given = inputs()
   exact = output(name, given)
   assert "bf16" not in str(jax.make_jaxpr(net.apply)({"params": params}, *given.values()))
@@ -325,7 +325,7 @@ def test_remat_changes_neither_tree_nor_masks_nor_numbers(name):
 def test_other_conditions_than_the_network_s_are_refused(name):
   given = inputs()
   everything = given["cond"]
-  less = {told: value for told, value in everything.items() if told != "vector"}
+  less = {kind: value for kind, value in everything.items() if kind != "vector"}
   for embeds, cond, words in [
     (EMBEDS, {**everything, "text": given["time"]}, "but is given class, picture, several, text, told"),
     (EMBEDS, less, "conditions class, vector, several, told, words, picture, but is given class, picture"),

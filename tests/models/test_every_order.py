@@ -29,13 +29,13 @@ def test_a_number_depends_on_all_before_it_and_on_nothing_else(name, shape):
   def jacobian(x):
     return jax.jacobian(lambda flat: net.apply({"params": params}, flat.reshape(1, *shape), {}))(x.ravel())
 
-  found = np.abs(np.asarray(jacobian(x))).reshape(size, 2, size).max(1)
+  result = np.abs(np.asarray(jacobian(x))).reshape(size, 2, size).max(1)
   before = np.tril(np.ones((size, size)), -1)
-  np.testing.assert_array_equal(found[before == 0], 0)
+  np.testing.assert_array_equal(result[before == 0], 0)
   if name == "made" and shape[-1] > 1 or name == "pixelcnn":
-    near = found[before == 1] > 0
+    near = result[before == 1] > 0
     assert near.mean() > 0.95  # a unit's weights may all be about 0, but no place is out of sight
-  assert (found[1:].max(1) > 1e-6).all()
+  assert (result[1:].max(1) > 1e-6).all()
 
 
 def test_an_even_kernel_is_refused():

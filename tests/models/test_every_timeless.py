@@ -52,14 +52,14 @@ def test_shapes_and_conditions_of_each_example(kind, name):
 
   @jax.jit
   def run(x, cond):
-    found = net.apply({"params": params}, x, cond)
-    return found[0] if kind == "flow" else found
+    result = net.apply({"params": params}, x, cond)
+    return result[0] if kind == "flow" else result
 
   out = run(x, cond)
   assert out.shape == SHAPES[kind] and out.dtype == jnp.float32
   assert kind != "generator" or np.abs(out).max() <= 1
   others = {"label": cond["label"].at[1].set(2), "vector": cond["vector"].at[1].add(1.0)}
-  for change in [(x.at[1].add(0.5), cond)] + [(x, {**cond, told: others[told]}) for told in cond]:
+  for change in [(x.at[1].add(0.5), cond)] + [(x, {**cond, kind: others[kind]}) for kind in cond]:
     gap = np.abs(np.asarray(run(*change) - out)).reshape(B, -1).max(1)
     np.testing.assert_array_equal(gap > 0, [False, True, False])
   rough = jax.eval_shape(make(kind, name, dtype="bfloat16").init_with_output, jax.random.key(0), x, cond)[0]

@@ -121,8 +121,8 @@ def test_derivatives_of_group_norm_are_those_of_its_definition(dtype, with_swish
   close = lambda a, b: np.testing.assert_allclose(
     np.float32(a), np.float32(b), rtol=1e-4 if a.dtype == jnp.float32 else 2**-6, atol=2e-4 * np.abs(b).max()
   )
-  found, wanted = (jax.jit(derivatives, static_argnums=0)(form) for form in (norm, definition))
-  jax.tree.map(close, found, wanted)
+  result, wanted = (jax.jit(derivatives, static_argnums=0)(form) for form in (norm, definition))
+  jax.tree.map(close, result, wanted)
 
 
 def test_group_norm_counts_in_float32_whatever_comes_in():

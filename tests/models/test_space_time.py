@@ -45,7 +45,7 @@ def batch(count=2, frames=4, moving=True, seed=0):
 
 
 @functools.cache
-def made(name):
+def make(name):
   """(apply, its parameters, none of which is zero but the biases of distance)."""
   net, rng = NETS[name], np.random.default_rng(0)
   given = batch()
@@ -69,7 +69,7 @@ def permuted(data, order):
 
 
 def test_with_one_frame_the_u_net_is_that_of_images_bit_for_bit():
-  apply, params = made("unet")
+  apply, params = make("unet")
   image_weights = {name: part for name, part in params.items() if not name.endswith("_time")}
   assert len(params) - len(image_weights) == 2 + 4 + 1  # after each attention
   as_they_start = jax.tree.map(jnp.zeros_like, params)
@@ -113,7 +113,7 @@ def test_time_attention_is_its_equation():
 
 @pytest.mark.parametrize("name", ["unet", "dit", "dit-full"])
 def test_frames_that_are_apart_do_not_see_each_other(name):
-  apply, params = made(name)
+  apply, params = make(name)
   together, still = batch(), batch(moving=False)
   still["cond"]["moving"] = jnp.asarray([1, 0])
   out = apply(params, still)
@@ -128,7 +128,7 @@ def test_frames_that_are_apart_do_not_see_each_other(name):
 
 
 def test_without_places_in_time_frames_may_be_permuted():
-  apply, params = made("unet")
+  apply, params = make("unet")
   given, order = batch(), [2, 0, 3, 1]
   np.testing.assert_allclose(apply(params, permuted(given, order)), apply(params, given)[:, order], atol=1e-4)
   tilted = jax.tree.map(jnp.asarray, params)

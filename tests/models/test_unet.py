@@ -101,7 +101,7 @@ DDPMPP = {
 }
 
 
-def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, told=9):
+def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, labels=9):
   """Counted by hand: Karras et al. 2022's DDPM++ with attention at the second level, from its description."""
   d, e = m * c, 4 * c  # channels of every level, and of the embedding
   conv = lambda a, b, k=3: k * k * a * b + b
@@ -111,7 +111,7 @@ def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, told=9):
     return norm(a) + conv(a, b) + (e * b + b) + norm(b) + conv(b, b) + (conv(a, b, 1) if shortcut else 0)
 
   attention = norm(d) + conv(d, 3 * d, 1) + conv(d, d, 1)
-  total = told * c + conv(c, e, 1) + conv(e, e, 1) + conv(3, c)
+  total = labels * c + conv(c, e, 1) + conv(e, e, 1) + conv(3, c)
   skips, width = [c], c
   for level in range(levels):
     if level:
@@ -130,8 +130,8 @@ def parameters_of_ddpmpp(c=128, m=2, levels=3, blocks=4, told=9):
 
 
 def test_ddpmpp_has_as_many_parameters_as_its_description():
-  told = {"augment": jax.ShapeDtypeStruct((1, 9), jnp.float32)}
-  params = shapes(UNet(**DDPMPP, conditions=TOLD), (32, 32), told)
+  cond = {"augment": jax.ShapeDtypeStruct((1, 9), jnp.float32)}
+  params = shapes(UNet(**DDPMPP, conditions=TOLD), (32, 32), cond)
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters_of_ddpmpp() == 55_733_891
   assert not [name for name in params if "attention" in name and re.match("up_1_[0-3]|[a-z]+_[02]_", name)]
   assert {"up_1_4_attention", "middle_attention", "down_1_0_attention"} < params.keys()
@@ -198,8 +198,8 @@ def test_a_network_that_does_not_fit_is_a_clear_error(change, size, words):
 def test_blocks_are_as_many_as_each_level_says():
   like = lambda **options: shapes(MODELS["unet"](**{**TINY, **options}))
   assert jax.tree.structure(like(level_blocks=(1, 1))) == jax.tree.structure(like())
-  found = {name for name in like(level_blocks=(0, 2)) if name.endswith("block")}
+  results = {name for name in like(level_blocks=(0, 2)) if name.endswith("block")}
   levels = {"down_1_0", "down_1_1", "up_1_0", "up_1_1", "up_1_2", "up_0_0", "middle_0", "middle_1"}
-  assert found == {f"{name}_block" for name in levels}  # halved before any block
+  assert results == {f"{name}_block" for name in levels}  # halved before any block
   with pytest.raises(ConfigError, match=r"level_blocks=\(1,\) must be one number for each of the 2 levels"):
     like(level_blocks=(1,))

@@ -60,35 +60,37 @@ def generate():
     return scheduler
 
   plain = {"clip_sample": False}
-  made = {}
+  results = {}
   for kind in ("fixed_small", "fixed_large"):
-    made[f"ddpm_{kind}"] = _walk(ready(DDPMScheduler(variance_type=kind, **plain)), "scheduling_ddpm")
+    results[f"ddpm_{kind}"] = _walk(ready(DDPMScheduler(variance_type=kind, **plain)), "scheduling_ddpm")
   for eta in (0.0, 0.5, 1.0):
     scheduler = ready(DDIMScheduler(set_alpha_to_one=True, **plain))
-    made[f"ddim_{eta}"] = _walk(scheduler, "scheduling_ddim", eta=eta)
+    results[f"ddim_{eta}"] = _walk(scheduler, "scheduling_ddim", eta=eta)
   scheduler = ready(PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True))
-  made["plms"] = np.delete(_walk(scheduler, "scheduling_pndm"), 1, axis=0)  # the first step takes two calls
-  made["heun"] = _walk(
+  results["plms"] = np.delete(
+    _walk(scheduler, "scheduling_pndm"), 1, axis=0
+  )  # the first step takes two calls
+  results["heun"] = _walk(
     ready(HeunDiscreteScheduler(use_karras_sigmas=True, **SD)), "scheduling_heun_discrete", calls=2
   )
   edm = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
-  made["edm_euler"] = _walk(ready(EDMEulerScheduler(**edm)), "scheduling_edm_euler", time_scale=400.0)
+  results["edm_euler"] = _walk(ready(EDMEulerScheduler(**edm)), "scheduling_edm_euler", time_scale=400.0)
   for kind in ("dpmsolver++", "sde-dpmsolver++"):
     second = {"algorithm_type": kind, "solver_order": 2, "solver_type": "midpoint"}
     scheduler = ready(EDMDPMSolverMultistepScheduler(**edm, **second))
-    made[f"edm_{kind}"] = _walk(scheduler, "scheduling_edm_dpmsolver_multistep", time_scale=400.0)
+    results[f"edm_{kind}"] = _walk(scheduler, "scheduling_edm_dpmsolver_multistep", time_scale=400.0)
     scheduler = ready(DPMSolverMultistepScheduler(**second, **SD))
-    made[kind] = _walk(scheduler, "scheduling_dpmsolver_multistep")
+    results[kind] = _walk(scheduler, "scheduling_dpmsolver_multistep")
     if kind == "dpmsolver++":
-      made["rows"] = np.asarray(scheduler.timesteps)
+      results["rows"] = np.asarray(scheduler.timesteps)
   for order in (2, 3):
     scheduler = ready(UniPCMultistepScheduler(solver_order=order, **SD))
-    made[f"unipc_{order}"] = _walk(scheduler, "scheduling_unipc_multistep")
+    results[f"unipc_{order}"] = _walk(scheduler, "scheduling_unipc_multistep")
   for spacing in ("leading", "linspace"):
     for kind, multistep in ((DDIMScheduler, False), (DPMSolverMultistepScheduler, True)):
       scheduler = ready(kind(timestep_spacing=spacing, steps_offset=int(spacing == "leading")))
-      made[f"rows_{spacing}{'_multistep' * multistep}"] = np.asarray(scheduler.timesteps)
-  return made
+      results[f"rows_{spacing}{'_multistep' * multistep}"] = np.asarray(scheduler.timesteps)
+  return results
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from diffjax.types import ConfigError, Unsuitable
 from diffjax.weights import WEIGHTS
 
 
-def said(schedule, grid="uniform", steps=10, weight="simple", sampler="ddim", row="v", **options):
+def warnings(schedule, grid="uniform", steps=10, weight="simple", sampler="ddim", row="v", **options):
   grid = GRIDS[grid](schedule, steps, **options)
   return beginning.check(schedule, SAMPLERS[sampler](), grid, WEIGHTS[weight](), ROWS[row], 1.0)
 
@@ -24,7 +24,7 @@ def test_every_schedule_ends_in_noise_and_with_every_weight_it_is_trained_or_sai
   schedule = SCHEDULES[name]()
   for weight in WEIGHTS:
     none = schedule.ends_without_signal and weight not in ("simple", "edm")
-    assert bool(said(schedule, weight=weight)) == none, weight
+    assert bool(warnings(schedule, weight=weight)) == none, weight
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -33,10 +33,10 @@ def test_a_row_without_weight_is_refused(weight):
   schedule = SCHEDULES["scaled_linear"](zero_terminal=True)
   if weight in ("snr", "min_snr", "soft_min_snr", "p2"):
     with pytest.raises(Unsuitable, match="^weight is one which is 0 at t = 1, where sampling starts"):
-      said(schedule, weight=weight)
-    assert not said(schedule, "leading", weight=weight)  # which does not visit it
+      warnings(schedule, weight=weight)
+    assert not warnings(schedule, "leading", weight=weight)  # which does not visit it
   else:
-    assert not said(schedule, weight=weight)
+    assert not warnings(schedule, weight=weight)
 
 
 def test_a_start_that_is_no_noise_is_refused_and_a_little_signal_is_said():
@@ -45,12 +45,12 @@ def test_a_start_that_is_no_noise_is_refused_and_a_little_signal_is_said():
   with pytest.raises(
     Unsuitable, match=f"^schedule is one with which x_t is {alpha:.3g} x0 \\+ {sigma:.3g} eps at t = 1"
   ):
-    said(SCHEDULES["linear"](steps=100))
+    warnings(SCHEDULES["linear"](steps=100))
   with pytest.raises(Unsuitable, match="^grid is one with which .* at t = 0.3"):
-    said(SCHEDULES["linear"](), "custom", 2, times=(0.3, 0.1))
-  (text,) = said(SCHEDULES["edm"](), "karras", sigma_max=4.0)
+    warnings(SCHEDULES["linear"](), "custom", 2, times=(0.3, 0.1))
+  (text,) = warnings(SCHEDULES["edm"](), "karras", sigma_max=4.0)
   assert "x_t is 1 x0 + 4 eps at t = " in text and "is drawn as 4 eps" in text
-  (text,) = said(SCHEDULES["geometric"](sigma_max=1.0), sampler="annealed_langevin")  # NCSN's own
+  (text,) = warnings(SCHEDULES["geometric"](sigma_max=1.0), sampler="annealed_langevin")  # NCSN's own
   assert "x_t is 1 x0 + 1 eps at t = 1" in text
 
 

@@ -42,14 +42,14 @@ def test_logsnr_is_even_in_logsnr():
 
 @pytest.mark.parametrize("grid", ["leading", "linspace", "trailing", "quadratic"])
 @pytest.mark.parametrize(
-  "schedule, steps, said",
+  "schedule, steps, message",
   [
     ("continuous_cosine", 10, "grid is '{}', which walks the rows of a table, but"),
     ("linear", 1001, "steps is 1001; with the grid '{}' it"),
   ],
 )
-def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps, said):
-  with pytest.raises(ConfigError, match=f"^{said.format(grid)}"):
+def test_table_grids_refuse_what_has_no_rows(grid, schedule, steps, message):
+  with pytest.raises(ConfigError, match=f"^{message.format(grid)}"):
     GRIDS[grid](SCHEDULES[schedule](), steps)
 
 
@@ -66,7 +66,7 @@ def test_table_grids_refuse_to_start_near_the_data(grid, steps):
 
 
 @pytest.mark.parametrize(
-  "grid, steps, options, said",
+  "grid, steps, options, message",
   [
     (
       "leading",
@@ -79,8 +79,8 @@ def test_table_grids_refuse_to_start_near_the_data(grid, steps):
     ("linspace", 1, {}, "steps is 1; the grid 'linspace' needs at least 2"),
   ],
 )
-def test_rows_that_are_not_there_are_refused(grid, steps, options, said):
-  with pytest.raises(ConfigError, match=f"^{said}"):
+def test_rows_that_are_not_there_are_refused(grid, steps, options, message):
+  with pytest.raises(ConfigError, match=f"^{message}"):
     GRIDS[grid](SCHEDULES["linear"](), steps, **options)
 
 
@@ -154,18 +154,18 @@ def test_custom_takes_times_or_ratios_and_refuses_the_rest():
   np.testing.assert_array_equal(GRIDS["custom"](schedule, 3, times=(1.0, 0.5, 0.1)), [1, 0.5, 0.1])
   times = GRIDS["custom"](schedule, 3, sigmas=(80.0, 1.0, 0.01))
   np.testing.assert_allclose(ratio(schedule, times), [80, 1, 0.01], rtol=1e-3)
-  for options, said in (
+  for options, message in (
     ({}, "times or sigmas must be given, and not both"),
     ({"times": (1.0, 0.5)}, "steps is 3, but the custom grid has 2 times"),
     ({"times": (0.1, 0.5, 1.0)}, "grid is 'custom', whose times must fall"),
     ({"times": (2.0, 0.5, 0.1)}, "times must lie in"),
   ):
-    with pytest.raises(ConfigError, match=f"^{said}"):
+    with pytest.raises(ConfigError, match=f"^{message}"):
       GRIDS["custom"](schedule, 3, **options)
 
 
 @pytest.mark.parametrize(
-  "schedule, grid, options, said",
+  "schedule, grid, options, message",
   [
     ("edm", "karras", {"sigma_max": 100.0}, "sigma_max: the grid runs from sigma / alpha = 100 to"),
     ("edm", "exponential", {"sigma_min": 1e-4}, "sigma_max: the grid runs from sigma / alpha = 80 to 0.0001"),
@@ -178,6 +178,6 @@ def test_custom_takes_times_or_ratios_and_refuses_the_rest():
     ),
   ],
 )
-def test_grids_beyond_the_schedule_are_refused(schedule, grid, options, said):
-  with pytest.raises(ConfigError, match=f"^{said}"):
+def test_grids_beyond_the_schedule_are_refused(schedule, grid, options, message):
+  with pytest.raises(ConfigError, match=f"^{message}"):
     GRIDS[grid](SCHEDULES[schedule](), 10, **options)

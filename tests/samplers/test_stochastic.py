@@ -249,13 +249,13 @@ def test_learned_variance_is_the_interpolation_between_the_fixed_ones(monkeypatc
 
 
 @pytest.mark.parametrize(
-  "options, said",
+  "options, message",
   [
     ({"var_frac": 0.3}, "^var_frac is 0.3, but variance is 'fixed_large'; set it to 'fixed_medium'"),
     ({"variance": "fixed_medium"}, "^var_frac must be given with the variance 'fixed_medium'"),
     ({"variance": "fixed_medium", "var_frac": 1.5}, "^var_frac is 1.5; it must be between 0 and 1"),
   ],
 )
-def test_a_fixed_interpolation_and_its_share_go_together(options, said):
-  with pytest.raises(ConfigError, match=said):
+def test_a_fixed_interpolation_and_its_share_go_together(options, message):
+  with pytest.raises(ConfigError, match=message):
     SAMPLERS["ancestral"](**options)

@@ -51,8 +51,8 @@ def test_r1_is_the_square_of_the_gradient_at_real_images():
   (term,) = TERMS["r1"]()
   h = np.asarray(X0, np.float64).reshape(B, -1) @ np.asarray(MATRIX, np.float64)
   gradient = (1 - np.tanh(h) ** 2) @ np.asarray(MATRIX).T / 6
-  found = term.of(Reconstruction(X0, X, {}, {}, None, judge))
-  np.testing.assert_allclose(found, (gradient**2).sum(1) / 2, rtol=1e-4)
+  result = term.of(Reconstruction(X0, X, {}, {}, None, judge))
+  np.testing.assert_allclose(result, (gradient**2).sum(1) / 2, rtol=1e-4)
 
 
 def test_the_adaptive_weight_is_the_ratio_of_the_last_layers_gradients():
@@ -61,9 +61,9 @@ def test_the_adaptive_weight_is_the_ratio_of_the_last_layers_gradients():
   out, pull = jax.vjp(lambda last: jnp.asarray(h, jnp.float32) @ last, jnp.asarray(last, jnp.float32))
   square = lambda out: ((out - target) ** 2).sum(1)
   linear = lambda out: out @ factor
-  found = adaptive_weight(pull, out, square, linear)
+  result = adaptive_weight(pull, out, square, linear)
   rec, adv = h.T @ (2 * (h @ last - target)) / B, h.T @ np.tile(factor, (B, 1)) / B
-  np.testing.assert_allclose(found, np.linalg.norm(rec) / (np.linalg.norm(adv) + 1e-4), rtol=1e-4)
+  np.testing.assert_allclose(result, np.linalg.norm(rec) / (np.linalg.norm(adv) + 1e-4), rtol=1e-4)
   assert adaptive_weight(pull, out, square, lambda out: 0 * out.sum(1)) == 1e4
 
 
@@ -83,15 +83,15 @@ def task(**changes):
 @pytest.fixture(scope="module")
 def played():
   """(step, changes of players) -> the loss's gradient and logs."""
-  made, index = task(), jnp.arange(B)
+  parts, index = task(), jnp.arange(B)
   rng = np.random.default_rng(1)
-  shapes = jax.eval_shape(made.init, keys.seed(0))
+  shapes = jax.eval_shape(parts.init, keys.seed(0))
   params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32), shapes)
   data = {"image": jnp.asarray(rng.integers(0, 256, (B, 8, 8, 1)), jnp.uint8), "index": index}
 
   def loss(params, step):
-    found = made.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, step), made.start())
-    return found.each.mean(), {name: value.mean() for name, value in found.logs.items()}
+    result = parts.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, step), parts.start())
+    return result.each.mean(), {name: value.mean() for name, value in result.logs.items()}
 
   compiled = jax.jit(jax.grad(loss, has_aux=True))
 
@@ -125,17 +125,17 @@ def test_before_its_start_the_game_moves_nobody(played):
 
 def test_each_player_s_gradient_is_its_own():
   """Without the adaptive weight an autoencoder's gradient is that of its own terms with the discriminator held."""
-  made, index = task(**{"objective.adversarial.adaptive": False, "model.patch.norm": "group"}), jnp.arange(B)
-  assert not made.couples and task().couples
+  parts, index = task(**{"objective.adversarial.adaptive": False, "model.patch.norm": "group"}), jnp.arange(B)
+  assert not parts.couples and task().couples
   rng = np.random.default_rng(1)
-  shapes = jax.eval_shape(made.init, keys.seed(0))
+  shapes = jax.eval_shape(parts.init, keys.seed(0))
   params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32), shapes)
   data = {"image": jnp.asarray(rng.integers(0, 256, (B, 8, 8, 1)), jnp.uint8), "index": index}
 
   def logs(params, names):
-    found = made.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, jnp.asarray(3)), made.start())
+    result = parts.loss(params, {}, data, keys.Draws(keys.seed(4), index, B, jnp.asarray(3)), parts.start())
     weights = {"l2": 1.0, "adversarial": 0.5, "discriminator": 1.0, "r1": 10.0}
-    return sum(weights[name] * found.logs[name].mean() for name in names)
+    return sum(weights[name] * result.logs[name].mean() for name in names)
 
   gradient = jax.jit(jax.grad(logs), static_argnums=1)
   model, judge = gradient(params, ("l2", "adversarial")), gradient(params, ("discriminator", "r1"))

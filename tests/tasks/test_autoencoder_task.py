@@ -29,7 +29,7 @@ DATA = {"image": jnp.asarray(IMAGES), "index": jnp.arange(B)}
 
 
 @functools.cache
-def made(*changes, find=experiment.no_runs):
+def make(*changes, find=experiment.no_runs):
   config = configs.base()
   config.train.batch_size = B
   config.update_from_flattened_dict(dict(changes))
@@ -37,7 +37,7 @@ def made(*changes, find=experiment.no_runs):
 
 
 def dense(**changes):
-  return made(*(DENSE | changes).items()).task
+  return make(*(DENSE | changes).items()).task
 
 
 def params_of(task):
@@ -46,7 +46,7 @@ def params_of(task):
   return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), jnp.float32), shapes)
 
 
-def told(part, label):
+def change(part, label):
   """Layers that were told this class: its row of the table stands in the first one's bias."""
   row = part["embedding"]["classes"]["embedding"][label]
   return part | {"dense_0": part["dense_0"] | {"bias": part["dense_0"]["bias"] + row}}
@@ -67,15 +67,15 @@ def numpy_network(params, images):
 def test_the_loss_is_the_weighted_sum_and_its_logs_the_formulas():
   task = dense()
   params, draws = params_of(task), keys.Draws(keys.seed(4), jnp.arange(B), B)
-  found = task.loss(params, {}, DATA, draws, task.start())
+  result = task.loss(params, {}, DATA, draws, task.start())
   mean, logvar, decoded = numpy_network(params, IMAGES)
   z = mean + np.exp(logvar / 2) * np.asarray(keys.normal(draws.keys("latent"), (2,)))
   u, logits = IMAGES.reshape(B, -1) / 255, decoded(z)
   nll = (np.logaddexp(0, logits) - u * logits).sum(1)
   kl = 0.5 * (mean**2 + np.exp(logvar) - 1 - logvar).sum(1)
-  np.testing.assert_allclose(found.logs["nll"], nll, rtol=1e-4)
-  np.testing.assert_allclose(found.logs["kl"], kl, rtol=1e-4)
-  np.testing.assert_allclose(found.each, nll + 0.7 * kl, rtol=1e-4)
+  np.testing.assert_allclose(result.logs["nll"], nll, rtol=1e-4)
+  np.testing.assert_allclose(result.logs["kl"], kl, rtol=1e-4)
+  np.testing.assert_allclose(result.each, nll + 0.7 * kl, rtol=1e-4)
 
 
 def test_a_condition_joins_the_first_layers_and_samples_and_likelihoods_are_under_it():
@@ -84,18 +84,18 @@ def test_a_condition_joins_the_first_layers_and_samples_and_likelihoods_are_unde
   labels = np.asarray([2, 0, 1])
   data = DATA | {"label": jnp.asarray(labels)}
   assert set(task.fields) == {"image", "label"} and not task.can
-  found = task.loss(params, {}, data, draws, task.start())
+  result = task.loss(params, {}, data, draws, task.start())
   own, drawing = keys.of_examples(keys.seed(2), jnp.arange(B)), task.draw
   drawn = drawing.advance(params, {}, drawing.plan, data, own, None, 0, drawing.stops)[2]
   drawn_from = np.asarray(keys.normal(keys.purpose(own, "prior"), (2,)))
   for b, label in enumerate(labels):
-    model = params["model"] | {part: told(params["model"][part], label) for part in ("encoder", "decoder")}
+    model = params["model"] | {part: change(params["model"][part], label) for part in ("encoder", "decoder")}
     mean, logvar, decoded = numpy_network({"model": model}, IMAGES)
     z = mean + np.exp(logvar / 2) * np.asarray(keys.normal(draws.keys("latent"), (2,)))
     u, logits = IMAGES.reshape(B, -1) / 255, decoded(z)
     nll, kl = np.logaddexp(0, logits) - u * logits, mean**2 + np.exp(logvar) - 1 - logvar
-    np.testing.assert_allclose(found.logs["nll"][b], nll.sum(1)[b], rtol=1e-4)
-    np.testing.assert_allclose(found.logs["kl"][b], 0.5 * kl.sum(1)[b], rtol=1e-4)
+    np.testing.assert_allclose(result.logs["nll"][b], nll.sum(1)[b], rtol=1e-4)
+    np.testing.assert_allclose(result.logs["kl"][b], 0.5 * kl.sum(1)[b], rtol=1e-4)
     want = 2 / (1 + np.exp(-decoded(drawn_from)[b])) - 1
     np.testing.assert_allclose(drawn[b].ravel(), want, atol=1e-4)
   bits = lambda data: task.likelihoods["elbo"](params, {}, data, own)["bits"]
@@ -106,11 +106,11 @@ def test_a_condition_joins_the_first_layers_and_samples_and_likelihoods_are_unde
 def test_held_out_images_are_measured_at_the_mean_and_by_one_draw_of_the_bound():
   task = dense()
   params = params_of(task)
-  found = task.held_out(params, {}, DATA, ())
+  result = task.held_out(params, {}, DATA, ())
   mean, logvar, decoded = numpy_network(params, IMAGES)
   u, logits = IMAGES.reshape(B, -1) / 255, decoded(mean)
-  np.testing.assert_allclose(found["nll"], (np.logaddexp(0, logits) - u * logits).sum(1), rtol=1e-4)
-  assert set(found) == {"nll", "kl", "elbo"} and np.all(found["elbo"] < 0)
+  np.testing.assert_allclose(result["nll"], (np.logaddexp(0, logits) - u * logits).sum(1), rtol=1e-4)
+  assert set(result) == {"nll", "kl", "elbo"} and np.all(result["elbo"] < 0)
 
 
 def test_the_walk_turns_one_code_into_another_and_stays_in_the_prior():
@@ -208,14 +208,14 @@ def test_diffusion_of_latents_refuses_what_is_of_pixels(changes, words):
   latent = {"space.name": "latent", "space.latent.run": "runs/vae", "sample.guides": ()}
   latent |= {"model.unet.channels": 8, "model.unet.multipliers": (1,), "model.unet.attention": ()}
   with pytest.raises(ConfigError, match=words):
-    made(*(latent | changes).items(), find=lambda place, wants: LATENT)
+    make(*(latent | changes).items(), find=lambda place, wants: LATENT)
 
 
 def test_a_run_whose_task_cannot_encode_is_refused():
   latent = {"space.name": "latent", "space.latent.run": "runs/x", "sample.guides": ()}
-  said = "config.space.latent.run is 'runs/x': .* cannot encode; it can denoise. .*task.name=autoencoder or clip can"
-  with pytest.raises(ConfigError, match=said):
-    made(*latent.items(), find=lambda place, wants: Trained(place, {"denoise": None}, {}, ""))
+  message = "config.space.latent.run is 'runs/x': .* cannot encode; it can denoise. .*task.name=autoencoder or clip can"
+  with pytest.raises(ConfigError, match=message):
+    make(*latent.items(), find=lambda place, wants: Trained(place, {"denoise": None}, {}, ""))
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

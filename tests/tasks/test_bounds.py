@@ -72,9 +72,9 @@ def test_with_the_posterior_every_bound_is_the_likelihood(name):
 def test_the_lower_bound_misses_the_divergence_from_the_posterior():
   factor, shift = 2.0, 0.2
   gap = 0.5 * np.sum(factor - 1 - np.log(factor) + shift**2 / COVARIANCE)
-  found = measured("elbo", 20_000, factor=factor, shift=shift)
+  result = measured("elbo", 20_000, factor=factor, shift=shift)
   # Var of one draw: the log-likelihood is quadratic in z, at most a few nats wide here.
-  np.testing.assert_allclose(found, exact() + gap, atol=0.1)
+  np.testing.assert_allclose(result, exact() + gap, atol=0.1)
 
 
 def test_importance_weighting_rises_to_the_likelihood_from_below():
@@ -89,9 +89,9 @@ def test_an_example_draws_from_its_own_key(name):
   whole = measured(name, 2)
   sample_keys = keys.of_examples(keys.seed(0), np.asarray([3]))
   space = SPACES["pixels"](fields={"image": Field((2, 6, 1), "uint8")})
-  made = Autoencoder(space, Linear(), BOTTLENECKS["gaussian"](), DECODERS["gaussian"](std=S), ())
+  bottleneck = Autoencoder(space, Linear(), BOTTLENECKS["gaussian"](), DECODERS["gaussian"](std=S), ())
   alone = BOUNDS[name](
-    made.bounded({"model": {}}, jnp.asarray(X[3:4]).reshape(1, 2, 6, 1)), sample_keys, samples=2
+    bottleneck.bounded({"model": {}}, jnp.asarray(X[3:4]).reshape(1, 2, 6, 1)), sample_keys, samples=2
   )
   np.testing.assert_allclose(alone.nats[0], whole[3], rtol=1e-5)
   assert alone.nfe == 2

@@ -23,7 +23,7 @@ FIELDS = {
 
 
 @functools.cache
-def made(**options):
+def make(**options):
   config = configs.base()
   config.task.name, config.train.batch_size = "clip", 4
   for tower in (config.model.transformer, config.model.vit):
@@ -37,7 +37,7 @@ def made(**options):
 
 @pytest.fixture(scope="module")
 def params():
-  return made().init(keys.seed(0))
+  return make().init(keys.seed(0))
 
 
 def batch(texts=("a zero", "a one", "a two", "a one above a two")):
@@ -59,44 +59,44 @@ def test_devices_compare_the_global_batch(loss):
     pairs = (clip.unit(x @ tower) for x, tower in zip(inputs, towers, strict=True))
     return clip.CONTRASTS[loss].each(clip.Pairs(*pairs, jnp.asarray(1.0))).mean()
 
-  found = {}
+  results = {}
   for count in (1, 2, 8):
     cut = NamedSharding(Mesh(np.asarray(jax.devices()[:count]), ("data",)), PartitionSpec("data"))
     placed = [jax.device_put(x, cut) for x in inputs]
-    found[count] = jax.device_get(jax.jit(jax.value_and_grad(value))(towers, placed))
+    results[count] = jax.device_get(jax.jit(jax.value_and_grad(value))(towers, placed))
   for count in (2, 8):
-    for a, b in zip(jax.tree.leaves(found[count]), jax.tree.leaves(found[1]), strict=True):
+    for a, b in zip(jax.tree.leaves(results[count]), jax.tree.leaves(results[1]), strict=True):
       assert np.abs(a - b).max() <= 1e-6 * np.abs(b).max()
 
 
 def test_the_scale_is_capped_and_said(params):
   scaled = {"model": params["model"] | {"log_scale": jnp.asarray(9.0)}}
   for cap in (100.0, 20.0):
-    found = loss(made(cap=cap), scaled, batch())
-    np.testing.assert_allclose(found.logs["scale"], cap, rtol=1e-5)
+    result = loss(make(cap=cap), scaled, batch())
+    np.testing.assert_allclose(result.logs["scale"], cap, rtol=1e-5)
   at = {"model": params["model"] | {"log_scale": jnp.log(20.0)}}
   np.testing.assert_allclose(
-    loss(made(cap=20.0), scaled, batch()).each, loss(made(), at, batch()).each, rtol=1e-5
+    loss(make(cap=20.0), scaled, batch()).each, loss(make(), at, batch()).each, rtol=1e-5
   )
 
 
 def test_copies_of_a_caption_are_told(params):
-  found = loss(made(), params, batch(("a one", "a zero", "a one", "a one")))
-  np.testing.assert_array_equal(found.logs["duplicates"], [1, 0, 1, 1])
-  np.testing.assert_allclose(found.logs["floor"], [np.log(3), 0, np.log(3), np.log(3)], rtol=1e-6)
+  result = loss(make(), params, batch(("a one", "a zero", "a one", "a one")))
+  np.testing.assert_array_equal(result.logs["duplicates"], [1, 0, 1, 1])
+  np.testing.assert_allclose(result.logs["floor"], [np.log(3), 0, np.log(3), np.log(3)], rtol=1e-6)
   same = batch(("a one",) * 4)
-  assert np.mean(loss(made(), params, same).each) >= np.log(4) - 1e-5
-  chunked = loss(made(chunk=2), params, batch())
-  np.testing.assert_allclose(chunked.each, loss(made(), params, batch()).each, rtol=1e-5)
+  assert np.mean(loss(make(), params, same).each) >= np.log(4) - 1e-5
+  chunked = loss(make(chunk=2), params, batch())
+  np.testing.assert_allclose(chunked.each, loss(make(), params, batch()).each, rtol=1e-5)
 
 
 def test_it_encodes_images_and_texts_into_one_space(params):
-  can, data = made().can, batch()
+  can, data = make().can, batch()
   images, texts = can["encode"](params, data["image"]), can["encode_text"](params, data["text"])
   assert texts["tokens"].shape == (4, WORDS.length, 8) and images.shape == texts["pooled"].shape == (4, 8)
   pairs = clip.Pairs(images, texts["pooled"], params["model"]["log_scale"])
-  np.testing.assert_allclose(clip.softmax(pairs), loss(made(), params, data).each, rtol=1e-5)
-  held_out = made().held_out(params, {}, data, ())
+  np.testing.assert_allclose(clip.softmax(pairs), loss(make(), params, data).each, rtol=1e-5)
+  held_out = make().held_out(params, {}, data, ())
   scores = np.asarray(images) @ np.asarray(texts["pooled"]).T
   np.testing.assert_array_equal(held_out["text_of_image"], scores.argmax(1) == np.arange(4))
   np.testing.assert_array_equal(held_out["image_of_text"], scores.argmax(0) == np.arange(4))

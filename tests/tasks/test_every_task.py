@@ -52,8 +52,10 @@ class Small(nn.Module):
 
   @nn.compact
   def __call__(self, x, time, cond=None, keys=None):
-    said = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(time, cond or {})
-    h = jnp.tanh(nn.Dense(8)(x.reshape(len(x), -1)) + said.vector)
+    embedding = Conditioning(Widths(8, 8, 8, rows=1.0), 1.0, self.conditions, name="embedding")(
+      time, cond or {}
+    )
+    h = jnp.tanh(nn.Dense(8)(x.reshape(len(x), -1)) + embedding.vector)
     if keys is not None:
       h *= jax.vmap(lambda key: jax.random.uniform(key, (8,), minval=0.5))(keys)
     if self.outputs:
@@ -109,7 +111,7 @@ def small():
 
 
 @functools.cache
-def made(name):
+def make(name):
   """An experiment of the task, with a condition and an augmentation where it takes them."""
   config = configs.base()
   config.task.name, config.train.batch_size, config.train.learning_rate = name.split("-")[0], B, 1e-2
@@ -152,7 +154,7 @@ def moved_params(task):
 
 @functools.cache
 def loss_of(name):
-  task = made(name).task
+  task = make(name).task
 
   @jax.jit
   def loss(params, data, index):
@@ -167,27 +169,27 @@ def part(data, rows):
 
 def another(data, rows):
   """The same batch with other examples in these rows."""
-  found = {field: values.copy() for field, values in data.items()}
-  for field in set(FIELDS) & set(found):
+  results = {field: values.copy() for field, values in data.items()}
+  for field in set(FIELDS) & set(results):
     shift, most = (1, FIELDS[field].classes) if FIELDS[field].classes else (100, 256)
-    found[field][rows] = (found[field][rows].astype(int) + shift) % most
-  return found
+    results[field][rows] = (results[field][rows].astype(int) + shift) % most
+  return results
 
 
 # Two examples at other places, and six that are others.
 ROWS, OTHERS = np.asarray([5, 2, 0, 1, 3, 4, 6, 7]), np.arange(2, B)
 
 
-def new_state(made):
+def new_state(parts):
   return state.create(
-    made.task.init(keys.seed(7)), made.optimizer, made.averages, keys.seed(3), made.task.start()
+    parts.task.init(keys.seed(7)), parts.optimizer, parts.averages, keys.seed(3), parts.task.start()
   )
 
 
 @functools.cache
 def begun(name):
   """A run's first state, on no device."""
-  return jax.device_get(devices().init(lambda: new_state(made(name))))
+  return jax.device_get(devices().init(lambda: new_state(make(name))))
 
 
 def devices(mode="jit", count=1):
@@ -198,7 +200,7 @@ def devices(mode="jit", count=1):
 def compiled(name, mode="jit", count=1):
   """Devices, and the step on them."""
   parallel = devices(mode, count)
-  return parallel, parallel.train(make_chunk(make_step(made(name))))
+  return parallel, parallel.train(make_chunk(make_step(make(name))))
 
 
 def take(name, data, now=None, mode="jit", count=1):
@@ -208,8 +210,8 @@ def take(name, data, now=None, mode="jit", count=1):
     own = lambda x: x if isinstance(x, np.ndarray) else jnp.copy(x)
     now = parallel.replicate(jax.tree.map(own, begun(name)))
   for k in range(len(data["index"])):
-    now, found = run(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], data), B))
-    metrics.append(jax.device_get(found))
+    now, result = run(now, {}, parallel.place(jax.tree.map(lambda x, k=k: x[k : k + 1], data), B))
+    metrics.append(jax.device_get(result))
   return now, metrics
 
 
@@ -225,15 +227,15 @@ def test_a_task_takes_its_parts_and_fields_by_name(name):
   parameters = inspect.signature(TASKS[name.split("-")[0]]).parameters
   required = {p.name for p in parameters.values() if p.default is p.empty}
   assert required <= choices.PARTS | {"fields"} and not choices.PARTS & ({*parameters} - required)
-  task = made(name).task
+  task = make(name).task
   assert task.fields and set(task.fields) <= set(FIELDS)
   assert set(task.rates) <= set(jax.eval_shape(task.init, keys.seed(0)))
 
 
 def test_the_tasks_that_messages_name_are_those_that_can():
-  untold = ConfigDict(made("autoencoder").config)  # one that is told something can do nothing for others
+  untold = ConfigDict(make("autoencoder").config)  # one that is told something can do nothing for others
   untold.condition.names = ()
-  tasks = {name: made(name).task for name in TASKS}
+  tasks = {name: make(name).task for name in TASKS}
   tasks["autoencoder"] = experiment.create(untold, FIELDS, traced=False).task
   for can, names in ABLE.items():
     assert {name for name, task in tasks.items() if can in task.can} == {*names}, can
@@ -241,18 +243,18 @@ def test_the_tasks_that_messages_name_are_those_that_can():
 
 @every_task
 def test_a_loss_is_one_finite_number_an_example(name):
-  task = made(name).task
+  task = make(name).task
   (data,) = [part(batches(1, task.fields), 0)]
-  found = loss_of(name)(moved_params(task), data, np.arange(B))
-  assert found.each.shape == (B,) and found.each.dtype == jnp.float32
-  assert np.isfinite(found.each).all() and len(np.unique(found.each)) == B
-  assert all(x.shape == (B,) for x in found.logs.values())
-  assert all(len(x) == B and np.isfinite(x).all() for x in jax.tree.leaves((found.seen, dict(found.logs))))
+  result = loss_of(name)(moved_params(task), data, np.arange(B))
+  assert result.each.shape == (B,) and result.each.dtype == jnp.float32
+  assert np.isfinite(result.each).all() and len(np.unique(result.each)) == B
+  assert all(x.shape == (B,) for x in result.logs.values())
+  assert all(len(x) == B and np.isfinite(x).all() for x in jax.tree.leaves((result.seen, dict(result.logs))))
 
 
 @every_task
 def test_an_examples_loss_does_not_depend_on_the_others(name):
-  task = made(name).task
+  task = make(name).task
   params, data = moved_params(task), part(batches(1, task.fields), 0)
   whole = loss_of(name)(params, data, np.arange(B))
   few = loss_of(name)(params, another(part(data, ROWS), OTHERS), ROWS)
@@ -268,20 +270,20 @@ def test_an_examples_loss_does_not_depend_on_the_others(name):
 
 @every_task
 def test_held_out_numbers_are_the_same_at_every_call_and_of_each_example(name):
-  task = made(name).task
+  task = make(name).task
   params, data = moved_params(task), part(batches(1, task.fields), 0)
   cases = task.cases(B)
   assert cases
   held_out = jax.jit(lambda params, data, setting: task.held_out(params, {}, data, setting))
   for case, setting in jax.tree.map(jnp.asarray, dict(cases)).items():
-    found, again = (held_out(params, data, setting) for _ in range(2))
-    assert found and all(x.shape == (B,) and np.isfinite(x).all() for x in found.values()), case
-    jax.tree.map(np.testing.assert_array_equal, found, again)
+    result, again = (held_out(params, data, setting) for _ in range(2))
+    assert result and all(x.shape == (B,) and np.isfinite(x).all() for x in result.values()), case
+    jax.tree.map(np.testing.assert_array_equal, result, again)
     if task.couples:
       continue
     few = held_out(params, another(part(data, ROWS), OTHERS), jax.tree.map(lambda x: x[ROWS], setting))
     same = lambda a, b: np.testing.assert_allclose(a[:2], b[ROWS[:2]], rtol=1e-5, atol=1e-6)
-    jax.tree.map(same, few, found)
+    jax.tree.map(same, few, result)
 
 
 @pytest.fixture(scope="module")
@@ -290,14 +292,14 @@ def straight():
 
   @functools.cache
   def of(name):
-    return take(name, batches(2, made(name).task.fields))
+    return take(name, batches(2, make(name).task.fields))
 
   return of
 
 
 @every_task
 def test_a_step_moves_every_parameter_and_every_average_and_logs_what_the_task_names(name, straight):
-  here = made(name)
+  here = make(name)
   after, metrics = straight(name)
   before = begun(name)
   assert after.step == 2
@@ -305,9 +307,9 @@ def test_a_step_moves_every_parameter_and_every_average_and_logs_what_the_task_n
     began = raw(start)
     assert [path for path, value in raw(tree).items() if np.array_equal(value, began[path])] == []
   logs = loss_of(name)(before.params, part(batches(1, here.task.fields), 0), np.arange(B)).logs
-  for found in metrics:
-    assert set(found) == {"loss", "grad_norm", "update_norm", "learning_rate", *logs}
-    assert all(value.shape == (1,) and np.isfinite(value).all() for value in found.values())
+  for result in metrics:
+    assert set(result) == {"loss", "grad_norm", "update_norm", "learning_rate", *logs}
+    assert all(value.shape == (1,) and np.isfinite(value).all() for value in result.values())
 
 
 # With pmap a loss and its gradient, a record of codes and one of moments; the others are in make test-slow.
@@ -321,11 +323,11 @@ SPREAD += [
 
 @pytest.mark.parametrize("name, mode", SPREAD)
 def test_devices_change_nothing(name, mode, straight):
-  if made(name).task.couples and mode == "pmap":
+  if make(name).task.couples and mode == "pmap":
     return  # refused: the next test
-  after, metrics = take(name, batches(2, made(name).task.fields), mode=mode, count=8)
-  expected, told = straight(name)
-  for one, other in zip(metrics, told, strict=True):
+  after, metrics = take(name, batches(2, make(name).task.fields), mode=mode, count=8)
+  expected, labels = straight(name)
+  for one, other in zip(metrics, labels, strict=True):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other)
   for path, value in raw(jax.device_get(after)).items():
     np.testing.assert_allclose(value, raw(expected)[path], rtol=1e-3, atol=3e-5, err_msg=path)
@@ -349,15 +351,15 @@ def test_a_task_whose_examples_couple_is_not_computed_in_parts(monkeypatch, fiel
 
 @every_task
 def test_a_run_that_is_saved_and_restored_goes_on_bit_for_bit(name, straight, tmp_path):
-  here, parallel = made(name), devices()
+  here, parallel = make(name), devices()
   data = batches(2, here.task.fields)
   first = jax.tree.map(lambda x: x[:1], data)
   now, _ = take(name, first)
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(now, {})
   with Checkpoints(tmp_path) as checkpoints:
-    found = checkpoints.restore(parallel.abstract(lambda: new_state(here)), 1)
-  after, _ = take(name, jax.tree.map(lambda x: x[1:], data), found)
+    result = checkpoints.restore(parallel.abstract(lambda: new_state(here)), 1)
+  after, _ = take(name, jax.tree.map(lambda x: x[1:], data), result)
   expected = raw(straight(name)[0])
   assert raw(after).keys() == expected.keys() and len(expected) > 10
   for path, value in raw(after).items():
@@ -366,21 +368,21 @@ def test_a_run_that_is_saved_and_restored_goes_on_bit_for_bit(name, straight, tm
 
 @every_task
 def test_what_makes_samples_makes_those_of_its_keys(name):
-  task = made(name).task
+  task = make(name).task
   if task.draw is None:
     assert not task.likelihoods
     return
   index = np.arange(3)
-  asked = {"index": index.astype(np.int32)} | task.request(index, None)
-  asked = {field: jnp.asarray(values) for field, values in asked.items()}
+  request = {"index": index.astype(np.int32)} | task.request(index, None)
+  request = {field: jnp.asarray(values) for field, values in request.items()}
   params, drawing = moved_params(task), task.draw
 
   @jax.jit
   def samples(rows):
-    data, own = part(asked, rows), keys.of_examples(keys.seed(2), asked["index"][rows])
+    data, own = part(request, rows), keys.of_examples(keys.seed(2), request["index"][rows])
     carry = drawing.begin(params, {}, drawing.plan, data, own)
-    _, _, found = drawing.advance(params, {}, drawing.plan, data, own, carry, 0, drawing.stops)
-    return drawing.show({}, found)
+    _, _, result = drawing.advance(params, {}, drawing.plan, data, own, carry, 0, drawing.stops)
+    return drawing.show({}, result)
 
   whole, few = samples(np.arange(3)), samples(np.asarray([2, 2, 2]))
   assert set(whole) <= set(FIELDS)
@@ -392,14 +394,14 @@ def test_what_makes_samples_makes_those_of_its_keys(name):
 
 @pytest.mark.parametrize("name", ["diffusion", "gan"])  # of one player and of two
 def test_factors_on_the_learning_rate_hold_for_their_player(name):
-  here = made(name)
+  here = make(name)
   *_, player = sorted(
     jax.eval_shape(here.task.init, keys.seed(0)), key="model".__eq__
   )  # which gradients move
   slow = dataclasses.replace(here, task=dataclasses.replace(here.task, rates={player: 0.25}))
   data = jax.tree.map(jnp.asarray, part(batches(1, here.task.fields), 0))
-  step = lambda made: jax.jit(
-    lambda now: make_step(made)(now, {}, data, lambda tree: tree)[0].params[player]
+  step = lambda parts: jax.jit(
+    lambda now: make_step(parts)(now, {}, data, lambda tree: tree)[0].params[player]
   )(begun(name))
   start = begun(name).params[player]
   move = lambda after: jax.tree.map(lambda a, b: a - b, after, start)

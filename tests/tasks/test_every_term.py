@@ -33,8 +33,8 @@ def some_weights(network, path=""):
 @pytest.mark.parametrize("name, want", [("l1", lambda e: abs(e)), ("l2", lambda e: e**2 / 2)])
 def test_errors_of_pixels_are_summed(name, want):
   (term,) = TERMS[name]()
-  found = term.of(Reconstruction(X0, X, {}, term.frozen, judge, judge))
-  np.testing.assert_allclose(found, want(np.asarray(X0 - X)).sum((1, 2, 3)), rtol=1e-5)
+  result = term.of(Reconstruction(X0, X, {}, term.frozen, judge, judge))
+  np.testing.assert_allclose(result, want(np.asarray(X0 - X)).sum((1, 2, 3)), rtol=1e-5)
 
 
 def test_lpips_names_the_least_size():

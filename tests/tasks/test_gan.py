@@ -40,8 +40,8 @@ def test_penalties_of_a_network_are_those_of_finite_differences():
   }
   assert truth.keys() == PENALTIES.keys()
   for name, penalty in PENALTIES.items():
-    found = penalty(lambda x: critic(x, jnp), jnp.asarray(x), jnp.asarray(fake), own)
-    np.testing.assert_allclose(found, truth[name], rtol=1e-3)
+    result = penalty(lambda x: critic(x, jnp), jnp.asarray(x), jnp.asarray(fake), own)
+    np.testing.assert_allclose(result, truth[name], rtol=1e-3)
 
 
 @pytest.mark.parametrize("game", GAMES)

@@ -60,18 +60,18 @@ def config_of(**changes):
   return c
 
 
-def run(made, devices, source):
+def run(parts, devices, source):
   """Losses and parameters of a few steps, and what is drawn with these."""
-  now = devices.init(lambda: state.create(made.task.init(keys.seed(7)), made.optimizer, {}, keys.seed(3)))
-  take, losses = devices.train(make_chunk(make_step(made))), []
+  now = devices.init(lambda: state.create(parts.task.init(keys.seed(7)), parts.optimizer, {}, keys.seed(3)))
+  take, losses = devices.train(make_chunk(make_step(parts))), []
   for step in range(STEPS):
     index = np.arange(B) + B * step
-    batch = source.read(index, made.task.fields) | {"index": index.astype(np.int32)}
+    batch = source.read(index, parts.task.fields) | {"index": index.astype(np.int32)}
     chunk = {name: values[None] for name, values in batch.items()}
-    now, metrics = take(now, made.frozen, devices.place(chunk, B))
+    now, metrics = take(now, parts.frozen, devices.place(chunk, B))
     losses.append(float(metrics["loss"][0]))
-  asked = {"index": np.arange(B, dtype=np.int32), "label": np.arange(B, dtype=np.int32) % 10}
-  return losses, now.params, Sampling(made, devices, B).draw(now.params, keys.seed(1), asked)["image"]
+  request = {"index": np.arange(B, dtype=np.int32), "label": np.arange(B, dtype=np.int32) % 10}
+  return losses, now.params, Sampling(parts, devices, B).draw(now.params, keys.seed(1), request)["image"]
 
 
 def mesh(shape):
@@ -89,18 +89,18 @@ def test_latents_train_and_are_guided_cut_over_eight_devices_as_pixels_in_their_
   expected = run(experiment.create(config_of(**units), DATA.fields), one, DATA)
   free = {"sample.classifier_free.w": 0.0}
   unguided = Sampling(experiment.create(config_of(**units, **free), DATA.fields), one, B)
-  asked = {"index": np.arange(B, dtype=np.int32), "label": np.arange(B, dtype=np.int32) % 10}
-  assert (unguided.draw(expected[1], keys.seed(1), asked)["image"] != expected[2]).mean() > 0.1
+  request = {"index": np.arange(B, dtype=np.int32), "label": np.arange(B, dtype=np.int32) % 10}
+  assert (unguided.draw(expected[1], keys.seed(1), request)["image"] != expected[2]).mean() > 0.1
   params = devices.init(lambda: {"matrix": FACTOR * jnp.eye(64)})
   assert not params["matrix"].sharding.is_fully_replicated
-  found = Trained(PLACE, {"encode": encode, "decode": decode}, params, "0")
+  result = Trained(PLACE, {"encode": encode, "decode": decode}, params, "0")
   latent = {"space.name": "latent", "space.latent.run": PLACE}
-  made = experiment.create(config_of(**latent), DATA.fields, lambda place, wants: found)
-  source = edge.encoded(DATA, made.task.encodings, devices, str(tmp_path))
-  moments = edge.measure(source, made.task.encodings)
+  parts = experiment.create(config_of(**latent), DATA.fields, lambda place, wants: result)
+  source = edge.encoded(DATA, parts.task.encodings, devices, str(tmp_path))
+  moments = edge.measure(source, parts.task.encodings)
   np.testing.assert_allclose(moments["latent"], [[FACTOR * x.mean() + OFFSET], [FACTOR * x.std()]], rtol=1e-5)
-  source = edge.normalised(source, made.task.encodings, moments)
-  losses, params, drawn = run(made.with_moments(moments), devices, source)
+  source = edge.normalised(source, parts.task.encodings, moments)
+  losses, params, drawn = run(parts.with_moments(moments), devices, source)
   np.testing.assert_allclose(losses, expected[0], rtol=1e-4)
   for mine, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected[1]), strict=True):
     np.testing.assert_allclose(mine, theirs, atol=1e-4)

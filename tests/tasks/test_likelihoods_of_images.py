@@ -14,7 +14,7 @@ from diffjax.models.realnvp import RealNVP
 from diffjax.tasks.mixture import coloured, log_densities, log_joint
 
 
-def made(task, shape=(2, 2, 1), **fields):
+def make(task, shape=(2, 2, 1), **fields):
   config = configs.base()
   config.task.name = task
   config.update_from_flattened_dict(fields)
@@ -41,7 +41,7 @@ def test_all_images_of_2x2_pixels_with_2_levels_have_1_in_sum(network):
     f"model.{network}.{k}": v
     for k, v in {"made": {"hidden": (9,)}, "pixelcnn": {"width": 4}}[network].items()
   }
-  task = made("autoregressive", **{"model.autoregressive": network, "model.softmax.levels": 2}, **options)
+  task = make("autoregressive", **{"model.autoregressive": network, "model.softmax.levels": 2}, **options)
   images = 255 * ((np.arange(16)[:, None] >> np.arange(4)) & 1).astype(np.uint8).reshape(16, 2, 2, 1)
   chances = 2.0 ** (-4 * bits(task, moved(task), images))
   np.testing.assert_allclose(chances.sum(), 1, rtol=1e-5)
@@ -56,13 +56,13 @@ def test_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covariance()
     "factor": jnp.asarray(random.normal(size=(1, 2, 3, 3)), jnp.float32),
   }
   x = random.normal(size=(5, 3)).astype(np.float32)
-  found = log_densities(params, jnp.asarray(x))
+  result = log_densities(params, jnp.asarray(x))
   for k in range(2):
     factor = np.asarray(params["factor"][0, k], float)
     scaled = np.exp(np.diag(factor))[:, None] * (np.eye(3) + np.tril(factor, -1))
     covariance = np.linalg.inv(scaled.T @ scaled)
     truth = multivariate_normal(params["mean"][0, k], covariance).logpdf(x)
-    np.testing.assert_allclose(found[:, 0, k], truth, rtol=1e-4)
+    np.testing.assert_allclose(result[:, 0, k], truth, rtol=1e-4)
     weighed = truth + np.log(np.exp(params["logits"][0, k]) / np.exp(params["logits"][0]).sum())
     np.testing.assert_allclose(log_joint(params, jnp.asarray(x))[:, 0, k], weighed, rtol=1e-4)
     eps = random.normal(size=(20_000, 3)).astype(np.float32)
@@ -71,7 +71,7 @@ def test_densities_of_a_mixture_are_scipys_and_its_samples_have_its_covariance()
 
 
 def test_expectation_maximisation_climbs_to_the_two_gaussians_that_are_there():
-  task = made("mixture", (1, 2, 1), **{"task.mixture.components": 2, "task.mixture.floor": 1e-4})
+  task = make("mixture", (1, 2, 1), **{"task.mixture.components": 2, "task.mixture.floor": 1e-4})
   random = np.random.default_rng(2)
   covariance = np.asarray([[120, 60], [60, 90]])
   parts = [
@@ -83,8 +83,8 @@ def test_expectation_maximisation_climbs_to_the_two_gaussians_that_are_there():
 
   @jax.jit
   def step(params, memory):
-    found = task.loss(params, {}, data, draws, memory)
-    return *task.record(params, memory, found.seen), found.each.mean()
+    result = task.loss(params, {}, data, draws, memory)
+    return *task.record(params, memory, result.seen), result.each.mean()
 
   params, memory, losses = task.init(keys.seed(0)), task.start(), []
   for _ in range(25):
@@ -102,10 +102,10 @@ def test_expectation_maximisation_climbs_to_the_two_gaussians_that_are_there():
 
 def test_a_flow_and_a_mixture_that_hold_the_same_gaussian_have_the_same_bits():
   levels, margin = 17, 0.49  # the logit is a line so near to its middle: v = 4 (1 - 2 margin) (y - 1/2)
-  flow = made(
+  flow = make(
     "flow", **{"task.flow.levels": levels, "task.flow.margin": margin, "model.realnvp.hidden": (4,)}
   )
-  mixture = made("mixture", **{"task.mixture.components": 1, "task.mixture.levels": levels})
+  mixture = make("mixture", **{"task.mixture.components": 1, "task.mixture.levels": levels})
   params = mixture.init(keys.seed(0))
   std = 2 * levels / (levels - 1) / (4 * (1 - 2 * margin))  # of x = (2 y - 1) levels / (levels - 1)
   params["model"]["factor"] = -np.log(std) * jnp.eye(4)[None, None]
@@ -116,7 +116,7 @@ def test_a_flow_and_a_mixture_that_hold_the_same_gaussian_have_the_same_bits():
 
 
 def test_a_flow_of_the_identity_has_the_density_of_a_normal_logit():
-  flow = made("flow", **{"task.flow.levels": 5, "task.flow.margin": 0.1, "model.realnvp.hidden": (4,)})
+  flow = make("flow", **{"task.flow.levels": 5, "task.flow.margin": 0.1, "model.realnvp.hidden": (4,)})
   grid = np.linspace(0, 255, 5).round().astype(np.uint8)
   images = np.stack(np.meshgrid(*[grid] * 4, indexing="ij"), -1).reshape(-1, 2, 2, 1)
   chances = 2.0 ** (-4 * bits(flow, flow.init(keys.seed(0)), images))

@@ -36,8 +36,8 @@ def test_a_mixture_of_logistics_is_scipys_and_keeps_its_digits_far_out():
   cdf = sum(
     w * logistic.cdf(edges, m, np.exp(s)) for w, m, s in zip(weights, (0.1, -0.5), (-1, -2), strict=True)
   )
-  found = pixels.nll(jnp.broadcast_to(numbers, (9, 6)), jnp.arange(9))
-  np.testing.assert_allclose(found, -np.log(np.diff(cdf)), rtol=1e-4)
+  result = pixels.nll(jnp.broadcast_to(numbers, (9, 6)), jnp.arange(9))
+  np.testing.assert_allclose(result, -np.log(np.diff(cdf)), rtol=1e-4)
   far = jnp.asarray([0.0, 0.0, -1.0, -1.0, -6.0, -6.0])
   value, slope = jax.value_and_grad(lambda n: pixels.nll(n, jnp.asarray(7)))(far)
   assert 500 < value < 1e4 and np.isfinite(slope).all()

@@ -55,8 +55,8 @@ def test_it_draws_the_conditional_gaussian():
     _, _, x0 = drawing.advance(params, {}, drawing.plan, data, own, carry, 0, drawing.stops)
     return drawing.show({}, x0)["embedding"]
 
-  found = np.asarray(draw(params))
+  result = np.asarray(draw(params))
   for label in (0, 1):
-    of = found[np.arange(count) % 2 == label]
+    of = result[np.arange(count) % 2 == label]
     np.testing.assert_allclose(of.mean(0), MEANS[label], atol=0.06)
     np.testing.assert_allclose(np.cov(of.T), ROOTS[label] @ ROOTS[label].T, atol=0.06)

@@ -14,13 +14,13 @@ SHAPE = (3, 4, 2)
 
 
 def test_a_neighbourhood_is_what_stands_before_a_pixel():
-  found = neighbourhood(5)
-  assert [(i, j) for i, j, _ in found] == [(i, j) for i in (-2, -1) for j in range(-2, 3)] + [
+  result = neighbourhood(5)
+  assert [(i, j) for i, j, _ in result] == [(i, j) for i in (-2, -1) for j in range(-2, 3)] + [
     (0, -2),
     (0, -1),
   ]
   np.testing.assert_allclose(
-    [w for *_, w in found], [np.exp(-(i**2 + j**2) / (2 * (5 / 6.4) ** 2)) for i, j, _ in found]
+    [w for *_, w in result], [np.exp(-(i**2 + j**2) / (2 * (5 / 6.4) ** 2)) for i, j, _ in result]
   )
 
 
@@ -56,17 +56,17 @@ def test_training_keeps_the_images_and_every_pixel_is_one_of_its_class_and_place
   for k in range(3):
     rows = slice(4 * k, 4 * k + 4)
     data = {"image": jnp.asarray(images[rows]), "label": jnp.asarray(label[rows]), "index": jnp.arange(4)}
-    found = task.loss(params, {}, data, keys.Draws(keys.seed(k), jnp.arange(4), 4), memory)
-    params, memory = task.record(params, memory, found.seen)
+    result = task.loss(params, {}, data, keys.Draws(keys.seed(k), jnp.arange(4), 4), memory)
+    params, memory = task.record(params, memory, result.seen)
   order = [10, 11, *range(2, 10)]  # the last ten, in a ring
   np.testing.assert_allclose(params["model"]["images"], of_pixels(images[order]), atol=1e-6)
   np.testing.assert_array_equal(params["model"]["label"], label[order])
   assert int(memory) == 2
 
-  asked = {"index": jnp.arange(30), "label": jnp.arange(30) % 3}
+  request = {"index": jnp.arange(30), "label": jnp.arange(30) % 3}
   own, drawing = keys.of_examples(keys.seed(5), jnp.arange(30)), task.draw
-  advance = jax.jit(lambda carry: drawing.advance(params, {}, (), asked, own, carry, 0, drawing.stops)[2])
-  drawn = np.asarray(drawing.show({}, advance(drawing.begin(params, {}, (), asked, own)))["image"])
+  advance = jax.jit(lambda carry: drawing.advance(params, {}, (), request, own, carry, 0, drawing.stops)[2])
+  drawn = np.asarray(drawing.show({}, advance(drawing.begin(params, {}, (), request, own)))["image"])
   for one, of in zip(drawn, np.arange(30) % 3, strict=True):
     theirs = images[order][label[order] == of]
     assert (one == theirs).all(-1).any(0).all()
