@@ -166,7 +166,7 @@ _OWN = {(choice.section, choice.field): frozenset(choice.entries) for choice in 
 
 
 def parts(config: ConfigDict) -> set[str]:
-  """What the config's task is made of: the names of the parts that it takes."""
+  """The names of the parts that the config's task takes."""
   task = TASKS.get(config.task.name)
   return PARTS & set(inspect.signature(task).parameters) if task else PARTS
 
@@ -208,7 +208,7 @@ def _brings(extension: str, module: str) -> bool:
   return any(f"{module}.".startswith(f"{name}.") for name in names if isinstance(name, str) and name)
 
 
-# Names by which others know an entry.
+# Names that other libraries use for an entry.
 ALSO = {
   "fid": "inception",
   "kid": "inception",

@@ -92,7 +92,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:
-  """What belongs to the run, as plain data: its task's parts, and of their options those of what is chosen."""
+  """The run's config as plain data: the parts of its task, and the options of the chosen entries alone."""
   plain = config.to_dict()
   for choice in CHOICES:
     for name in choice.entries:
@@ -132,14 +132,14 @@ def free(config: ConfigDict) -> Callable[[str], bool]:
 
 
 def _is_free(annotation: Any) -> bool:
-  """Said so, or a run that is used: its folder may move, and its weights are compared by themselves."""
+  """Whether a run may change the field: it is marked FREE, or names another run, whose weights are compared instead."""
   return any(mark is FREE for mark in getattr(annotation, "__metadata__", ())) or bool(
     ranges.uses(annotation)
   )
 
 
 def from_resolved(plain: Mapping[str, Any]) -> ConfigDict:
-  """The config that `resolved` was made from, all that did not belong to it at its default.
+  """The config of `resolved` data; fields that these lack have their defaults.
 
   Raises:
     ConfigError: a field that no longer exists, or an extension that cannot be imported.
@@ -198,7 +198,7 @@ RENAMED = {
 }
 
 
-# What others call them.
+# Names that other libraries use for a field.
 SHORT = {
   "lr": "train.learning_rate",
   "bs": "train.batch_size",
@@ -237,7 +237,7 @@ def require_field(config: ConfigDict, path: str) -> None:
 
 
 def settled(config: ConfigDict | FrozenConfigDict) -> FrozenConfigDict:
-  """The config once nobody changes it any more, checked; a frozen one was settled before.
+  """The config checked and frozen; a frozen one, which was checked before, is returned as it is.
 
   Raises:
     ConfigError: see `check`.
@@ -280,7 +280,7 @@ def _names(config: ConfigDict) -> set[str]:
 
 
 def require_used(config: ConfigDict, paths: Iterable[str]) -> None:
-  """Raises ConfigError at a field that changes nothing, since what it belongs to is not chosen; says what would."""
+  """Raises ConfigError at a field of an entry that is not chosen, and names the flag that chooses the entry."""
   used = dict(leaves(resolved(config)))
   for path in paths:
     if path in used:

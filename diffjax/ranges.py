@@ -137,7 +137,7 @@ def fitted(name: str, value: Any, annotation: Any) -> Any:
 
 
 def check(name: str, value: Any, allowed: Range) -> None:
-  """Raises ConfigError if the value that is called so, or an element of it, is outside a range."""
+  """Raises ConfigError if the value of option `name`, or an element of it, is outside a range."""
   for each in value if isinstance(value, tuple) else (value,):
     if isinstance(each, allowed.kinds) and not isinstance(each, bool) and not allowed.holds(each):
       every = "every element" if isinstance(value, tuple) else "it"

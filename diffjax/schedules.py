@@ -132,7 +132,7 @@ def check(schedule: Schedule) -> None:
 
 
 def parameters(schedule: Schedule) -> Params | None:
-  """What a learned curve trains, to be kept beside the network's parameters; None for all others."""
+  """The parameters of a learned curve, kept beside the network's; None for all other curves."""
   return {"ends": schedule.curve.ends, "interior": schedule.curve.interior} if _learned(schedule) else None
 
 

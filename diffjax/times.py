@@ -58,7 +58,7 @@ class TimeDistribution:
 
 
 def at(t: PerExample) -> Drawn:
-  """The times t [B] themselves, which nobody drew."""
+  """The times t [B] as they are, not drawn."""
   return Drawn(t, jnp.ones_like(t))
 
 

@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 
 
 class ConfigError(ValueError):
-  """A mistake in what the user asked for; its text is the whole message that they see."""
+  """A mistake in the user's config or command; its text is the whole message that they see."""
 
 
 class Unsuitable(ConfigError):

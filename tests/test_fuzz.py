@@ -167,7 +167,7 @@ def configs_module(name):
   return __import__(f"configs.{name}", fromlist=[name])
 
 
-def result(place, wants, **how):
+def find_any(place, wants, **how):
   """A run that is not trained, where its name is that of a config."""
   if Path(place).name not in NAMES:
     raise ConfigError(f"{place!r} is no run.")
@@ -180,7 +180,7 @@ def traced(config, folder):
   config = configs.settled(config)
   # TFDS takes seconds to import.
   fields = FIELDS["tfds"] if config.data.source == "tfds" else experiment.source(config, "train").fields
-  parts = experiment.create(config, fields, result)
+  parts = experiment.create(config, fields, find_any)
   steps_per_call(config, "cpu", 0)
   _, run, params, batch = taken(parts, config.train.batch_size, fields)
   jax.eval_shape(run, params, batch)
@@ -260,7 +260,7 @@ def run(numbers, names, folder):
 @pytest.fixture
 def small(monkeypatch):
   monkeypatch.setitem(MODELS, "small", Small)
-  monkeypatch.setattr(trained, "trained", result)
+  monkeypatch.setattr(trained, "trained", find_any)
   monkeypatch.chdir(ROOT)
 
 

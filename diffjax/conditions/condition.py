@@ -21,7 +21,7 @@ DROP = "label"  # the name of the draw that drops
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """What a network is told.
+  """An input, besides x_t and the time, that a network is conditioned on.
 
   Attributes:
     value: (fields, draws, or None outside training) -> a pytree [B, ...].

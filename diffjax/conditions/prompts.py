@@ -1,4 +1,4 @@
-"""Texts that samples are told, as a config gives them."""
+"""Prompts of samples, as a config gives them."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from diffjax.types import ConfigError
 
 
 def prompts_of(request: str) -> list[str]:
-  """The texts that samples are told: those between |, or the lines of a file FILE.txt."""
+  """The prompts of samples: the texts between |, or the lines of a file FILE.txt."""
   if not request.endswith(".txt"):
     return [" ".join(text.split()) for text in request.split("|")]
   try:

@@ -1,4 +1,4 @@
-"""The stage before: another run, sample i of which tells what sample i of this one is told."""
+"""The stage before: another run, whose sample i is a condition of this run's sample i."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ def stage(
   request: str,
   again: int = 0,
 ) -> dict[str, np.ndarray]:
-  """What samples of these numbers are told by the stage before: its samples' `field`, and what those were told.
+  """The request of samples `index` that the stage before makes: its samples' `field`, and their own request.
 
   What is no field of the data, as the small image of a stage before that, has "low_" before its name. `again` asks
   for the same once more: 1, 2, ... draw other samples.

@@ -86,7 +86,7 @@ def vector(
 def nearest(
   run: Trained, every: Sequence[Mapping[str, np.ndarray]], field: str, text: str
 ) -> dict[str, np.ndarray]:
-  """Of what is told several times, [n, ...] each, for every sample the vector nearest to its text by their product."""
+  """The first of several requests, [n, ...] each, with that of their vectors which is nearest to a sample's text."""
   if text not in every[0]:
     raise ConfigError(f"best is {len(every)}, but the prior is told no {text!r}; let it be 1.")
   read = jax.jit(run.can["encode_text"])(run.params, jnp.asarray(every[0][text]))["pooled"]

@@ -1,4 +1,4 @@
-"""What the frames of a video are told: which are given, and whether they are of one clip."""
+"""Conditions of videos: frames that are given, and whether all frames are of one clip."""
 
 from collections.abc import Mapping
 

@@ -89,7 +89,7 @@ def random_change(draws: keys.Draws, probability: float) -> Change:
 
 
 def labels(change: Change) -> Float[Array, "b 9"]:
-  """What the network is told of them, in the order of the module's docstring."""
+  """The changes as a condition of the network, in the order of the module's docstring."""
   parts = (
     *(change.mirrored, change.upside_down, change.scale, jnp.cos(change.angle) - 1, jnp.sin(change.angle)),
     *(change.stretch * jnp.cos(change.axis), change.stretch * jnp.sin(change.axis), *change.shift.T),

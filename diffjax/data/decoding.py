@@ -10,9 +10,7 @@ Given, Result = TypeVar("Given"), TypeVar("Result")
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-  return ThreadPoolExecutor(
-    thread_name_prefix="decoding"
-  )  # of its own for what asks: no thread waits for others
+  return ThreadPoolExecutor(thread_name_prefix="decoding")
 
 
 def each(function: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:

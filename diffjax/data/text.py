@@ -69,7 +69,7 @@ class Tokenizer:
     return int(_backend(self.json).token_to_id(token))
 
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
-    """Tokens [n, length] of n texts; how many are too long is said, and words without a token, with `what` they are."""
+    """Tokens [n, length] of n texts; prints how many of these `what` were too long, and words that have no token."""
     tokens, cut, unknown = np.full((len(texts), self.length), self.fill, np.int32), 0, {}
     for text, row, encoding in zip(texts, tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
       ids = encoding.ids

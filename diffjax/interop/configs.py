@@ -234,6 +234,6 @@ def _entry(config, name, default, entries):
 
 
 def _is(config, name, ours, kind=lambda value: value):
-  """Raises ConfigError unless a field, where it is there, is what our network does."""
+  """Raises ConfigError where the config has the field with another value than that of our network."""
   if kind(config.get(name, ours)) != ours:
     raise ConfigError(f"{name} is {config[name]!r}, but this network has {ours!r}.")

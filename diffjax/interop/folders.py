@@ -53,7 +53,7 @@ class Published(NamedTuple):
 
 
 def kind(folder: Path) -> str:
-  """What its config.json calls it; "" where there is none, or one of another sort."""
+  """The class that a folder's config.json names; "" where there is no such file, or it names none."""
   try:
     config = read_json(folder / "config.json")
   except ConfigError:
@@ -118,7 +118,7 @@ def autoencoder_kl(folder: Path, config: Mapping[str, Any]) -> Published:
 
 
 def side_of(config: Mapping[str, Any]) -> int:
-  """Of the images that an autoencoder was made for."""
+  """The side of the images that an autoencoder was trained on."""
   return config.get("sample_size", 512)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a run: samples and what they asked for, what training is fed, the nearest training images."""
+"""The pictures of a run: samples with their requests, the first training batch, the nearest training images."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ def captions(request: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> 
 def sheet(
   images: UInt8[np.ndarray, "n *t h w c"], request: Mapping[str, np.ndarray], fields: Mapping[str, Field]
 ) -> Sheet:
-  """A grid of the first images, or of the strips of the first videos, with what they asked for under them."""
+  """A grid of the first images, or of the strips of the first videos, with their requests as captions."""
   request = {name: values[: min(len(images), CAPTIONED)] for name, values in request.items()}
   words = captions(request, fields)
   return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)

@@ -141,7 +141,7 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
 
 
 def _check_request(config: ConfigDict, name: str) -> None:
-  """Raises ConfigError where samples would be told what the run does not hear."""
+  """Raises ConfigError at a request of a condition that the run was not trained with."""
   match = re.fullmatch(r"config\.condition\.(\w+)\.request", name)
   if match and match[1] not in config.condition.names:
     raise ConfigError(
@@ -196,7 +196,7 @@ def _message(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
 
 
 def prepare(config: ConfigDict) -> None:
-  """What JAX must know before it looks for devices."""
+  """Sets what JAX reads before it looks for devices."""
   from diffjax.machine import compiled
 
   logging.set_verbosity(

@@ -37,7 +37,7 @@ from diffjax.types import ConfigError, Params, Trained
 
 
 def _metrics(run: Run, reporter: reporting.Reporter, own: Trained | None = None) -> dict[str, Metric]:
-  """The config's metrics; one that is made of a run takes `own` where none is named."""
+  """The config's metrics; one that needs a run, and names none, takes `own`, the run that is evaluated."""
   find = functools.partial(trained.trained, devices=run.parallel)
   entries = makers(run.config, "eval", "metrics", find, own)
   if entries:
@@ -182,7 +182,7 @@ def _pictures(
 
 
 def _probes(checkpoint: Loaded):
-  """(name, what it found) of every probe of the config."""
+  """(name, result) of every probe of the config."""
   run = checkpoint.run
   model = Trained(str(run.folder), run.experiment.task.can, checkpoint.params, "")
   for name, probe in makers(checkpoint.config, "eval", "probes").items():

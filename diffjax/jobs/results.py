@@ -1,4 +1,4 @@
-"""What results are called: by all that made them, so that none of other settings is overwritten."""
+"""Names of results: hashes of all that decides them, so that results of other settings are not overwritten."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def name_of_evaluation(experiment: Experiment, params: Params, request: Samples)
 
 
 def folder_of_shards(experiment: Experiment, params: Params, request: Samples, place: Path) -> Path:
-  """Where the samples of an evaluation are kept while it goes on, and for the next one that needs the same."""
+  """The folder of an evaluation's samples, from which it goes on and a later one of the same samples reads."""
   return place / f"samples-{of_samples(experiment, params, request, experiment.config.eval.shard)}"
 
 

@@ -51,7 +51,7 @@ class Run:
 
   @functools.cached_property
   def source(self) -> Source:
-    """The training data as they are, which are not opened before they are asked for; those that the run was trained on.
+    """The raw training data, opened at the first use; they must be the data that the run was trained on.
 
     Raises:
       ConfigError: they are not there, or are others.
@@ -77,7 +77,7 @@ class Run:
     return encoded.normalised(encoded.encoded(source, encodings, self.parallel), encodings, parts.moments)
 
   def with_moments(self) -> "Run":
-    """The same once it is known where the latents of the training data lie, which is measured where it is not."""
+    """The run with the moments of its training data's latents, measured where they are not known yet."""
     parts, encodings = self.experiment, self.experiment.task.encodings
     if parts.moments or not any(each.moments for each in encodings.values()):
       return self
@@ -166,7 +166,7 @@ class Run:
 
 
 def steps_of(there: list[int], steps: str, field: str, folder: Path) -> list[int]:
-  """Those of the steps that are there which are named; ConfigError where one is not."""
+  """The steps that are named; ConfigError where one of them has no checkpoint."""
   if not there:
     raise ConfigError(f"--workdir={folder} holds no whole checkpoint yet; train first, or on.")
   groups = {"latest": there[-1:], "all": there}

@@ -132,7 +132,7 @@ class Loaded:
 
 
 def _checked(name: str, value: Any, like: np.ndarray, field: Field | None) -> np.ndarray:
-  """What is asked for, of the dtype and the shape of `like`; ConfigError where it cannot be."""
+  """The value of a request with the dtype and shape of `like`; ConfigError where it cannot have them."""
   if field and field.tokenizer and np.asarray(value).dtype.kind == "U":
     value = field.tokenizer(np.ravel(value).tolist(), "prompts")
     return np.broadcast_to(value, like.shape) if len(value) == 1 else _checked(name, value, like, field)
@@ -224,7 +224,7 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
     for field, values in request.items():
       if (picture := image_of({field: values})) is not None:
         pictures.save_png(place / f"{name}_asked_{field}.png", pictures.grid(picture[:ASKED]))
-    cache.save_fields(place / f"{name}.npz", samples | rest)  # last: it says that all is there
+    cache.save_fields(place / f"{name}.npz", samples | rest)  # last: where it is there, all files are
     reporter.line(
       f"{settings.count} samples of step {checkpoint.step}, {checkpoint.weights} weights: {place / name}*"
     )

@@ -1,4 +1,4 @@
-"""What the metrics make of a checkpoint's samples, which are kept in shards beside the result, features and all.
+"""The metrics of a checkpoint's samples; shards of samples and features are kept beside the result.
 
 An evaluation that was killed goes on where it was, to the same numbers; 50,000 samples are never one array.
 """
@@ -68,7 +68,7 @@ def score(
 
 
 def of_data(run: Run, metrics: Mapping[str, Metric]) -> dict[str, dict]:
-  """What the metrics make of real examples, for tasks that make none: they judge what was trained."""
+  """The metrics of real examples, for tasks without samples, whose metrics judge the trained network itself."""
   settings, source = run.config.eval, Unopened(run, run.config.eval.split)
   count, parts = settings.count or len(source), {name: [] for name in metrics}
   for start in range(0, count, settings.shard):
@@ -93,7 +93,7 @@ def _rate(drawing: list[tuple[int, float]]) -> float | None:
 def _features(
   checkpoint: Loaded, metrics, seed: int, request: Samples, shards: Path, show, reporter
 ) -> tuple[dict[str, Samples], Samples, int, float]:
-  """The features of one seed's samples, by metric: shards that are there are read, others drawn and kept.
+  """The features of one seed's samples, by metric: shards on disk are read, others are drawn and written.
 
   Returns:
     Those; the first shard; how many samples were drawn now; and the seconds that these took.

@@ -18,7 +18,7 @@ def show(config: ConfigDict) -> None:
 
 
 def lines(config: ConfigDict) -> Iterator[str]:
-  """What `show` prints. A star is beside what is chosen; options of the others stand at what they would be."""
+  """The lines that `show` prints: chosen entries have a star, and options of all entries stand at their values."""
   from diffjax.choices import CHOICES
   from diffjax.config import leaves, resolved, settled
 

@@ -1,4 +1,4 @@
-"""Samples of a run that another one is told: the stages of a cascade, a prior and its decoder.
+"""Samples of a run as conditions of another run: the stages of a cascade, a prior and its decoder.
 
 They lie beside the run's own samples, CHUNK in a file with a picture, so that a chain that was killed goes on where it
 was, and what one later stage has asked for another need not draw.
@@ -29,7 +29,7 @@ AGAIN = 1 << 26  # further on, the samples' numbers begin anew
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A trained run as one that makes what another is told.
+  """A trained run whose samples are conditions of another run.
 
   Attributes:
     experiment: its objects, config.sample.seed that of the chain.
@@ -62,7 +62,7 @@ class Stage:
     prompts: Sequence[str] = (),
     again: int = 0,
   ) -> tuple[Samples, Samples]:
-    """The samples of these numbers, and what they asked for, by field, each [n, ...].
+    """Samples `index` and their request, by field, each [n, ...].
 
     With `again` they ask for the same, and are drawn as those of the numbers AGAIN again further on.
     """

@@ -85,7 +85,7 @@ def restored(place: str, devices: Parallel, seed: int = 0) -> tuple[Experiment, 
 
 
 def with_moments(parts: Experiment, folder: Path) -> Experiment:
-  """A run's objects, told where the latents of its training data lie; ConfigError where its workdir does not say."""
+  """A run's objects with the moments of its training data's latents; ConfigError where its workdir has none."""
   names = {each.moments for each in parts.task.encodings.values()} - {""}
   return parts.with_moments(workdir.moments_of(folder, names))
 

@@ -93,7 +93,7 @@ class Interval:
 
   @classmethod
   def of(cls, about: dict, start: int) -> "Interval":
-    """The one that a checkpoint was saved within, so that a run which was stopped reports what others do."""
+    """The interval that a checkpoint was saved within, so that a stopped run reports the same means as any other."""
     record = about.get("interval") or {"first": start, "steps": {}}
     steps = {name: np.asarray(values, np.float32) for name, values in record["steps"].items()}
     return cls(record["first"], [steps] if steps else [])

@@ -66,7 +66,7 @@ def _why(error: BaseException) -> str:
 
 @functools.cache
 def _mute() -> None:
-  """From now on nothing is heard of the other reads, which orbax leaves running in a closed loop when one fails.
+  """Silences the reads that orbax leaves running in a closed event loop when another read fails.
 
   TensorStore, Python and asyncio would each print a traceback for each of them, then or at the process's end.
   """
@@ -114,7 +114,7 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def latest(self) -> int | None:
-    """The newest of them."""
+    """The newest step that has a checkpoint; None without one."""
     return self._manager.latest_step()
 
   def about(self, step: int) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Checkpoints:
       raise self._unreadable(step, f"{what} cannot be read ({_why(error)})") from None
 
   def _require_model(self, step: int, about: dict[str, Any], target: Any) -> None:
-    """Raises RunError if a checkpoint holds other arrays than these, in the parts of the state that they lie in."""
+    """Raises RunError if a checkpoint's arrays differ from the target's, in those parts of the state that it names."""
     here, there = _arrays(target), about.get("arrays", {})
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(target)]
     roots = {jax.tree_util.keystr(path[: 1 + (path[0].key == "ema")]) for path in paths}

@@ -34,7 +34,7 @@ class Meter:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """What is done in here is no training: `rate` leaves its time out, `remaining` does not."""
+    """A block of work that is no training: `rate` leaves its time out, `remaining` does not."""
     begin = self._clock()
     try:
       yield

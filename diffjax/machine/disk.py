@@ -31,7 +31,7 @@ def reason(error: BaseException) -> str:
 
 
 def paragraph(error: OSError) -> str:
-  """What a user is told who cannot go on because of it."""
+  """The error as a paragraph for the user, with the remedy."""
   remedy = REMEDIES.get(error.errno, "look at this place and its disk")
   return f"{reason(error)}. The file system refuses this: {remedy}, and give the same command again."
 

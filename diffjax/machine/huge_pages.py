@@ -22,7 +22,7 @@ def _glibc() -> tuple[int, ...]:
 
 
 def asking(environment: Mapping[str, str], enabled: Path = ENABLED) -> dict[str, str]:
-  """What an environment lacks for huge pages: {} where it says something of them, or where asking cannot help."""
+  """The variable that turns huge pages on; {} where the environment sets it, or the system has no such choice."""
   try:
     madvised = "[madvise]" in enabled.read_text()
   except OSError:  # another system's kernel

@@ -1,4 +1,4 @@
-"""How near samples are to what they were told (Hessel et al. 2021, without their factor 2.5).
+"""How near samples are to their captions (Hessel et al. 2021, without their factor 2.5).
 
 score      mean over the samples of 100 max(cos(image, text), 0)
 shuffled   the same with the texts of all samples in turn: what a model gets that does not listen

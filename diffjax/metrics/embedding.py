@@ -49,12 +49,12 @@ class Embedding:
     return _in_batches(self._images, self.run.params, images)
 
   def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-    """Of strings."""
+    """The embeddings of strings."""
     tokens = self.run.can["tokenizer"](self.run.params)(texts, "texts")
     return _in_batches(self._texts, self.run.params, tokens)
 
   def tokens(self, tokens: np.ndarray) -> Float32[np.ndarray, "n d"]:
-    """Of texts that are tokens of the data's [n, L], which the run may have others for.
+    """The embeddings of texts in the data's tokens [n, L]; the run may have another tokenizer.
 
     Raises:
       ConfigError: the data have no text.

@@ -29,7 +29,10 @@ from diffjax.metrics.moments import as_features
 from diffjax.types import ConfigError
 
 BLOCK = 1024
-NEAREST = {"precision_recall": 3, "density_coverage": 5}  # which neighbour, in the papers and unless said
+NEAREST = {
+  "precision_recall": 3,
+  "density_coverage": 5,
+}  # k of the k-th neighbour: the papers', and the defaults
 
 
 class PrecisionRecall(NamedTuple):
@@ -49,7 +52,7 @@ class DensityCoverage(NamedTuple):
 def neighbours(
   real: ArrayLike, generated: ArrayLike, k: Mapping[str, int] = NEAREST, block: int = BLOCK
 ) -> dict[str, float]:
-  """What is named of improved precision and recall, density and coverage, from distances that are computed once.
+  """Improved precision and recall, density and coverage, as `k` names them, from distances that are computed once.
 
   Args:
     real: features of the data [N, D].

@@ -65,7 +65,7 @@ class Memorization:
     return {"memory_ratio": float(np.median(features["nearest"]) / middle), "memory_share": float(share)}
 
 
-FIGURES = ("memory_ratio", "memory_share")  # of both the best is what held-out images have: 1, and 5 %
+FIGURES = ("memory_ratio", "memory_share")  # held-out images have 1 and 5 %, the best of both
 
 
 def memorization(train: Source, test: Source, field: str = "image") -> Memorization:
@@ -115,7 +115,7 @@ def _padded(images: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _nearest(images: Array, reference: Array) -> tuple[Array, Array]:
-  """Half the least squared distance to any of a block, less what all have in common, and which it is; [n] each."""
+  """Half the least squared distance to a block's images, up to a constant a row, and that image's index; [n] each."""
   rows, others = (x.reshape(len(x), -1).astype(jnp.float32) / 127.5 - 1 for x in (images, reference))
   products = jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
   halves = jnp.square(others).sum(1) / 2 - products

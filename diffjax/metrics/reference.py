@@ -158,6 +158,6 @@ def _settings(array: np.ndarray, path: str | Path) -> Settings:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-  """What is wanted of an npz; other arrays, which may be large, are not read."""
+  """The arrays of an npz that are needed; others, which may be large, are not read."""
   names = ("settings", *(name for kind in KINDS.values() for name in kind))
   return npz.read(path.expanduser(), names, f"the statistics file {path}")[0]

@@ -8,7 +8,7 @@ first two each is called as
     net.apply({"params": params}, x [B, ..., c], time [B], {name: value}, dropout keys [B] or None)
 
 What knows no time is called without it: GENERATORS make x of noise, CRITICS a number of x, FLOWS noise of x's size and
-the log-determinant, and x again by `inverse`, AUTOREGRESSIVE what is said of each number of x.
+the log-determinant, and x again by `inverse`, AUTOREGRESSIVE the outputs for each number of x.
 """
 
 from diffjax.models.autoencoder import AutoencoderKL

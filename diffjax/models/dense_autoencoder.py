@@ -84,7 +84,7 @@ class DenseAutoencoder(nn.Module):
     return moments_of(self.encoder(x.reshape(len(x), -1), cond), self.variational)
 
   def decode(self, z: Float[Array, "b z"], cond: Mapping[str, Any] | None = None) -> Float[Array, "b h w c"]:
-    """What is said of the images of latents [B, Z]: [B, H, W, out_channels]."""
+    """The decoder's outputs for latents [B, Z]: [B, H, W, out_channels]."""
     return self.decoder(z, cond).reshape(len(z), *self.shape[:-1], self.out_channels)
 
   def __call__(

@@ -5,7 +5,7 @@ Every hidden unit has a degree m, evenly spread over 0..D-1; a weight stands whe
 
     number d to unit:  d <= m     unit to unit:  m <= m'     unit to output d:  m < d                 (1)
 
-with d = 1..D. Conditions join every hidden layer, and the output directly, for what is said of the first number.
+with d = 1..D. Conditions join every hidden layer, and the output directly, for the outputs of the first number.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class MADE(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], cond: Mapping[str, Any], keys: Keys | None = None
   ) -> Float[Array, "b h w c o"]:
-    """Images [B, H, W, C] to what is said of each of their numbers, [B, H, W, C, outputs]."""
+    """Images [B, H, W, C] to the outputs for each of their numbers, [B, H, W, C, outputs]."""
     numbers = np.arange(1, x[0].size + 1)
     h, before = x.reshape(len(x), -1), numbers
     for i, width in enumerate(self.hidden):

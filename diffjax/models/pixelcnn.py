@@ -91,7 +91,7 @@ class PixelCNN(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], cond: Mapping[str, Any], keys: Keys | None = None
   ) -> Float[Array, "b h w c o"]:
-    """Images [B, H, W, C] to what is said of each of their numbers, [B, H, W, C, outputs].
+    """Images [B, H, W, C] to the outputs for each of their numbers, [B, H, W, C, outputs].
 
     Raises:
       ConfigError: a kernel that is even or of one pixel, or fewer channels than colours.

@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
 
 
 class Given(nn.Module):
-  """What is read already, through a dense layer each.
+  """Encodings of texts from the batch, each through a dense layer.
 
   Attributes:
     widths: of the network.

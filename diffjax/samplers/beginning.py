@@ -18,14 +18,14 @@ from diffjax.schedules import Schedule
 from diffjax.types import Unsuitable
 from diffjax.weights import Weight
 
-SOME, MUCH = 0.2, 0.5  # signal that is said, and that is refused
+SOME, MUCH = 0.2, 0.5  # signal that is warned of, and that is refused
 NONE = 1e-12  # weight that is none
 
 
 def check(
   schedule: Schedule, sampler: Sampler, grid: np.ndarray, weight: Weight, row: Row, spread: float
 ) -> tuple[str, ...]:
-  """What there is to be said of equations (1) and (2), if anything.
+  """Warnings about equations (1) and (2), or none.
 
   Args:
     schedule: the schedule.

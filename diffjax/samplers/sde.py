@@ -21,7 +21,7 @@ from diffjax.samplers.base import Carry, Sampler
 
 
 def _reverse(coefficients):
-  """x_s = kept x_t + gain score + std z, with (kept, gain, std) = coefficients(schedule, t, s)."""
+  """x_s = decay x_t + gain score + std z, with (decay, gain, std) = coefficients(schedule, t, s)."""
 
   def step(denoiser, schedule, carry, t, s, keys):
     x, x0 = carry.x, denoiser(carry.x, t).x0

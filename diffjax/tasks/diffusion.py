@@ -38,7 +38,7 @@ from diffjax.types import Batch, ConfigError, Data, Frozen, Params, PerExample, 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Diffusion:
-  """What the task is made of.
+  """The parts of the task.
 
   Attributes:
     space: where x0 lives.

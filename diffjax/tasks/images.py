@@ -1,4 +1,4 @@
-"""What the tasks that model images have in common: the images, and what a network is told of them."""
+"""The part that tasks of images share: the images and the conditions of their networks."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What an autoregressive network's numbers say of a pixel, one of L levels.
+"""The distribution of a pixel, one of L levels, by an autoregressive network's outputs.
 
     softmax            a logit for each level                                                         (1)
     logistic_mixture   logits, means and log-scales of K logistics over [-1, 1], of which a level has what lies in its

@@ -115,13 +115,13 @@ class Task:
 
 
 def bind(make: Callable, **values) -> Callable:
-  """The maker, or function, with those of the values bound that it takes."""
+  """The maker, or function, with values for those of its parameters that are named here."""
   parameters = inspect.signature(make).parameters
   return functools.partial(make, **{name: value for name, value in values.items() if name in parameters})
 
 
 def require(can: Mapping[str, Callable], what: str, place: str) -> None:
-  """Raises ConfigError if what was trained at a place cannot do this."""
+  """Raises ConfigError if the run of a place lacks a capability."""
   if what not in can:
     able = f" A run of config.task.name={' or '.join(ABLE[what])} can." if what in ABLE else ""
     raise ConfigError(

@@ -234,11 +234,11 @@ def losses(folder):
 
 def test_a_killed_process_ends_the_others_within_the_stated_time(done):
   _, outputs = done
-  (status, text, seconds), (other, value, _) = outputs["killed"]
+  (status, text, seconds), (other, rest, _) = outputs["killed"]
   assert status == other == 1
   assert seconds < HEARTBEAT + 15
   assert "another process of the run has ended" in text and "go on from the last checkpoint" in text
-  assert "this process was ended by SIGKILL" in value
+  assert "this process was ended by SIGKILL" in rest
 
 
 def test_several_processes_read_the_batches_of_one(done):
