@@ -87,7 +87,7 @@ def test_what_is_no_set_of_videos_is_told(root):
 
 
 @pytest.mark.parametrize(
-  ("arrays", "said"),
+  ("arrays", "message"),
   [
     ({"frames": FRAMES}, "has no array 'video' but frames"),
     ({"video": FRAMES / 255}, r"holds float64 \[6, 16, 24, 1\]; videos are uint8"),
