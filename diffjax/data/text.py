@@ -70,18 +70,18 @@ class Tokenizer:
 
   def __call__(self, texts: Sequence[str], what: str = "captions") -> Int32[np.ndarray, "n l"]:
     """Tokens [n, length] of n texts; prints how many of these `what` were too long, and words that have no token."""
-    tokens, cut, unknown = np.full((len(texts), self.length), self.fill, np.int32), 0, {}
+    tokens, count, unknown = np.full((len(texts), self.length), self.fill, np.int32), 0, {}
     for text, row, encoding in zip(texts, tokens, _backend(self.json).encode_batch(list(texts)), strict=True):
       ids = encoding.ids
       if len(ids) > self.length:
-        ids, cut = [*ids[: self.length - 1], ids[-1]], cut + 1  # the end stays
+        ids, count = [*ids[: self.length - 1], ids[-1]], count + 1  # the end stays
       row[: len(ids)] = ids
       spans = (
         span for span, token in zip(encoding.offsets, encoding.tokens, strict=True) if token == UNKNOWN
       )
       unknown |= {text[slice(*span)]: None for span in spans}
-    if cut:
-      _say(f"{what}: {cut} of {len(texts)} longer than {self.length} tokens; their ends are left out")
+    if count:
+      _say(f"{what}: {count} of {len(texts)} longer than {self.length} tokens; their ends are left out")
     if unknown:
       more = f", and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
       _say(

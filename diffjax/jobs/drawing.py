@@ -163,8 +163,8 @@ class Sampling:
     stops = np.unique(np.linspace(0, self._drawing.stops, COLUMNS).round().astype(int))
     rows = np.minimum(np.arange(self.batch_size), len(request["index"]) - 1)
     xt, estimates = [], []
-    walked = self.walk(params, key, {name: values[rows] for name, values in request.items()}, stops)
-    for stop, (x, sample) in zip(stops, walked, strict=True):
+    points = self.walk(params, key, {name: values[rows] for name, values in request.items()}, stops)
+    for stop, (x, sample) in zip(stops, points, strict=True):
       place = jnp.asarray(stop, jnp.int32)
       xt.append(image_of(self._parallel.fetch(self._view((params, self._frozen, place), x))))
       estimates.append(image_of(self._fields(sample)))

@@ -113,7 +113,7 @@ def _judge(checkpoint: Loaded, metrics: dict[str, Metric], place: Path, reporter
   draws = bool(settings.metrics and run.experiment.task.draw)
   request = scoring.request_of(run) if draws else {}
   name = results.name_of_evaluation(run.experiment, checkpoint.params, request)
-  seeds, begun = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
+  seeds, start = [run.config.sample.seed + k for k in range(settings.seeds)], time.monotonic()
   record = {
     "step": checkpoint.step,
     "weights": checkpoint.weights,
@@ -139,7 +139,7 @@ def _judge(checkpoint: Loaded, metrics: dict[str, Metric], place: Path, reporter
     report.save(place, record, name=name)
   if draws:
     first = scoring.score(checkpoint, metrics, request, place, record, reporter)
-    record["seconds"] = round(time.monotonic() - begun, 1)
+    record["seconds"] = round(time.monotonic() - start, 1)
     how = record["sample"]  # which names what the task takes
     sampler = f"{how['sampler']}, " if "sampler" in how else ""
     guides = f", guides {', '.join(how['guides']) or 'none'}" if "guides" in how else ""
@@ -150,16 +150,16 @@ def _judge(checkpoint: Loaded, metrics: dict[str, Metric], place: Path, reporter
     if run.writes:
       reporter.line(report.table(record, head))
       report.save(place, record, _pictures(run, first, request, reporter), name)
-  for kind, probed in _probes(checkpoint):
-    record["probes"][kind] = probed._asdict()
-    record["seconds"] = round(time.monotonic() - begun, 1)
+  for kind, result in _probes(checkpoint):
+    record["probes"][kind] = result._asdict()
+    record["seconds"] = round(time.monotonic() - start, 1)
     if run.writes:
-      reporter.line(report.probed(kind, probed))
+      reporter.line(report.probed(kind, result))
       report.save(place, record, name=name)
   if run.experiment.task.likelihoods:
     for kind, bits in _likelihoods(run, checkpoint.params, lambda done, of: reporter.progress(done, of, {})):
       record["likelihood"][kind] = bits
-      record["seconds"] = round(time.monotonic() - begun, 1)
+      record["seconds"] = round(time.monotonic() - start, 1)
       if run.writes:
         reporter.line(report.line(kind, bits))
         report.save(place, record, name=name)
@@ -244,14 +244,14 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   _require_something(run, model=False)
   _require_enough(run, len(pixels), f"--images={images} holds {len(pixels)}")
   request = _request_of(images, run.fields.get("label"), labels, names)
-  begun = time.monotonic()
+  start = time.monotonic()
   with reporting.create(folder, run.writes) as reporter:
     metrics = _metrics(run, reporter)
   values = {
     name: report.summary(metric, [metric.judge({"image": pixels}, request)], len(pixels))
     for name, metric in metrics.items()
   }
-  seconds = time.monotonic() - begun
+  seconds = time.monotonic() - start
   record = {
     "images": str(images),
     "shape": list(pixels.shape[1:]),

@@ -42,15 +42,15 @@ def _plain_convolutions() -> Iterator[None]:
     conv.forward = original
 
 
-def denoiser(loaded: Loaded, batch: int) -> tuple[Callable[..., jax.Array], dict[str, np.ndarray]]:
+def denoiser(checkpoint: Loaded, batch: int) -> tuple[Callable[..., jax.Array], dict[str, np.ndarray]]:
   """A function of the inputs by position -> x0, and inputs for it, by name.
 
   Raises:
     ConfigError: the run's task has no denoiser.
   """
-  task, params, frozen = loaded.experiment.task, loaded.params, loaded.experiment.frozen
-  require(task.can, "estimate", str(loaded.run.folder))
-  request = requests(loaded.run, np.arange(batch), loaded.config.sample.split)
+  task, params, frozen = checkpoint.experiment.task, checkpoint.params, checkpoint.experiment.frozen
+  require(task.can, "estimate", str(checkpoint.run.folder))
+  request = requests(checkpoint.run, np.arange(batch), checkpoint.config.sample.split)
   index, names = request.pop("index"), tuple(request)
   data, sample_keys = {"index": index, **request}, keys.of_examples(keys.seed(0), index)
   begin = lambda: task.draw.begin(params, frozen, task.draw.plan, data, sample_keys)

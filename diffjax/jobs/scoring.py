@@ -106,11 +106,11 @@ def _features(
     size, place = len(piece["index"]), shards / f"seed{seed}_{start:07d}.npz"
     part = cache.load_fields(place, size)
     if not run.parallel.agree(part is not None):
-      begun = time.monotonic()
+      begin = time.monotonic()
       part = sampling.draw(
         checkpoint.params, keys.seed(seed), piece, lambda count, start=start: show(start + count)
       )
-      fresh, seconds = fresh + size, seconds + time.monotonic() - begun
+      fresh, seconds = fresh + size, seconds + time.monotonic() - begin
       if run.writes:
         with reporter.may_fail("keeping samples"):
           cache.save_fields(place, part)

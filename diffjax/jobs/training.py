@@ -257,9 +257,9 @@ def _loop(
   total, batch_size = config.train.steps, config.train.batch_size
   take = devices.train(make_chunk(make_step(run.experiment)))
   reporter.line("preparing held-out examples and pictures")
-  pictured, copies = Pictures(run), Copies(devices, state)
+  grids, copies = Pictures(run), Copies(devices, state)
   if not start:
-    pictured.begin(reporter)
+    grids.begin(reporter)
   due, latest, signal = None, {}, None
   if config.parallel.check_every:
     copies.check(state, start)
@@ -310,7 +310,7 @@ def _loop(
           within = {"interval": interval.plain(run, checkpoints.latest())}
           checkpoints.save(state, {**run.about, **within})
         if shows:
-          pictured.report(state, step, reporter)
+          grids.report(state, step, reporter)
       if stop:
         break
     checkpoints.wait()  # a save that failed must not be called one

@@ -258,8 +258,8 @@ class Parallel:
 
     def gather(x):
       place = getattr(x, "sharding", None)
-      cut = FSDP in getattr(place, "spec", ())
-      return jax.device_put(x, self._whole(place)) if cut else x
+      sharded = FSDP in getattr(place, "spec", ())
+      return jax.device_put(x, self._whole(place)) if sharded else x
 
     return lambda shared, batch: compiled(jax.tree.map(gather, shared), self.shard(batch))
 

@@ -106,16 +106,16 @@ class Reporter:
     """
     self._meter.update(step)
     last = step >= total
-    logged = last or step % self._log_every == 0
-    drawn = not last and self._console.due()
-    if not logged and not drawn:
+    logs = last or step % self._log_every == 0
+    draws = not last and self._console.due()
+    if not logs and not draws:
       return
     text = self._status(step, total, values)
-    if logged:
+    if logs:
       self._log(text)
-    if logged and (last or not self._console.live):
+    if logs and (last or not self._console.live):
       self._console.say(text)
-    if drawn:
+    if draws:
       self._console.draw(text)
 
   def paused(self) -> contextlib.AbstractContextManager[None]:

@@ -61,7 +61,7 @@ def test_other_engines_find_no_operation_of_ours(loaded):
   assert "conv_forward" in str(jax.make_jaxpr(call)(*given.values()))
   with export._plain_convolutions():
     text = str(jax.make_jaxpr(lambda *given: call(*given))(*given.values()))
-  assert "conv_forward" not in text and "conv_general_dilated" in message
+  assert "conv_forward" not in text and "conv_general_dilated" in text
   assert conv.forward is kept
 
 
