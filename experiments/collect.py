@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.config import leaves
+from diffjax.jobs.report import title
 from diffjax.machine import atomic
 from diffjax.types import ConfigError
 from experiments.tools import chart, jobs, progress, sweeps
@@ -159,7 +160,7 @@ def as_markdown(name: str, table: Sequence[Row]) -> str:
   paths, scores = _union([row.overrides for row in table]), _union([row.scores for row in table])
   same, differing = _settings([row.settings for row in table if row.settings])
   differing = [one for one in differing if not any(path.endswith(f".{one}") for path in paths)]
-  header = ["run", *map(heading, paths), *scores, "loss", *differing, "state"]
+  header = ["run", *map(heading, paths), *map(title, scores), "loss", *map(title, differing), "state"]
   lines = [
     [row.run, *(row.overrides[path] for path in paths)]
     + [_spread(row.scores[score]) if score in row.scores else "" for score in scores]
@@ -175,7 +176,7 @@ def as_markdown(name: str, table: Sequence[Row]) -> str:
   if same:
     parts.append(
       "Scores are medians over the sampling seeds, in brackets the lowest and the highest. All: "
-      + "; ".join(f"{key} {_text(value)}" for key, value in same.items())
+      + "; ".join(f"{title(key)} {_text(value)}" for key, value in same.items())
       + "."
     )
   if held_out := _held_out(table):

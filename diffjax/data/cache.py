@@ -9,7 +9,6 @@ import collections
 import contextlib
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from diffjax.data import decoding, images, npz
 from diffjax.data.source import Field, fingerprint
 from diffjax.machine import atomic
-from diffjax.machine.byproducts import ByProducts
+from diffjax.machine.byproducts import ByProducts, to_stderr
 from diffjax.types import ConfigError
 
 DEFAULT = "~/.cache/diffjax"
@@ -164,7 +163,7 @@ def decoded(
       notes.update(noted)
       errors += [error] if error else []
     remarks = "".join(f", {number} {note}" for note, number in sorted(notes.items()))
-    print(f"decoding {name}: {stop} of {count}{remarks}", file=sys.stderr, flush=True)
+    to_stderr(f"decoding {name}: {stop} of {count}{remarks}")
   if errors:
     raise images.broken(errors)
   with keeping(entry.folder):
@@ -194,7 +193,7 @@ def contents(name: str, files: Sequence[Path], cache_dir: str | None = None) -> 
     with path.open("rb") as file:
       digests[i] = np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
     if (i + 1) % 20000 == 0:
-      print(f"reading {name}: {i + 1} of {len(files)} files", file=sys.stderr, flush=True)
+      to_stderr(f"reading {name}: {i + 1} of {len(files)} files")
   with keeping(entry.folder):
     save(entry.file(".npy"), digests)
     tidy(entry)

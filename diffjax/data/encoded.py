@@ -13,7 +13,6 @@ channel over the whole training set, once, and `normalised` brings any split the
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from diffjax.data import cache
 from diffjax.data.source import Field, Source, fingerprint
+from diffjax.machine.byproducts import to_stderr
 from diffjax.machine.parallel import Parallel
 from diffjax.types import Data, Frozen, Trained
 
@@ -222,7 +222,7 @@ def _encode(source, name, encoding: Encoding, fields, places, parallel: Parallel
       values = source.read(rows, (encoding.field,))[encoding.field]
       for ending, array in parallel.fetch(compiled(encoding.run.params, values)).items():
         arrays[_field_name(name, ending)][start : start + size] = array[: count - start]
-      print(f"encoding {name}: {min(start + size, count)} of {count}", file=sys.stderr, flush=True)
+      to_stderr(f"encoding {name}: {min(start + size, count)} of {count}")
     for part, array in arrays.items() if on_disk else ():
       array.flush()
       partial[part].replace(places[part])

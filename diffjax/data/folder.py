@@ -1,6 +1,5 @@
 """A folder of images, optionally with one sub-folder a class."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from diffjax.data.images import WHITE, Background, Channels, broken, opened, pix
 from diffjax.data.listing import listed, root_of
 from diffjax.data.pictured import PicturedSource, pictured
 from diffjax.data.source import Field, Source, class_field, fingerprint
+from diffjax.machine.byproducts import to_stderr
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
 
@@ -89,7 +89,7 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     raise broken(errors)
   for note in sorted({note for picture in pictures for note in picture.notes}):
     count = sum(note in picture.notes for picture in pictures)
-    print(f"--images={path}: {count} of {len(pictures)} {note}.", file=sys.stderr, flush=True)
+    to_stderr(f"--images={path}: {count} of {len(pictures)} {note}.")
   sizes = [picture.image.size for picture in pictures]
   other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
   if other is not None:

@@ -3,13 +3,13 @@
 import collections
 import os
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from diffjax.data.images import ENDINGS
+from diffjax.machine.byproducts import to_stderr
 from diffjax.types import ConfigError
 
 
@@ -34,7 +34,7 @@ class Listing(NamedTuple):
     """A line on the terminal about what was passed over, if anything was."""
     if self.skipped:
       kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
-      print(f"{what}: passed over {kinds}; {len(self.files)} pictures.", file=sys.stderr, flush=True)
+      to_stderr(f"{what}: passed over {kinds}; {len(self.files)} pictures.")
 
 
 def natural(name: str) -> tuple:

@@ -1,11 +1,11 @@
 """Which examples are held out: by a hash of their own, so that new ones move no others."""
 
 import hashlib
-import sys
 from collections.abc import Iterable
 
 import numpy as np
 
+from diffjax.machine.byproducts import to_stderr
 from diffjax.types import ConfigError
 
 
@@ -32,11 +32,9 @@ def rows(split: str, names: Iterable[bytes], fraction: float) -> np.ndarray:
   mask = held_out(names, fraction)
   if not mask.any() or len(mask) == 1:
     if split == "test":
-      print(
+      to_stderr(
         f"test_fraction = {fraction} holds out none of {len(mask)} examples: held-out numbers are of the training "
-        "examples themselves.",
-        file=sys.stderr,
-        flush=True,
+        "examples themselves."
       )
     return np.arange(len(mask))
   if mask.all():

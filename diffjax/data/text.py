@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import json as plain
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +21,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Int32
 
+from diffjax.machine.byproducts import to_stderr
 from diffjax.ranges import FREE, Count, at_least, checked, closed
 from diffjax.types import ConfigError
 
@@ -96,7 +96,7 @@ class Tokenizer:
 
 
 def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  to_stderr(line)
 
 
 @functools.lru_cache(maxsize=16)

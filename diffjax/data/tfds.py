@@ -6,7 +6,6 @@ Only TFDS's own download-and-prepare step needs TensorFlow; prepared array_recor
 import dataclasses
 import io
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ import numpy as np
 from diffjax.data import cache, decoding
 from diffjax.data.images import WHITE, Background, Picture, opened, pixels_of, rule, square
 from diffjax.data.source import ArraySource, Field, Source, fingerprint
+from diffjax.machine.byproducts import to_stderr
 from diffjax.ranges import FREE, LOCAL, at_least
 from diffjax.types import ConfigError, words
 
@@ -173,10 +173,8 @@ def _apart(builder, train_split: str, test_split: str) -> None:
   train, test = examples(train_split), examples(test_split)
   shared = sum(len(rows & train.get(file, set())) for file, rows in test.items())
   if train_split == test_split:
-    print(
-      f"test_split is {test_split!r}, as train_split is: held-out numbers are of the training examples themselves.",
-      file=sys.stderr,
-      flush=True,
+    to_stderr(
+      f"test_split is {test_split!r}, as train_split is: held-out numbers are of the training examples themselves."
     )
   elif shared:
     raise ConfigError(
@@ -212,10 +210,8 @@ def _classes(name: str, features: Mapping[str, Any], label: str, split: str) -> 
   feature = features[label]
   if not hasattr(feature, "num_classes"):
     if split == "train":
-      print(
-        f"tfds: the feature {label!r} of {name!r} is a {type(feature).__name__}, which has no classes: it is left out.",
-        file=sys.stderr,
-        flush=True,
+      to_stderr(
+        f"tfds: the feature {label!r} of {name!r} is a {type(feature).__name__}, which has no classes: it is left out."
       )
     return ()
   return tuple(map(str, feature.names or range(feature.num_classes)))

@@ -9,10 +9,10 @@ import numpy as np
 from diffjax.data import cache, decoding
 from diffjax.data import split as splits
 from diffjax.data.folder import MEMORY
-from diffjax.data.images import WHITE, Background, Channels, broken, rule
+from diffjax.data.images import WHITE, Background, Channels, broken
 from diffjax.data.listing import root_of
 from diffjax.data.source import Field, fingerprint
-from diffjax.data.videos import Video, videos_of
+from diffjax.data.videos import Video, rule, videos_of
 from diffjax.ranges import FREE, LOCAL, Count, Whole, half_open
 from diffjax.types import ConfigError
 

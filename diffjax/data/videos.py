@@ -9,7 +9,6 @@ and a frame is read as any picture is (images.py). What begins with a dot is pas
 """
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +16,23 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffjax.data import npz
+from diffjax.data import images, npz
 from diffjax.data.images import ENDINGS, FORMATS, current_frame, opened, picture, square
 from diffjax.data.listing import natural
+from diffjax.data.source import fingerprint
 from diffjax.machine import films
+from diffjax.machine.byproducts import to_stderr
 from diffjax.types import ConfigError, words
 
 ANIMATIONS = (".gif", ".webp", ".apng")
 FILMS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 KINDS = (*ANIMATIONS, ".npz", *FILMS)
 ARRAY = "video"
+
+
+def rule() -> str:
+  """A hash of how videos are read, which with a file's content decides the pixels."""
+  return fingerprint(Path(__file__).read_bytes(), images.rule())
 
 
 class Video(NamedTuple):
@@ -92,7 +98,7 @@ def videos_of(root: Path, what: str) -> list[Video]:
   if not videos:
     raise ConfigError(f"{what} holds no videos, which are folders of frames or files of {', '.join(KINDS)}.")
   if others:
-    print(f"{what}: passed over {others} other files; {len(videos)} videos.", file=sys.stderr, flush=True)
+    to_stderr(f"{what}: passed over {others} other files; {len(videos)} videos.")
   for video in videos:
     if not video.count:
       raise ConfigError(f"{root / video.name} holds no frames; remove it.")

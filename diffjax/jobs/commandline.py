@@ -40,7 +40,13 @@ config_flags.DEFINE_config_file(
   "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
 )
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
-flags.DEFINE_string("images", None, "With --mode=eval: judge this folder of images instead of samples.")
+flags.DEFINE_string(
+  "images",
+  None,
+  "A folder of images: with --mode=eval they are judged instead of samples; with --mode=sample each is what the "
+  "condition 'low' of a sample is told, the small image that it enlarges. Other conditions take their requests from "
+  "the config.",
+)
 flags.DEFINE_string(
   "out",
   None,

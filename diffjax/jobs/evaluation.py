@@ -12,7 +12,6 @@ so do the samples of the last few (results.KEPT).
 """
 
 import functools
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from diffjax.jobs.runs import Run
 from diffjax.jobs.sampling import Loaded, Unopened, loaded
 from diffjax.likelihood import mean_and_error
 from diffjax.machine import disk, reporting
+from diffjax.machine.byproducts import to_stderr
 from diffjax.metrics import METRICS
 from diffjax.metrics.metric import Metric, fewest
 from diffjax.types import ConfigError, Params, Trained
@@ -228,7 +228,7 @@ def _request_of(images: Path, label: Field | None, labels: np.ndarray, names: Se
   try:
     numbers = [label.number(f"a sub-folder of --images={images}", name) for name in names]
   except ConfigError as error:
-    print(f"{error} No image is taken to be of a class.", file=sys.stderr, flush=True)
+    to_stderr(f"{error} No image is taken to be of a class.")
     return {}
   return {"label": np.asarray(numbers, np.int32)[labels]}
 

@@ -77,6 +77,8 @@ def _panel(axes: Any, panel: Panel) -> None:
   values = [v for line in panel.lines.values() for v in (*line.y, *(line.low or ()), *(line.high or ()))]
   if spread_out([*values, *panel.levels.values()]):
     axes.set_yscale("log")
+  if panel.xlabel == "step":
+    axes.locator_params(axis="x", integer=True)
   axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title)
   axes.grid(alpha=0.3)
   if len(panel.lines) + len(panel.levels) > 1:

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.data import cache, npz
+from diffjax.machine.byproducts import to_stderr
 from diffjax.metrics import torch_file
 from diffjax.metrics.inception import SIZE, Inception
 from diffjax.types import ConfigError, Params
@@ -138,7 +138,7 @@ def _download(url: str, file) -> str:
       tenth = 10 * size // total if total else size // (10 * CHUNK)
       if tenth != previous:
         of = f" of {total / 1e6:.1f}" if total else ""
-        print(f"fetching {url.rsplit('/', 1)[-1]}: {size / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
+        to_stderr(f"fetching {url.rsplit('/', 1)[-1]}: {size / 1e6:.1f}{of} MB")
         previous = tenth
   return sha.hexdigest()
 

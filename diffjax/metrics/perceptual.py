@@ -12,13 +12,12 @@ An FID from fewer than 50,000 samples carries their number in its name, fid_5k. 
 split are computed once and their moments kept in the cache; the other values compare with its first images.
 """
 
-import sys
-
 import numpy as np
 
 from diffjax.data import cache
 from diffjax.data.pipeline import in_order
 from diffjax.data.source import Source
+from diffjax.machine.byproducts import to_stderr
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import inception_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
@@ -166,7 +165,7 @@ def _reference(kind, train, extract, resize, weights, path) -> reference.Referen
   for batch in in_order(train, 1024, ("image",)):
     features = getattr(extract(batch["image"]), kind)
     moments = (Moments.empty(features.shape[1]) if moments is None else moments).add(features)
-    print(f"reference features: {moments.count} of {len(train)}", file=sys.stderr, flush=True)
+    to_stderr(f"reference features: {moments.count} of {len(train)}")
   statistics = reference.of_moments(moments, settings)
   with cache.keeping(place.parent):
     reference.save(place, statistics)

@@ -9,6 +9,7 @@ from diffjax.jobs.report import title
 from diffjax.machine import atomic
 from experiments.tools.sweeps import Sweep
 
+LETTER = 0.025  # width of a letter of a tick's label, of a panel's
 LOG = 15  # a logarithmic axis where the largest value is so many times the smallest
 
 
@@ -101,10 +102,24 @@ def _panel(axes: Any, curves: Mapping[str, list], axis: str, legend: str) -> Non
   if numeric and min(x) > 0 and max(x) >= LOG * min(x):
     axes.set_xscale("log")
   if not numeric or len(x) <= 8:
-    axes.set_xticks(list(place.values()), [f"{value:g}" if numeric else str(value) for value in x])
+    axes.set_xticks(list(place.values()), _apart(axes, x) if numeric else [str(value) for value in x])
     axes.minorticks_off()
   low, high = (end(score[0] for points in curves.values() for _, score in points) for end in (min, max))
   if low > 0 and high >= LOG * low:
     axes.set_yscale("log")
   axes.set(xlabel=axis, label=legend)
   axes.grid(alpha=0.3)
+
+
+def _apart(axes: Any, x: Sequence[float]) -> list[str]:
+  """The values of an axis as text, "" for one that would lie on the one before it that is written."""
+  axes.set_xlim(axes.get_xlim())
+  at = axes.transAxes.inverted().transform(axes.transData.transform([(value, 1) for value in sorted(x)]))[
+    :, 0
+  ]
+  labels, end = {}, float("-inf")
+  for value, middle in zip(sorted(x), at, strict=True):
+    half = LETTER * (len(f"{value:g}") + 1) / 2
+    labels[value] = f"{value:g}" if middle - half >= end else ""
+    end = middle + half if labels[value] else end
+  return [labels[value] for value in x]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax.data import SOURCES
+from diffjax.data import SOURCES, videos
 from diffjax.data.videos import videos_of
 from diffjax.machine import films
 from diffjax.types import ConfigError
@@ -147,3 +147,16 @@ def test_a_film_comes_back(root, monkeypatch, package):
   (root / "clip.mp4").write_bytes((root / "clip.mp4").read_bytes()[:700])
   with pytest.raises(ConfigError, match="clip.mp4 cannot be read as a film"):
     source(root, frames=6)
+
+
+def test_another_way_to_read_videos_decodes_them_anew(root, monkeypatch, tmp_path):
+  as_folder(root)
+  there = lambda: [path.name for path in (tmp_path / "cache").glob("decoded-*.npy")]
+  source(root)
+  first = there()
+  source(root)
+  assert there() == first and len(first) == 1
+  (tmp_path / "videos.py").write_text("another")
+  monkeypatch.setattr(videos, "__file__", str(tmp_path / "videos.py"))
+  source(root)
+  assert there() != first

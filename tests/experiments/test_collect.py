@@ -84,13 +84,13 @@ def test_the_table_marks_the_unfinished(sweep, capsys):
   text = (folder / "table.md").read_text()
   first, held_out = text.split("## Held-out losses")
   rows = rows_of(first)
-  assert rows["eps"]["classifier frechet"] == "2.5 (1.5 to 10)"
+  assert rows["eps"]["classifier Fréchet"] == "2.5 (1.5 to 10)"
   assert rows["eps"]["classifier agreement"] == "0.875"
   assert rows["eps"]["loss"] == "0.25" and rows["eps"]["state"] == "finished"
   assert rows["x0"]["state"] == "unfinished, step 20 of 40"
   assert rows["v"]["state"] == "unfinished, step 0 of 40"
   assert "**Unfinished: 2 of 3 runs.**" in first
-  assert "samples 30" in first and "seeds 0 1" in first and "classifier frechet of real data 0.5" in first
+  assert "samples 30" in first and "seeds 0 1" in first and "classifier Fréchet of real data 0.5" in first
   assert rows_of(held_out)["eps"]["ema_0.995/logsnr_0_to_3"] == "6" and "raw" not in held_out
   assert text in capsys.readouterr().out
 
