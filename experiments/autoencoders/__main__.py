@@ -1,6 +1,6 @@
-"""python -m experiments.autoencoders: six autoencoders, and a diffusion model on the latents of each.
+"""python -m experiments.autoencoders: four autoencoders, and a diffusion model on the latents of each.
 
-Three weights of the KL and two numbers of channels; of each PSNR, LPIPS of the digits made eight times as large (with
+Two weights of the KL and two numbers of channels; of each PSNR, LPIPS of the digits made eight times as large (with
 --perceptual, which wants its weights), rFID and iFID, and the Fréchet distance of the samples of a diffusion model of
 its latents (configs/digits_latent.py), the last three in the features of the metric "classifier", with the rank
 correlation of the last with the others. All autoencoders are trained before the first diffusion model; what is trained
@@ -31,7 +31,7 @@ from diffjax.ranges import at_least, check
 from diffjax.types import ConfigError, RunError, Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
-WEIGHTS, CHANNELS = (1e-4, 3e-3, 1e-1), (2, 8)
+WEIGHTS, CHANNELS = (1e-4, 1e-1), (2, 8)
 FIGURES = {"psnr": "PSNR [dB]", "lpips": "LPIPS", "rfid": "rFID", "ifid": "iFID"}
 DISTANCES = ("rfid", "ifid")
 SAMPLES, COLUMNS, ENLARGED = 1442, 8, 8
@@ -182,7 +182,7 @@ def experimented(steps: int, perceptual: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command line."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--steps", type=int, default=1000, help="of each of the twelve trainings")
+  parser.add_argument("--steps", type=int, default=1000, help="of each of the eight trainings")
   parser.add_argument("--perceptual", choices=(NONE, *lpips.NETWORKS), default=NONE, help="LPIPS's network")
   args = parser.parse_args(argv)
   try:
