@@ -3,7 +3,7 @@
     python main.py --config=configs/digits_vae.py --workdir=runs/digits_vae
     python main.py --workdir=runs/digits_vae --mode=eval
 
-Expected: 82.4 nats for a held-out digit by the bound (1.86 bits of a pixel of 17 levels), 78.8 by 100 importance
+Expected: -82.4 nats for a held-out digit by the bound (1.86 bits of a pixel of 17 levels), -78.8 by 100 importance
 samples; Fréchet distance 8.3, 99.4 % of the samples read as the class that was asked for. The held-out digits chose
 1,000 steps, after which the bound rises again.
 Cost: ten seconds on two idle CPU cores. experiments/autoencoders/ has more.
