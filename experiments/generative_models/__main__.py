@@ -39,13 +39,15 @@ MODELS = {
   "digits_vdm": "diffusion, VDM's loss",
 }
 BOUNDS = ("elbo", "iwae", "dequantised", "continuous_vlb", "ode")
-# What a config does not measure by itself, or not at 17 levels.
+# What a config does not measure by itself, or not at 17 levels, where half a bin is three sigma at a log-SNR of 7.7.
+SHARP = 7.7
 DIFFUSION = {
   "eval.likelihood": ("continuous_vlb", "ode"),
-  "eval.continuous_vlb.levels": 17,
-  "eval.ode.levels": 17,
+  **{f"eval.{way}.levels": 17 for way in ("continuous_vlb", "ode")},
+  **{f"eval.{way}.logsnr_max": SHARP for way in ("continuous_vlb", "ode")},
 }
-LIKELIHOOD = {"digits": DIFFUSION, "digits_vdm": DIFFUSION | {"objective.vdm.levels": 17}}
+VDM = {"objective.vdm.levels": 17, "schedule.learned.logsnr_max": SHARP}
+LIKELIHOOD = {"digits": DIFFUSION, "digits_vdm": DIFFUSION | VDM}
 FIGURES = {
   "Fréchet": ("frechet", ".1f"),
   "agreement": ("agreement", ".3f"),
