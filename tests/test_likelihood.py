@@ -318,6 +318,18 @@ def test_pixels_of_17_levels_have_the_bits_of_17_levels():
   assert np.log2(17) - 0.3 < by_table.mean() < np.log2(17) + 1.5
 
 
+def test_an_error_at_less_noise_than_decides_a_pixel_costs_nothing():
+  """Equation (4) of a denoiser that is 0.01 off, in closed form, from the schedule's end and from three sigma a half bin."""
+  schedule = SCHEDULES["continuous_cosine"](logsnr_max=14.0)
+  images = np.round(255 / 16 * np.random.default_rng(1).integers(0, 17, (48, 4, 4, 1))).astype(np.uint8)
+  exact = levels_denoiser(schedule, 17)
+  denoiser = lambda x, t: Estimate(exact(x, t).x0 + 0.01)
+  for start in (14.0, 7.7):
+    bits = continuous_vlb(denoiser, schedule, images, example_keys(48), levels=17, logsnr_max=start).total
+    mean, error = mean_and_error(bits)
+    assert abs(mean - np.log2(17) - 0.5e-4 * np.exp(start) / np.log(2)) < 4 * error + 0.05 * (start > 10) * mean
+
+
 def test_the_decoder_at_low_log_snr_is_normalised():
   """Summed over all values, the probabilities of (5) are 1."""
   schedule = SCHEDULES["continuous_cosine"]()
