@@ -34,9 +34,9 @@ pixels an exact model has no density. (8) is exact for an exact denoiser of the 
 By default sigma(t_min) against the bin decides (`matched`).
 
 `levels` is the number of values that pixels have, 256 or as many as the data use, evenly spaced. (4) to (8) are bounds
-from any log-SNR on. Where noise has long been narrower than a bin, a denoiser's smallest error costs bits by (4) that the
-decoder knows already: for few levels `logsnr_max` starts where the bin is some sigma wide. A half bin of 1 / (levels - 1)
-is 3 sigma / alpha at 2 log(3 (levels - 1)), 7.7 for 17 levels and 13.3 for 256, VDM's own.
+from any log-SNR on. Where noise has long been narrower than a bin, a denoiser's smallest error costs bits by (4)
+though the decoder knows the pixel already: for few levels `logsnr_max` starts where the bin is some sigma wide. Half a
+bin, 1 / (levels - 1), is 3 sigma / alpha at 2 log(3 (levels - 1)): 7.7 for 17 levels, and 13.3, VDM's own, for 256.
 Data that are not uint8 are taken as continuous: the bins become densities in the unit of the data, (5) a
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """

@@ -319,7 +319,7 @@ def test_pixels_of_17_levels_have_the_bits_of_17_levels():
 
 
 def test_an_error_at_less_noise_than_decides_a_pixel_costs_nothing():
-  """Equation (4) of a denoiser that is 0.01 off, in closed form, from the schedule's end and from three sigma a half bin."""
+  """Equation (4) of a denoiser that is 0.01 off, in closed form, from the schedule's end and from 7.7."""
   schedule = SCHEDULES["continuous_cosine"](logsnr_max=14.0)
   images = np.round(255 / 16 * np.random.default_rng(1).integers(0, 17, (48, 4, 4, 1))).astype(np.uint8)
   exact = levels_denoiser(schedule, 17)
