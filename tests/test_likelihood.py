@@ -327,7 +327,9 @@ def test_an_error_at_less_noise_than_decides_a_pixel_costs_nothing():
   for start in (14.0, 7.7):
     bits = continuous_vlb(denoiser, schedule, images, example_keys(48), levels=17, logsnr_max=start).total
     mean, error = mean_and_error(bits)
-    assert abs(mean - np.log2(17) - 0.5e-4 * np.exp(start) / np.log(2)) < 4 * error + 0.05 * (start > 10) * mean
+    assert (
+      abs(mean - np.log2(17) - 0.5e-4 * np.exp(start) / np.log(2)) < 4 * error + 0.05 * (start > 10) * mean
+    )
 
 
 def test_the_decoder_at_low_log_snr_is_normalised():

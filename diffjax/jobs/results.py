@@ -23,7 +23,7 @@ def digest(*what: Any) -> str:
 
 
 def of_samples(experiment: Experiment, params: Params, request: Samples, *besides: Any) -> str:
-  """A hash of all that samples depend on: the weights, how they are drawn, what they ask for, the runs that are used.
+  """A hash of all that samples depend on: weights, sampling, conditions and what is requested of them, runs in use.
 
   Args:
     experiment: the objects of the run.
@@ -35,7 +35,10 @@ def of_samples(experiment: Experiment, params: Params, request: Samples, *beside
   settings = experiment.plain.get("sample", {})
   how = {name: value for name, value in settings.items() if name not in ("count", "checkpoint")}
   fields = {name: content(values.shape, values) for name, values in request.items()}
-  return digest(how, fields, dict(experiment.uses), sums, *besides)
+  conditions = experiment.plain.get(
+    "condition", {}
+  )  # as the level of noise on a small image, which is no field
+  return digest(how, conditions, fields, dict(experiment.uses), sums, *besides)
 
 
 def name_of_samples(experiment: Experiment, step: int, weights: str, params: Params, request: Samples) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -26,3 +27,11 @@ def test_the_last_sets_of_samples_are_kept(tmp_path):
   (tmp_path / "metrics.json").write_text("{}")
   results.bound(tmp_path, folders[0])  # which was used again
   assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "samples-0", "samples-3", "samples-4"}
+
+
+def test_samples_under_another_level_of_noise_have_another_name():
+  def name(level):
+    plain = {"sample": {"steps": 2}, "condition": {"low": {"level": level}}}
+    return results.of_samples(SimpleNamespace(uses={}, plain=plain), {}, {"index": np.arange(2)})
+
+  assert name(0.0) == name(0.0) != name(0.1)
