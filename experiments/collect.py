@@ -248,6 +248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       file.write(content.encode())
   drawn = chart.draw(out / "curve.png", sweep, table)
   print(text)
+  scores = dict.fromkeys(name for row in table for name in row.scores)
+  if absent := [name for name in dict.fromkeys((*sweep.metrics, *sweep.plane)) if name not in scores]:
+    print(f"curve.png is without {', '.join(absent)}: the runs have {', '.join(scores)}.", file=sys.stderr)
   print(
     f"written: {', '.join(str(out / one) for one in ['results.csv', 'table.md', *(['curve.png'] * drawn)])}"
   )

@@ -20,6 +20,7 @@ from diffjax.data.scenes import as_cells
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import FEATURES, train_classifier
+from diffjax.metrics.embedding import require_text
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
 from diffjax.metrics.moments import Moments
@@ -50,12 +51,13 @@ def metric(
   reader = train_classifier(scans["image"], scans["label"], 10)
 
   def features(samples, request):
+    texts = require_text("scenes", request)
     cells = as_cells(samples["image"])
     each = cells.reshape(-1, *cells.shape[2:])
     numbers = reader.predict(each).reshape(cells.shape[:2])
     looks = reader.features(each).reshape(*cells.shape[:2], FEATURES)
     there = cells.mean((2, 3, 4)) / 255 >= ink
-    meaning = meanings([field.tokenizer.text(tokens) for tokens in request["text"]])
+    meaning = meanings([field.tokenizer.text(tokens) for tokens in texts])
     return {"cells": np.where(there, numbers, EMPTY), "looks": looks, **meaning._asdict()}
 
   def of(source, count):

@@ -25,6 +25,6 @@ SWEEP = product(
     "eval.split": "test",
   },
   trained={},
-  metrics=("classifier frechet", "restoration consistency"),
-  plane=("restoration psnr", "classifier frechet"),
+  metrics=("classifier frechet_355", "restoration consistency"),
+  plane=("restoration psnr", "classifier frechet_355"),
 )

@@ -9,6 +9,7 @@ the processor, all cores together. With --fashion all that of Fashion-MNIST, as 
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ from diffjax import experiment
 from diffjax.jobs import evaluation, training, workdir
 from diffjax.machine import atomic, pictures
 from diffjax.metrics import METRICS, memorization
+from diffjax.types import ConfigError, RunError
 from experiments.generative_models import fashion
 
 HERE, RUNS = Path(__file__).resolve().parent, "runs/generative_models"
@@ -153,6 +155,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(
       f"--only would leave {HERE}/{here}.md without the other models; name another folder by --out."
     )
+  try:
+    compare(only, here, args)
+  except (ConfigError, RunError, OSError) as error:
+    sys.exit(str(error))
+
+
+def compare(only: Sequence[str], here: str, args: argparse.Namespace) -> None:
+  """Trains and judges the models of these names; writes table and pictures after every one."""
   configs = {name: config_of(name, args.fashion) for name in only}
   train, test = (experiment.source(configs[only[0]], split) for split in ("train", "test"))
   metric = METRICS["classifier"](train, test, None)

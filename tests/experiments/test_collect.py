@@ -108,6 +108,20 @@ def test_the_picture(sweep):
   assert (np.ptp(picture.astype(int), axis=-1) > 60).sum() > 50  # something coloured is drawn
 
 
+def test_scores_that_no_run_has_are_named(sweep, capsys):
+  arguments, folder = sweep
+  text = (folder / "__init__.py").read_text()
+  (folder / "__init__.py").write_text(
+    text
+    + "import dataclasses\nSWEEP = dataclasses.replace(SWEEP, metrics=('classifier frechet', 'mistyped'))\n"
+  )
+  assert collect.main(arguments) == 0
+  assert (
+    "curve.png is without mistyped: the runs have classifier frechet, classifier agreement"
+    in capsys.readouterr().err
+  )
+
+
 def test_another_folder_and_nothing_there(sweep, tmp_path, capsys):
   arguments, _ = sweep
   assert collect.main([*arguments, f"--out={tmp_path}/out"]) == 0

@@ -33,6 +33,8 @@ def test_real_scenes_are_true_and_others_as_often_as_chance_says():
   assert not any(name.startswith("frechet") for name in empty)
   with pytest.raises(ConfigError, match="is no caption of a scene"):
     metric.judge(data, {"text": np.full_like(data["text"], 5)})
+  with pytest.raises(ConfigError, match="'scenes', but the samples were not told by text"):
+    metric.judge(data, {"label": np.zeros(600, np.int32)})
 
 
 def test_another_s_caption_is_true_by_the_arithmetic_of_the_kinds():
