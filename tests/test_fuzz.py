@@ -7,6 +7,7 @@ has it, or was the last word on the same thing.
 """
 
 import ast
+import functools
 import json
 import re
 import traceback
@@ -38,7 +39,7 @@ NUMBERS = {
   str: ("", "x", "None", "nan", "a=b", "raw", "runs/none", "4"),
 }
 JUNK = ("x", "none", "()", "[]", "1.5", "True", "(1, 'a')", "{}", "1e999", "--", "'", "(0,)", "0.5,0.5")
-LARGE = 4096  # of a network; one may be as large as one likes
+LARGE = 64  # of a network, which may be as deep as one likes, and then is traced for hours
 PLACES = ("", "{}/file", "{}/file/x", "{}/none", "{}", "/proc/x", "gs://b/x", "~nobody/x", "x" * 300, "a\0b")
 FLAGS = {
   "mode": (*commandline.MODES, "", "Train", "trian"),
@@ -149,6 +150,17 @@ class Case:
       names |= {name} if name.startswith("config.") else set()
     return names
 
+  def is_named(self, message):
+    """Whether a message names what was mutated, or in its section the field alone."""
+    paths = [path.split(".") for path in self.overrides]
+    alone = any(f"config.{p[0]}." in message and re.search(rf"\b{p[-1]}\b", message) for p in paths)
+    options = [
+      f"config.{path.split('.')[0]}.{value}." for path, value in self.overrides.items()
+    ]  # of what is chosen
+    return (
+      alone or any(option in message for option in options) or any(name in message for name in self.mutated())
+    )
+
   def __str__(self):
     return f"{self.name} {self.overrides} {self.flags}{' by file' * self.by_file}"
 
@@ -205,6 +217,15 @@ def done(argv):
   return job, arguments
 
 
+@functools.cache
+def plain_error(name):
+  """What is wrong with a config as it stands, without the data and the runs that it names."""
+  try:
+    traced(config_of(name), Path("runs/x"))
+  except ConfigError as error:
+    return str(error)
+
+
 def saved(config):
   """Every field of the run that a config makes, as it comes back from config.json."""
   plain = json.loads(atomic.as_json(resolved(config)))
@@ -228,7 +249,7 @@ def attempt(case):
   except (ConfigError, RunError, OSError) as error:
     message = disk.paragraph(error) if isinstance(error, OSError) else str(error)
     assert "\n" not in message and len(message) < 1200, message
-    assert any(name in message for name in case.mutated()), f"names nothing of it: {message}"
+    assert case.is_named(message) or message == plain_error(case.name), f"names nothing of it: {message}"
     return message
   for flag, place in zip(("workdir", "out" if job != "score" else "images"), places, strict=False):
     last = [a.partition("=")[2] for a in argv if re.match(f"--?{flag}=", a)]

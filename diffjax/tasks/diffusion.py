@@ -320,7 +320,9 @@ def check_guides(parts: Diffusion) -> None:
         "guides", "which names one that begins from the network itself after another; put it first"
       )
     if guide.needs_bounds and not parts.space.bounded:
-      raise Unsuitable("guides", "which names one that speaks of the range of the data, which have none here")
+      raise Unsuitable(
+        "guides", "which names one that speaks of the range of the data, of which the space leaves none"
+      )
     if guide.needs_null:
       _check_null(parts.conditions)
 

@@ -200,7 +200,7 @@ LATENT = Trained(
     ),
     (
       {"sample.guides": ("clip",)},
-      "which names one that speaks of the range of the data, which have none here",
+      "which names one that speaks of the range of the data, of which the space leaves none",
     ),
   ],
 )
