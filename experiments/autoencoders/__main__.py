@@ -33,7 +33,6 @@ from diffjax.types import ConfigError, RunError, Trained
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 WEIGHTS, CHANNELS = (1e-4, 1e-1), (2, 8)
 FIGURES = {"psnr": "PSNR [dB]", "lpips": "LPIPS", "rfid": "rFID", "ifid": "iFID"}
-DISTANCES = ("rfid", "ifid")
 SAMPLES, COLUMNS, ENLARGED = 1442, 8, 8
 JUDGED = f"Fréchet_{SAMPLES}"
 
@@ -156,11 +155,9 @@ def draw(rows: Sequence[Mapping[str, float]]) -> None:
       spread = [[row[JUDGED] - row["lowest"]], [row["highest"] - row[JUDGED]]]
       label = f"KL weight {row['KL weight']:g}, {row['channels']:g} channels"
       axes.errorbar(row[name], row[JUDGED], spread, marker="o", capsize=3, label=label)
-    axes.set(xlabel=FIGURES[name], ylabel=f"Fréchet distance of {SAMPLES:,} samples", yscale="log")
-    if name in DISTANCES:
-      axes.set_xscale("log")
+    axes.set(xlabel=FIGURES[name], ylabel=f"Fréchet distance of {SAMPLES:,} samples")
     axes.grid(alpha=0.3)
-  axes.legend(fontsize="small")
+  figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(rows))
   figure.savefig(HERE / "scatter.png", dpi=120)
 
 
