@@ -34,8 +34,8 @@ MODELS = {
   "digits_vae": "VAE",
   "digits_gan": "GAN, non-saturating, R1",
   "digits_wgan": "WGAN-GP",
-  "digits_realnvp": "RealNVP",
-  "digits_made": "MADE",
+  "digits_realnvp": "RealNVP, temperature 0.7",
+  "digits_made": "MADE, temperature 0.8",
   "digits_pixelcnn": "PixelCNN",
   "digits": "diffusion",
   "digits_vdm": "diffusion, VDM's loss",
@@ -58,6 +58,7 @@ FIGURES = {
 }
 HEADER = ("model", "config", *FIGURES, "bits", "parameters", "train s", "sample s")
 SEEDS, COLUMNS, SAMPLES, HELD_OUT = 3, 20, 1442, 355
+SIDE, TOP = 170, 18  # of a picture, for the names of rows and columns
 
 
 def config_of(name: str, path: str = ""):
@@ -130,15 +131,21 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def picture(samples: Mapping[str, np.ndarray]) -> np.ndarray:
-  """Rows of samples each, with its name on the left."""
+def picture(samples: Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
+  """Rows of samples each, with its name on the left, and above every two columns the class that was asked for."""
   every = np.concatenate(list(samples.values()))
   sheet = pictures.grid(every, COLUMNS, scale=32 // every.shape[1])
-  side = Image.new("L", (170, len(sheet)), 255)
+  height, width = sheet.shape[:2]
+  page = Image.new("L", (SIDE + width, TOP + height), 255)
+  page.paste(Image.fromarray(sheet[..., 0]), (SIDE, TOP))
+  write = lambda text, x, y, anchor: ImageDraw.Draw(page).text(
+    (x, y), text, fill=0, font=ImageFont.load_default(12), anchor=anchor
+  )
   for k, name in enumerate(samples):
-    place = (4, int((k + 0.3) * len(sheet) / len(samples)))
-    ImageDraw.Draw(side).text(place, name, fill=0, font=ImageFont.load_default(12))
-  return np.concatenate([np.asarray(side)[..., None], sheet], axis=1)
+    write(name, 4, TOP + (k + 0.5) * height / len(samples), "lm")
+  for k, name in enumerate(classes):
+    write(name, SIDE + (k + 0.5) * width / len(classes), TOP / 2, "mm")
+  return np.asarray(page)[..., None]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -173,6 +180,7 @@ def compare(only: Sequence[str], here: str, args: argparse.Namespace) -> None:
     "training images": metric.judge(examples, {"label": examples["label"]}),
     "held-out images": metric.floor,
   }
+  classes = fashion.CLASSES if args.fashion else tuple("0123456789")
   blank = dict.fromkeys(HEADER, "-")
   rows = [blank | {"model": name, "config": ""} | figures(value) for name, value in real.items()]
   twos = np.concatenate([np.flatnonzero(held_out["label"] == k)[:2] for k in range(10)])
@@ -183,9 +191,9 @@ def compare(only: Sequence[str], here: str, args: argparse.Namespace) -> None:
     rows.append(cells)
     with atomic.writing(Path(args.out) / f"{here}.md") as file:
       file.write(table(rows).encode())
-    pictures.save_png(Path(args.out) / f"{here}.png", picture(samples))
+    pictures.save_png(Path(args.out) / f"{here}.png", picture(samples, classes))
     near = {name: np.concatenate([x, every[memorization.places(x, every)]]) for name, x in samples.items()}
-    pictures.save_png(Path(args.out) / f"{here}_nearest.png", picture(near))
+    pictures.save_png(Path(args.out) / f"{here}_nearest.png", picture(near, classes))
   print(table(rows))
 
 

@@ -68,8 +68,10 @@ def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, mo
   for picture, rows in ("digits", 3), ("digits_nearest", 6):
     sheet = np.asarray(page.Image.open(tmp_path / f"{picture}.png"))
     grid = pictures.grid(np.zeros((rows * page.COLUMNS, 8, 8, 1), np.uint8), page.COLUMNS, scale=4)
-    assert sheet.shape[0] == grid.shape[0] and sheet.shape[1] == grid.shape[1] + 170
-  above, below = np.array_split(sheet[-(sheet.shape[0] // 3) :, 170:], 2)
+    assert sheet.shape == (grid.shape[0] + page.TOP, grid.shape[1] + page.SIDE)
+  names = np.array_split(sheet[: page.TOP, page.SIDE :], 10, axis=1)
+  assert all((name < 128).any() for name in names) and (sheet[:, : page.SIDE] < 128).any()
+  above, below = np.array_split(sheet[-((sheet.shape[0] - page.TOP) // 3) :, page.SIDE :], 2)
   assert (0 in above, 9 in above, 0 in below, 9 in below) == (True, False, False, True)  # the nearest, of 9s
 
 
