@@ -87,7 +87,11 @@ def one_of(names: Iterable[str]) -> Range:
 
 
 LOCAL = Range(
-  lambda value: "://" not in value, "a path; what lies in a bucket must be mounted or copied first", (str,)
+  lambda value: (
+    "://" not in value and all(len(name.encode(errors="replace")) < 256 for name in value.split("/"))
+  ),
+  "a path; what lies in a bucket must be mounted or copied first, and names end at 255 letters",
+  (str,),
 )
 
 

@@ -75,8 +75,7 @@ def tiny_model():
 
 def main(*arguments, jobs=JOBS):
   """What `python main.py ARGUMENTS` does, as often as one likes in a process."""
-  with command.line(*arguments) as argv:
-    return commandline.run(jobs, argv, "doc")
+  return commandline.run(jobs, command.line(*arguments), "doc")
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def refused(capsys):
     output = capsys.readouterr().err
     assert "Traceback" not in output
     paragraph = output.rstrip("\n").split("\n\n")[-1].removeprefix("\n")
-    assert paragraph.startswith("error: ") and "\n\n" not in paragraph
+    assert paragraph.startswith("error:") and "\n\n" not in paragraph
     lines = paragraph.splitlines()
     assert all(len(line) <= 110 or " " not in line for line in lines) and len(paragraph) < 900
     return " ".join(lines).removeprefix("error: ")
@@ -205,10 +204,12 @@ IN_THE_ARGUMENTS = [
   ("--mode=trian", "--mode=trian: value should be one of <train|sample|eval>"),
   ("--wrokdir=x", "--wrokdir is no flag. Did you mean --workdir?"),
   ("stray", "'stray' is no flag."),
+  (f"--config={300 * 'x'}", f"--config={300 * 'x'} is no file."),
+  ("--flagfile=/nowhere", "--flagfile is not read here"),
 ]
 
 
-@pytest.mark.parametrize("argument, message", IN_THE_ARGUMENTS, ids=[a for a, _ in IN_THE_ARGUMENTS])
+@pytest.mark.parametrize("argument, message", IN_THE_ARGUMENTS, ids=[a[:60] for a, _ in IN_THE_ARGUMENTS])
 def test_a_mistake_in_one_argument_is_named(argument, message, wrong):
   assert message in wrong(argument)
 
@@ -293,6 +294,14 @@ def test_a_mistake_of_several_arguments_is_named(case, wrong):
   assert message in wrong(*arguments)
 
 
+def test_pictures_that_leave_their_range_are_named_by_what_moves_them(refused, tmp_path):
+  for config in ("digits_gan", "digits_clip"):
+    arguments = (f"--config=configs/{config}.py", f"--workdir={tmp_path / 'new'}")
+    message = refused(*arguments, "--config.space.pixels.shift=0.1")
+    assert "config.space.name is 'pixels', which leaves [-1, 1]" in message
+    assert "choose 'pixels' with scale 1 and shift 0" in message
+
+
 def test_flags_that_are_missing_are_named(refused, tmp_path):
   assert "add --config=configs/digits.py" in refused(f"--workdir={tmp_path}")
   assert "add --workdir=runs/NAME" in refused("--config=configs/digits.py")
@@ -371,12 +380,14 @@ def test_a_mixture_that_forgets_its_batches_is_not_trained_on_parts_of_the_data(
   assert not [*tmp_path.iterdir()]
 
 
-def test_buckets_are_refused_at_once(refused, tmp_path):
+def test_buckets_and_names_that_are_too_long_are_refused_at_once(refused, tmp_path):
   for flag, arguments in (
     ("--workdir", ("--workdir=gs://bucket/run",)),
     ("--out", ("--out=s3://bucket", f"--workdir={tmp_path}", "--mode=sample")),
     ("--images", ("--images=gs://bucket/images", f"--workdir={tmp_path}", "--mode=eval")),
     ("config.train.start", ("--config.train.start=gs://bucket/run", f"--workdir={tmp_path}")),
+    ("--workdir", (f"--workdir={300 * 'x'}",)),
+    ("--out", (f"--out={tmp_path}/{300 * 'x'}/y", f"--workdir={tmp_path}", "--mode=sample")),
   ):
     message = refused("--config=configs/digits.py", *arguments)
     assert (

@@ -110,10 +110,10 @@ class Case:
       one = lambda: self.pick(list(choice.entries))
     if self.rng.random() < 0.1:
       return self.pick(JUNK)
+    capped = lambda each: min(each, LARGE) if section.startswith("model") and isinstance(each, int) else each
     if is_tuple(annotation):
-      return tuple(one() for _ in range(self.rng.integers(0, 4)))
-    result = one()
-    return min(result, LARGE) if section.startswith("model") and isinstance(result, int) else result
+      return tuple(capped(one()) for _ in range(self.rng.integers(0, 4)))
+    return capped(one())
 
   def flag(self):
     """One or two arguments: a flag with a value, with none, or what is no flag."""
@@ -147,6 +147,7 @@ class Case:
     for flag in self.flags:
       name = flag[0].lstrip("-").partition("=")[0]
       names |= {repr(arg) for arg in flag} | {f"--{each}" for each in (name, *WITH.get(name, ()))}
+      names |= {f"flag -{name}."}  # absl's words where a value is missing
       names |= {name} if name.startswith("config.") else set()
     return names
 
@@ -154,12 +155,12 @@ class Case:
     """Whether a message names what was mutated, or in its section the field alone."""
     paths = [path.split(".") for path in self.overrides]
     alone = any(f"config.{p[0]}." in message and re.search(rf"\b{p[-1]}\b", message) for p in paths)
-    options = [
-      f"config.{path.split('.')[0]}.{value}." for path, value in self.overrides.items()
-    ]  # of what is chosen
-    return (
-      alone or any(option in message for option in options) or any(name in message for name in self.mutated())
-    )
+    chosen = [
+      f"config.{path.split('.')[0]}.{entry}."
+      for path, value in self.overrides.items()
+      for entry in (value if isinstance(value, tuple) else (value,))
+    ]
+    return alone or any(name in message for name in (*chosen, *self.mutated()))
 
   def __str__(self):
     return f"{self.name} {self.overrides} {self.flags}{' by file' * self.by_file}"
@@ -209,9 +210,8 @@ JOBS = {
 
 def done(argv):
   """What a command line is: the job and its arguments, once all that costs nothing is done."""
-  with command.line(*argv) as given:
-    job, arguments = commandline.parse(given)
-    flags = [commandline.flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
+  job, arguments = commandline.parse(command.line(*argv))
+  flags = [commandline.flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
   processes.several(*flags)
   JOBS[job](*arguments)
   return job, arguments

@@ -36,8 +36,10 @@ IDLE = {
   "eval": r"config\.(log|checkpoint|sample\.(count|checkpoint)$)",
 }
 
+GIVEN = []  # the arguments that are parsed, among which ml_collections looks for overrides
+
 config_flags.DEFINE_config_file(
-  "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it."
+  "config", None, "The config, a file; --config.FIELD=VALUE changes a field of it.", sys_argv=GIVEN
 )
 flags.DEFINE_string("workdir", None, "The folder of the run; training again in it goes on where it stopped.")
 flags.DEFINE_string(
@@ -92,11 +94,15 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   from diffjax.config import leaves, require_field, require_used, settled
   from diffjax.jobs import workdir
 
+  for flag in ("workdir", "images", "out"):
+    check(f"--{flag}", value_of(argv, flag), LOCAL)
   folder, place = (
     value and os.path.expanduser(value) for value in (value_of(argv, "workdir"), value_of(argv, "config"))
   )
   if place is None and folder and workdir.has_run(Path(folder)):
     place = f"{SAVED}:{folder}"
+  if any(re.match("--?flagfile(=|$)", argument) for argument in argv):
+    raise ConfigError("--flagfile is not read here; give the arguments themselves, or write a config file.")
   overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
   if place is None:
     raise ConfigError(_no_run(folder, value_of(argv, "mode") or "train"))
@@ -105,7 +111,8 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     require_field(config, name.removeprefix("config."))
   try:
     # A config must stand before its overrides.
-    rest = flags.FLAGS([argv[0], f"--config={place}", *without(argv[1:], "config")])
+    GIVEN[:] = [argv[0], f"--config={place}", *without(argv[1:], "config")]
+    rest = flags.FLAGS(GIVEN)
   except flags.Error as error:
     raise ConfigError(_message(error, config, argv)) from None
   if rest[1:]:
@@ -128,8 +135,6 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
     return "show", (config,)
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
-  for flag in ("workdir", "images", "out"):
-    check(f"--{flag}", flags.FLAGS[flag].value, LOCAL)
   arguments = (config, Path(flags.FLAGS.workdir).expanduser())
   if out and (mode == "train" or images and mode != "sample"):
     raise ConfigError(

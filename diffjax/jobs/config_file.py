@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 import re
 import traceback
 from pathlib import Path
@@ -18,7 +19,7 @@ def load(place: str) -> ConfigDict:
     ConfigError: there is no such file, or it fails.
   """
   name, _, argument = place.partition(":")
-  if not Path(name).is_file():
+  if not os.path.isfile(name):  # of Path the file system refuses a name that is too long
     files = sorted(str(path) for path in Path("configs").glob("*.py"))
     near = difflib.get_close_matches(name, files, n=1)
     there = f" There are {len(files)} in configs/, such as {files[0]}." if files else ""

@@ -15,6 +15,7 @@ from diffjax.data.source import Field
 from diffjax.models.clip import CLIP, CONTRASTS, at_once, copies, in_chunks, logits, unit
 from diffjax.ranges import Count, Positive, Whole, one_of
 from diffjax.spaces import Space, field_of, of_pixels
+from diffjax.tasks.images import require_images
 from diffjax.tasks.task import Loss, Task
 from diffjax.types import ConfigError, Unsuitable
 
@@ -52,8 +53,7 @@ def clip(
   space, change, contrast = space(fields=fields), augmentation(), CONTRASTS[loss]
   if change.labels:
     raise Unsuitable("augmentation", "which tells a network what was done; choose 'flip' or 'none'")
-  if len(space.shape) != 3 or not space.bounded:
-    raise Unsuitable("space", f"which is of shape {space.shape}; this task is of images, choose 'pixels'")
+  require_images(space)
   tokenizer = field_of(fields, field, "int32").tokenizer
   if tokenizer is None:
     raise ConfigError(f"field is {field!r}, which holds no text.")

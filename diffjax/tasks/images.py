@@ -103,6 +103,16 @@ class Images:
     return Drawing((), 1, begin, advance, self.space.decode, 1)
 
 
+def require_images(space: Space) -> None:
+  """Raises ConfigError at a space of anything but images in [-1, 1]."""
+  if len(space.shape) != 3:
+    raise Unsuitable("space", f"which is of shape {space.shape}; this task is of images, choose 'pixels'")
+  if not space.bounded:
+    raise Unsuitable(
+      "space", "which leaves [-1, 1], where this task's images lie; choose 'pixels' with scale 1 and shift 0"
+    )
+
+
 def images(
   space: Callable[..., Space],
   conditions: Mapping[str, Callable[..., Condition]],
@@ -117,8 +127,7 @@ def images(
   space, change = space(fields=fields), augmentation() if augmentation else None
   if change and change.labels:
     raise Unsuitable("augmentation", "which tells a network what was done; choose 'flip' or 'none'")
-  if len(space.shape) != 3 or not space.bounded:
-    raise Unsuitable("space", f"which is of shape {space.shape}; this task is of images, choose 'pixels'")
+  require_images(space)
   conditions = {name: make(fields=fields) for name, make in conditions.items()}
   encodings = dict(space.encodings)
   for condition in conditions.values():
