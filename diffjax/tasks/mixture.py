@@ -9,6 +9,8 @@ A step computes how much of each example each component has (Dempster et al. 197
 follows them, s <- s + rate (mean - s) with rate = step^-power (Cappe & Moulines 2009, eq. 13), and puts the parameters
 where they are likeliest. With power 0 and all data as one batch that is plain EM. No gradient passes: `record` alone
 moves the parameters. In the first step each example has the component whose seed, an example of its class, is nearest.
+Steps of its own, which from one start climb as scikit-learn's GaussianMixture does (the tests compare them), let it be
+checkpointed, spread over devices and told by class as every task is, and learn from batches of more data than fit.
 
 S^-1 = W^T W with W = diag(exp(d)) (I + A), d the diagonal and A the strictly lower part of the parameter "factor".
 """
