@@ -7,11 +7,14 @@
     agreement     share of the frames in which it reads the class that was asked for
     look          grey values, 0 to 255, root mean square: how a digit changes over its frames, each about its centroid
     mass          standard deviation over the frames of all ink, of 1
+    frechet_n     Fréchet distance of n clips to the held-out ones in the 64 features of another classifier, which reads
+                  a clip's digit and way from all frames at once: a figure of appearance, which sees little of motion
 
-The classifier knows crops about the centroid of training clips. The centroid is that of the scan's own grey values
-at p_t, so a path is known up to where in the scan that is: which any scan's bounds.
+The classifier of frames knows crops about the centroid of training clips. The centroid is that of the scan's own grey
+values at p_t, so a path is known up to where in the scan that is: which any scan's bounds.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,8 +25,10 @@ from diffjax.data.moving_digits import SIDE, bilinear, fold
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
+from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
-from diffjax.ranges import Count
+from diffjax.metrics.moments import Moments
+from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
 CROP = 10  # pixels a side, about the centroid
@@ -88,16 +93,27 @@ def _nearest(centres, room, fastest, within):
   return least.reshape(n, 2), v.reshape(n, 2)
 
 
+def stacked(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n h w t"]:
+  """Clips as images whose channels are their frames."""
+  return np.moveaxis(video[..., 0], 1, -1)
+
+
 def metric(
-  train: Source, test: Source, parallel: Parallel, known: Count = 4096, reference: Count = 512
+  train: Source,
+  test: Source,
+  parallel: Parallel,
+  known: Count = 4096,
+  reference: Count = 512,
+  compared: Whole = 2048,
 ) -> Metric:
   """The metric.
 
   Args:
     train, test: clips of one digit each.
     parallel: the devices.
-    known: training clips that the classifier learns from, at most.
+    known: training clips that the classifiers learn from, at most.
     reference: held-out clips that the floor is of, at most.
+    compared: held-out clips that the Fréchet distance is to, at most; 0 for no such distance.
 
   Raises:
     ConfigError: other data.
@@ -135,8 +151,40 @@ def metric(
   held_out = test.read(np.arange(min(len(test), reference)), ("video", "label"))
   floor = score(features(held_out, held_out))
   settings = {"known": len(frames), "reference": f"{len(held_out['label'])} clips of {test.fingerprint}"}
-  return Metric(
+  plain = Metric(
     ("video",), features, score, floor, settings, higher=("identity", "agreement"), near=("speed",)
+  )
+  return with_distance(plain, train, test, clips, compared) if compared else plain
+
+
+def with_distance(
+  plain: Metric, train: Source, test: Source, clips: Mapping[str, np.ndarray], compared: int
+) -> Metric:
+  """The metric with the Fréchet distance to held-out clips; the floor is that of training clips not among `clips`."""
+  down, right = clips["velocity"].T
+  way = np.where(np.abs(down) >= np.abs(right), down > 0, 2 + (right > 0))
+  judge = train_classifier(stacked(clips["video"]), 4 * clips["label"] + way, 40)
+  see = lambda video: judge.features(stacked(video))
+  held_out = test.read(np.arange(min(len(test), compared)), ("video",))["video"]
+  reference = Moments.of(see(held_out))
+
+  def distance(seen):
+    if len(seen) < 2:
+      return {}
+    moments = Moments.of(seen)
+    values = {f"frechet_{len(seen)}": frechet_distance(moments, reference)}
+    return values | ({"frechet_rank_deficient": 1.0} if moments.rank_deficient else {})
+
+  def floor_at(count):
+    others = (len(clips["label"]) + np.arange(count)) % len(train)
+    return distance(see(train.read(others, ("video",))["video"]))
+
+  return dataclasses.replace(
+    plain,
+    features=lambda samples, request: plain.features(samples, request) | {"clip": see(samples["video"])},
+    score=lambda features: plain.score(features) | distance(features["clip"]),
+    settings=plain.settings | {"compared": f"{len(held_out)} clips of {test.fingerprint}"},
+    floor_at=floor_at,
   )
 
 

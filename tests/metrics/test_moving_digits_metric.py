@@ -6,18 +6,19 @@ import pytest
 from diffjax.data import SOURCES
 from diffjax.data.digits import digits
 from diffjax.data.moving_digits import fold
-from diffjax.metrics import METRICS
+from diffjax.metrics import METRICS, classifier
 from diffjax.metrics.moving_digits import centroids, crops, paths, score
 from diffjax.types import ConfigError
 from experiments.video import damaged
 
 COUNT = 192
+SEEN = ("held out", "any digit", "noise 0.1", "noise 0.2")
 make = SOURCES["moving_digits"]
 
 
 def test_each_figure_sees_its_damage_and_no_other():
   train, test = make("train"), make("test")
-  metric, data = METRICS["moving_digits"](train, test, None, reference=COUNT), test.read(np.arange(COUNT))
+  metric, data = METRICS["moving_digits"](train, test, None, reference=COUNT, compared=0), test.read(np.arange(COUNT))
   clips = damaged(test, np.arange(COUNT))
   results = {kind: metric.judge({"video": video}, data) for kind, video in clips.items()}
   at = lambda name, *kinds: [results[kind][name] for kind in kinds]
@@ -41,6 +42,22 @@ def test_each_figure_sees_its_damage_and_no_other():
   assert max(at("look", "held out", *moved)) < 12
   assert results["frozen"]["look"] == 0 and min(at("look", "same class", "any digit")) > 2 * real["look"]
   assert max(at("mass", "held out", *moved)) < 0.005 < 0.02 < min(at("mass", "same class", "noise 0.1"))
+
+
+def test_the_distance_sees_appearance_and_its_floor_is_of_other_clips(monkeypatch):
+  monkeypatch.setattr(classifier, "STEPS", 12)  # any smooth features do
+  train, test = make("train", frames=3, size=10), make("test", frames=3, size=10)
+  metric = METRICS["moving_digits"](train, test, None, known=256, reference=8, compared=COUNT)
+  index = np.arange(COUNT)
+  data, name = test.read(index), f"frechet_{COUNT}"
+  clips = damaged(test, index)
+  judged = {kind: metric.judge({"video": clips[kind]}, data)[name] for kind in SEEN}
+  assert judged["held out"] == pytest.approx(0, abs=1e-3)  # to themselves
+  floor = metric.floor_at(COUNT)[name]
+  assert 0 < floor < judged["noise 0.1"] < judged["noise 0.2"] and judged["any digit"] > 2 * floor
+  others = train.read(256 + index)
+  assert floor == pytest.approx(metric.judge({"video": others["video"]}, others)[name])
+  assert "frechet_1" not in metric.judge({"video": data["video"][:1]}, {"label": data["label"][:1]})
 
 
 def test_paths_are_found_through_their_bounces():
