@@ -23,8 +23,8 @@ def get_config():
   c.condition.low.noise = 0.3
   c.schedule.name = "cosine"
   c.objective.predict = "v"
-  c.model.unet.channels = 32
-  c.model.unet.multipliers = (1, 2, 2)
+  c.model.unet.channels = 16
+  c.model.unet.multipliers = (1, 2, 4)
   c.model.unet.level_blocks = (0, 1, 2)
   c.model.unet.attention = ()
   c.model.unet.dropout = 0.0

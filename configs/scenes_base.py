@@ -18,6 +18,6 @@ def get_config():
   c.space.reduced.shift = -0.9
   c.model.dit.patch = 4
   c.model.unet.attention = (8, 4)
-  c.train.steps = 1500
+  c.train.steps = 1600
   c.eval.metrics = ()
   return c

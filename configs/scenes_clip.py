@@ -8,13 +8,14 @@ from configs import digits_clip
 
 
 def get_config():
-  """The digits' on scenes of 32x32, patches of 4 pixels."""
+  """The digits' on scenes of 32x32, patches of 8 pixels, four for a digit."""
   c = digits_clip.get_config()
   c.data.source = "scenes"
   c.data.templates = ()
   c.data.scenes.size = 32
   c.data.scenes.count = 20_000
-  c.model.vit.patch = 4
-  c.train.steps = 2000
+  c.model.vit.patch = 8
+  c.model.vit.dropout = 0.0
+  c.train.steps = 600
   c.eval.metrics = ("retrieval",)
   return c

@@ -14,7 +14,7 @@ from configs import scenes_pixel
 
 
 def get_config():
-  """The pixels' model at 32x32, told a vector and four tokens."""
+  """The pixels' model at 32x32 by patches of 8x8, told a vector and four tokens."""
   c = scenes_pixel.get_config()
   c.data.scenes.size = 32
   c.data.scenes.count = 20_000
@@ -23,7 +23,8 @@ def get_config():
   c.condition.vector.scale = 8.0
   c.condition.vector.tokens = 4
   c.condition.vector.dropout = 0.1
-  c.model.name = "unet"
+  c.model.dit.patch = 8
   c.model.unet.attention = (16, 8)
+  c.train.steps = 1500
   c.sample.classifier_free.w = 1.0
   return c

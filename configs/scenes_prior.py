@@ -28,7 +28,7 @@ def get_config():
   c.model.prior.channels = 96
   c.model.prior.blocks = 3
   c.model.prior.heads = 4
-  c.train.steps = 3000
+  c.train.steps = 1200
   c.train.batch_size = 128
   c.train.learning_rate = 5e-4
   c.train.warmup = 100

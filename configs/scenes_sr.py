@@ -14,7 +14,7 @@ from configs import scenes_pixel
 
 
 def get_config():
-  """A U-Net without attention; noise on the small image up to 0.3."""
+  """A transformer over patches of 8x8 pixels and of the small image's; noise on the small image up to 0.3."""
   c = scenes_pixel.get_config()
   c.data.scenes.size = 32
   c.space.pixels.scale = 1.0
@@ -23,10 +23,10 @@ def get_config():
   c.condition.names = ("low",)
   c.condition.low.factor = 2
   c.condition.low.noise = 0.3
-  c.model.name = "unet"
+  c.model.dit.patch = 8
   c.model.unet.multipliers = (1, 2)
   c.model.unet.attention = ()
-  c.train.steps = 2000
+  c.train.steps = 600
   c.sample.guides = ("clip",)
   c.sample.split = "test"
   c.eval.metrics = ("restoration", "scenes")
