@@ -11,8 +11,9 @@ from configs import moving_digits_unet
 def get_config():
   """What differs from moving_digits_unet.py."""
   c = moving_digits_unet.get_config()
-  c.data.moving_digits.stills = 0.0  # a tubelet holds two frames, which cannot be kept apart
-  c.condition.names = ("label",)
+  c.space.pixels.scale = 1.0
+  c.space.pixels.shift = 0.0
+  c.objective.times = "discrete"
   c.model.name = "dit"
   c.model.dit.patch = 4
   c.model.dit.tubelet = 2
@@ -22,4 +23,6 @@ def get_config():
   c.model.dit.heads = 4
   c.train.steps = 2500
   c.train.batch_size = 64
+  c.train.learning_rate = 1e-3
+  c.sample.guides = ("classifier_free", "clip")
   return c
