@@ -10,8 +10,8 @@ Single frames first, an image model, and then clips from its weights:
     python main.py --workdir=runs/moving_digits_unet --mode=sample      # with a GIF
     python main.py --workdir=runs/moving_digits_unet --mode=eval
 
-With --config.data.moving_digits.stills=0.2 and --config.condition.names="('label','moving')" a fifth of the examples are
-stills, frames that do not see each other: joint training on images.
+With --config.data.moving_digits.stills=0.2 and --config.condition.names="('label','moving')" a fifth of the examples
+are stills, frames that do not see each other: joint training on images.
 experiments/video/README.md has what was measured of it.
 """
 
