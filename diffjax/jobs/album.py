@@ -42,6 +42,16 @@ def sheet(
   return pictures.grid(images[:GRID]) if words is None else pictures.captioned(images[: len(words)], words)
 
 
+def walk(
+  strip: tuple[np.ndarray, np.ndarray, list[str]],
+  request: Mapping[str, np.ndarray],
+  fields: Mapping[str, Field],
+) -> Sheet:
+  """What Sampling.strip gives of the first samples, with their requests as captions."""
+  request = {name: values[: strip[0].shape[1]] for name, values in request.items()}
+  return pictures.walk(*strip, captions(request, fields))
+
+
 def fed(run: Run) -> Sheet | None:
   """The first examples of the first batch as the network gets them, augmented; None where they are no pictures."""
   config, task = run.config, run.experiment.task

@@ -156,7 +156,7 @@ class Sampling:
   def strip(
     self, params: Params, key: Key[Array, ""], request: Mapping[str, np.ndarray]
   ) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
-    """How the first samples come to be, for pictures.walk: x_T ... x_0 scaled to be looked at, the sample that each
+    """How the first samples come to be, for album.walk: x_T ... x_0 scaled to be looked at, the sample that each
     would be, both uint8 [S, n, ..., H, W, C], and the names of the stops; None where nothing is a picture.
     """
     count = min(len(request["index"]), STRIPS)

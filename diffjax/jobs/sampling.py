@@ -20,8 +20,7 @@ from diffjax.config import base
 from diffjax.data import cache
 from diffjax.data.source import Field
 from diffjax.experiment import Experiment
-from diffjax.jobs import results, runs, trained, workdir
-from diffjax.jobs.album import sheet
+from diffjax.jobs import album, results, runs, trained, workdir
 from diffjax.jobs.drawing import Samples, Sampling, image_of
 from diffjax.jobs.runs import Run
 from diffjax.machine import disk, films, pictures, reporting
@@ -214,8 +213,8 @@ def sample(config: ConfigDict, folder: Path, out: Path | None = None) -> None:
       return
     if strip is not None:
       images = image_of(samples)
-      pictures.save_png(place / f"{name}_grid.png", sheet(images, request, run.fields))
-      pictures.save_png(place / f"{name}_strip.png", pictures.walk(*strip))
+      pictures.save_png(place / f"{name}_grid.png", album.sheet(images, request, run.fields))
+      pictures.save_png(place / f"{name}_strip.png", album.walk(strip, request, run.fields))
       if images.ndim == 5:
         pictures.save_gif(place / f"{name}.gif", images[:SHOWN])
         if films.package():

@@ -173,7 +173,7 @@ class Pictures:
       if self._run.writes and images is not None:
         sheets = {
           "grid": album.sheet(images, self._request, self._run.fields),
-          "strip": pictures.walk(*strip),
+          "strip": album.walk(strip, self._request, self._run.fields),
         }
         if raw is not None:
           sheets["raw"] = album.sheet(raw, self._request, self._run.fields)

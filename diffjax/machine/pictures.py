@@ -19,7 +19,7 @@ from diffjax.types import ConfigError
 TILE = 64  # smaller images are enlarged to at least this many pixels a side
 CAPTIONED, SHORT = 96, 12  # where there is a caption of more than so many letters under it
 LINES, LINE = 3, 14  # of a caption at most, and a line's height in pixels
-GUTTER = 24  # pixels to the left of a walk
+GUTTER = 56  # pixels to the left of a walk, for the names of its rows
 BACKGROUND = 128  # between tiles: neither the black nor the white that images end in
 
 
@@ -104,7 +104,10 @@ def captioned(
 
 
 def walk(
-  xt: UInt8[np.ndarray, "s n *t h w c"], estimates: UInt8[np.ndarray, "s n *t h w c"], titles: Sequence[str]
+  xt: UInt8[np.ndarray, "s n *t h w c"],
+  estimates: UInt8[np.ndarray, "s n *t h w c"],
+  titles: Sequence[str],
+  captions: Sequence[str] | None = None,
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
@@ -114,20 +117,28 @@ def walk(
     xt: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
     estimates: the sample that each would be, of the same shape.
     titles: of the S columns.
+    captions: of the N samples, left of their rows.
 
   Raises:
     ConfigError: as `grid`.
   """
-  kinds = {"x0": estimates} if np.array_equal(xt, estimates) else {"x_t": xt, "x0": estimates}
-  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in kinds.values()], axis=2)
+  kinds = [["x0"]] if np.array_equal(xt, estimates) else [["x_t"], ["estimate", "of x0"]]
+  images = [xt, estimates][-len(kinds) :]
+  pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in images], axis=2)
   stops, n, _, height, width, channels = pairs.shape  # [S, N, kinds, H, W, C]
   scale = math.ceil(TILE / min(height, width))
   rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * len(kinds) * stops, height, width, channels)
   sheet = grid(rows, stops, scale=scale)
   above = [_label([title], width * scale + 1, 1) for title in titles]
-  left = [_label([name], GUTTER, 1, height * scale + 1) for name in kinds] * n
+  left = np.concatenate([_label(name, GUTTER, 1, height * scale + 1) for name in kinds] * n)
+  tall = len(kinds) * (height * scale + 1)
+  if captions is not None:
+    wide = CAPTIONED if max(map(len, captions)) > SHORT else TILE
+    words = [_label(_lines(caption, wide, tall // LINE), wide, 1, tall) for caption in captions]
+    left = np.concatenate([np.concatenate(words), left], axis=1)
+  left[::tall] = BACKGROUND  # between samples
   head = _on_white(np.concatenate(above, axis=1), above[0].shape[0], sheet.shape[1])
-  side = _on_white(np.concatenate(left), len(head) + len(sheet), GUTTER, len(head))
+  side = _on_white(left, len(head) + len(sheet), left.shape[1], len(head))
   return np.concatenate(
     [np.stack([side] * channels, -1), np.concatenate([np.stack([head] * channels, -1), sheet])], 1
   )
@@ -145,8 +156,8 @@ def _font():
   return ImageFont.load_default(LINE - 2)
 
 
-def _lines(text: str, width: int) -> list[str]:
-  return textwrap.wrap(text, max(1, int(width / _font().getlength("n"))))[:LINES] or [""]
+def _lines(text: str, width: int, most: int = LINES) -> list[str]:
+  return textwrap.wrap(text, max(1, int(width / _font().getlength("n"))))[:most] or [""]
 
 
 def _label(lines: Sequence[str], width: int, most: int, height: int = 0) -> UInt8[np.ndarray, "h w"]:

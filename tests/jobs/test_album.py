@@ -29,6 +29,16 @@ def test_captions_are_texts_or_names_or_numbers():
   assert album.captions({"image": label}, {"image": Field((8, 8, 1), "uint8")}) is None
 
 
+def test_a_strip_has_the_requests_of_its_samples():
+  xt, estimates = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 8, 1)).astype(np.uint8)
+  titles, label = ["t = 1", "t = 0.5", "t = 0"], {"label": np.array([1, 0, 1, 1])}
+  walked = album.walk((xt, estimates, titles), label, {"label": Field((), "int32", 2, ("cat", "dog"))})
+  np.testing.assert_array_equal(walked, pictures.walk(xt, estimates, titles, ["dog", "cat"]))
+  np.testing.assert_array_equal(
+    album.walk((xt, estimates, titles), {}, {}), pictures.walk(xt, estimates, titles)
+  )
+
+
 def test_the_nearest_training_image_stands_below_each_sample():
   rng = np.random.default_rng(0)
   images, samples = (rng.integers(0, 256, (n, 8, 8, 3)).astype(np.uint8) for n in (2500, 5))

@@ -86,6 +86,15 @@ def test_a_walk_has_time_across_and_below_every_sample_what_it_would_be(channels
   head, side = picture[: -len(sheet)], picture[:, : -sheet.shape[1]]
   assert head.min() < 64 and side.min() < 64  # written upon
   assert np.all(picture[: len(head), : side.shape[1]] == 255)
+  # Rows and captions stand left of the sheet, the same words for every sample.
+  captions = pictures.walk(seen, estimates, [f"t = {k}" for k in range(5)], ["seven", "", "seven"])
+  np.testing.assert_array_equal(captions[:, -picture.shape[1] :], picture)
+  rows = np.split(captions[len(head) : -1, : -picture.shape[1], 0], 3)
+  assert np.all(rows[1][1:] == 255) and rows[0][1:].min() < 64
+  np.testing.assert_array_equal(rows[0], rows[2])
+  names = side[len(head) : -1, :, 0].reshape(3, 2, 65, -1)
+  np.testing.assert_array_equal(names[0], names[2])
+  assert names[0, 0, 1:].min() < 64 and names[0, 1].min() < 64 and np.any(names[0, 0] != names[0, 1])
 
 
 def test_a_walk_without_noise_on_the_way_is_drawn_once():
