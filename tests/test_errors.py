@@ -205,6 +205,8 @@ IN_THE_ARGUMENTS = [
   ("--wrokdir=x", "--wrokdir is no flag. Did you mean --workdir?"),
   ("stray", "'stray' is no flag."),
   (f"--config={300 * 'x'}", f"--config={300 * 'x'} is no file."),
+  ("--join=60", "--join=60 is how long processes wait for each other, and this one is alone."),
+  ("--join=0", "--join=0"),
   ("--flagfile=/nowhere", "--flagfile is not read here"),
 ]
 

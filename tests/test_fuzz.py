@@ -50,6 +50,7 @@ FLAGS = {
   "coordinator": ("", "x", ":1", "x:", "localhost:99999", "localhost:1234", "[::1]:80"),
   "processes": ("", "-1", "0", "1", "2", "x", "1.5"),
   "process": ("", "-1", "0", "1", "x"),
+  "join": ("", "-1", "0", "5", "x"),
   "show": ("true", "maybe", ""),
   "flagfile": ("{}/none", "{}/file"),
   "undefok": ("x",),

@@ -29,7 +29,19 @@ SAVED = Path(__file__).with_name("saved_config.py")
 # are looked through again and again, a fifth to a quarter of the time that JAX takes to trace and lower a step.
 GARBAGE = (100_000, 50, 50)
 MODES = ("train", "sample", "eval")
-OWN = ("config", "workdir", "mode", "images", "out", "coordinator", "processes", "process", "show", "help")
+OWN = (
+  "config",
+  "workdir",
+  "mode",
+  "images",
+  "out",
+  "coordinator",
+  "processes",
+  "process",
+  "join",
+  "show",
+  "help",
+)
 # Fields that a mode does not look at.
 IDLE = {
   "sample": r"config\.(eval|log|checkpoint)\.",
@@ -59,6 +71,9 @@ flags.DEFINE_integer(
   "processes", None, "Their number; not needed under srun and on the hosts of a TPU slice."
 )
 flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+flags.DEFINE_integer(
+  "join", None, f"Seconds in which all of them must have started; {processes.JOIN} by default.", lower_bound=1
+)
 flags.DEFINE_bool(
   "show", False, "Print the config, what its fields may be and all choices, and do nothing else."
 )
@@ -240,13 +255,14 @@ def run(jobs: dict[str, Callable[..., None]], argv: list[str], about: str) -> in
   try:
     job, arguments = parse(argv)
     others = [flags.FLAGS[name].value for name in ("coordinator", "processes", "process")]
-    if processes.several(*others):
-      if not child:
-        return processes.watched([sys.executable, *sys.orig_argv[1:]])
-      prepare(arguments[0])
-      processes.join(*others)
-    else:
-      prepare(arguments[0])
+    several, seconds = processes.several(*others), flags.FLAGS.join
+    if seconds and not several:
+      raise ConfigError(f"--join={seconds} is how long processes wait for each other, and this one is alone.")
+    if several and not child:
+      return processes.watched([sys.executable, *sys.orig_argv[1:]], seconds or processes.JOIN)
+    prepare(arguments[0])
+    if several:
+      processes.join(*others, seconds or processes.JOIN)
     jax_hears = child and job == "train"  # where it finds the step after which all processes save
     with contextlib.nullcontext() if jax_hears else signals.ending():
       jobs[job](*arguments)

@@ -23,7 +23,7 @@ from diffjax.types import ConfigError
 
 HEARTBEAT = 30  # seconds
 HIGHEST_PORT = 65535
-JOIN = 120  # seconds in which all processes must have started
+JOIN = 120  # seconds in which all processes must have started, where --join says nothing else
 CHILD = "DIFFJAX_CHILD"
 
 
@@ -65,28 +65,29 @@ def local_devices(environment: Mapping[str, str]) -> list[int] | None:
   return [] if nodes and nodes == tasks and "JAX_LOCAL_DEVICE_IDS" not in environment else None
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+def join(coordinator: str | None, processes: int | None, process: int | None, seconds: int = JOIN) -> None:
   """Joins the others; before anything asks JAX for devices.
 
   Raises:
-    ConfigError: they do not all start within JOIN seconds, or nothing names them.
+    ConfigError: they do not all start within so many seconds, or nothing names them.
   """
   import jax
 
   if coordinator and process:
-    to_stderr(f"waiting up to {JOIN} seconds for process 0 at {coordinator}")
+    to_stderr(f"waiting up to {seconds} seconds for process 0 at {coordinator}")
   try:
     jax.distributed.initialize(
       coordinator,
       processes,
       process,
       local_devices(os.environ),
-      initialization_timeout=JOIN,
+      initialization_timeout=seconds,
       heartbeat_timeout_seconds=HEARTBEAT,
     )
   except RuntimeError as error:
     raise ConfigError(
-      f"the processes of this run did not find each other within {JOIN} seconds: {str(error).splitlines()[0]}"
+      f"the processes of this run did not find each other within {seconds} seconds: "
+      f"{str(error).splitlines()[0].rstrip('.')}. Start them together, or give all of them a longer --join=SECONDS."
     ) from None
   except ValueError as error:
     raise ConfigError(
@@ -117,7 +118,7 @@ def is_child() -> bool:
   return True
 
 
-def watched(command: Sequence[str]) -> int:
+def watched(command: Sequence[str], seconds: int = JOIN) -> int:
   """Runs a command as the child, and says how it ended if it was no exit.
 
   SIGTERM and Ctrl-C are passed on as SIGTERM, the one signal after which JAX stops all processes; a second
@@ -152,7 +153,7 @@ def watched(command: Sequence[str]) -> int:
   if -status == signal.SIGABRT:
     why = (
       f"another process of the run has ended, could not be reached for {HEARTBEAT} seconds or did not start within "
-      f"{JOIN}, and JAX has ended this one; the log of the process that was first says why"
+      f"{seconds} (--join), and JAX has ended this one; the log of the process that was first says why"
     )
   else:
     why = f"this process was ended by {name}" + (

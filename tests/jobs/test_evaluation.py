@@ -95,6 +95,15 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   assert metrics_of(workdir, 4) == whole
 
 
+def test_a_metric_is_named_before_it_is_made(workdir, monkeypatch):
+  def make(*_, **__):
+    raise ConfigError((workdir / "log.txt").read_text().splitlines()[-1])
+
+  monkeypatch.setitem(METRICS, "classifier", make)
+  with pytest.raises(ConfigError, match="preparing classifier: what real data give"):
+    evaluation.evaluate(tiny(), workdir)
+
+
 def test_what_is_there_is_written_before_the_next_is_begun(workdir, tmp_path, monkeypatch):
   def likelihoods(*_):
     yield (

@@ -1,9 +1,14 @@
 """Checkpoints on other devices than they were made on, kept and dropped, torn and damaged; checksums."""
 
+import asyncio
 import dataclasses
 import errno
+import gc
 import json
+import logging
 import shutil
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +16,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding
@@ -137,6 +143,50 @@ def test_a_flipped_byte_is_detected_and_the_way_out_is_named(tmp_path):
       reasons.append(str(error.value))
       assert raw(checkpoints.restore(abstract, 4)) == raw(at(4, size=1024))
   assert any("the bytes of" in reason for reason in reasons)
+
+
+def left_behind(promise, future):
+  """A read that another's failure leaves in an event loop; the disk answers it once that is closed."""
+
+  async def read():
+    await future
+
+  async def reads():
+    waiting = asyncio.ensure_future(read())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    raise ValueError("another is damaged")
+
+  loop = asyncio.new_event_loop()
+  try:
+    loop.run_until_complete(reads())
+  finally:
+    loop.close()
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_reads_that_a_failure_leaves_in_a_closed_loop_print_nothing(mute, tmp_path, monkeypatch):
+  lines, log, handler = [], logging.getLogger("asyncio"), logging.Handler()
+  handler.emit = lambda record: lines.append(record.getMessage())
+  monkeypatch.setattr(sys, "unraisablehook", lambda about: lines.append(str(about.exc_value)))
+  monkeypatch.setattr(log, "filters", [])
+  monkeypatch.setattr(log, "handlers", [handler])
+  monkeypatch.setattr(checkpoint, "_mute", checkpoint._mute.__wrapped__ if mute else lambda: None)
+  promise, future = tensorstore.Promise.new()
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(at(2), {})
+    monkeypatch.setattr(checkpoints._manager, "restore", lambda *_, **__: left_behind(promise, future))
+    with pytest.raises(RunError, match="2 is damaged: it cannot be read"):
+      checkpoints.restore(on(1).abstract(make), 2)
+  promise.set_result(1)
+  deadline = time.monotonic() + (0.2 if mute else 30)
+  while time.monotonic() < deadline and (mute or len(lines) < 2):
+    gc.collect()
+    time.sleep(0.01)
+  if mute:
+    assert not lines
+  else:  # so it would be
+    assert "Event loop is closed" in lines and any("was destroyed" in line for line in lines)
 
 
 def test_what_is_missing_or_cut_short_is_detected(tmp_path):

@@ -20,13 +20,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import command
 import jax
 import numpy as np
 import pytest
 
 from configs import digits_kl
 from diffjax.data import SOURCES, pipeline
-from diffjax.jobs import runs, training, workdir
+from diffjax.jobs import commandline, runs, training, workdir
 from diffjax.machine import checkpoint, processes
 from diffjax.models import AUTOENCODERS, MODELS
 from diffjax.types import ConfigError
@@ -126,10 +127,10 @@ def start(count, *arguments, notes, signalled=None, own=lambda process: ()):
     join = (f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={process}")
     who, number, at = signalled or (None, 0, 0)
     value = (*((number, at) if process == who else (0, -1)), HEARTBEAT)
-    command = [sys.executable, "-c", SPIED, *map(str, value), f"{notes}.{process}", *CONFIG]
-    command += [*arguments, *own(process), *(join if count > 1 else ())]
+    line = [sys.executable, "-c", SPIED, *map(str, value), f"{notes}.{process}", *CONFIG]
+    line += [*arguments, *own(process), *(join if count > 1 else ())]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **output))
+    started.append(subprocess.Popen(line, cwd=ROOT, env=environment, **output))
   return started
 
 
@@ -232,6 +233,16 @@ def losses(folder):
   return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
+def require_equal(straight, later):
+  """Of two runs with pmap the losses of every step, and every bit of the last state."""
+  expected, result = losses(straight), losses(later)
+  assert result == expected and sorted(result) == list(range(1, PMAP_STEPS + 1))
+  one, other = (final(folder, PMAP_STEPS) for folder in (straight, later))
+  for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    x, y = (jax.random.key_data(z) if z.dtype == one.key.dtype else z for z in (x, y))
+    np.testing.assert_array_equal(x, y)
+
+
 def test_a_killed_process_ends_the_others_within_the_stated_time(done):
   _, outputs = done
   (status, text, seconds), (other, rest, _) = outputs["killed"]
@@ -270,14 +281,21 @@ def test_pmap_goes_on_with_the_numbers_of_an_undisturbed_run(done):
   place, outputs = done
   assert "training: " in succeeded(outputs["pmap"])
   assert "going on from step 3" in succeeded(outputs["pmap later"])
-  straight, expected, result = (losses(place / name) for name in ("straight", "pmap", "pmap_later"))
-  assert result == expected and sorted(result) == list(range(1, PMAP_STEPS + 1))
+  straight, result = (losses(place / name) for name in ("straight", "pmap_later"))
   for step, loss in result.items():
     assert loss == pytest.approx(straight[step], rel=1e-4), step
-  one, other = (final(place / name, PMAP_STEPS) for name in ("pmap", "pmap_later"))
-  for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-    x, y = (jax.random.key_data(z) if z.dtype == one.key.dtype else z for z in (x, y))
-    np.testing.assert_array_equal(x, y)
+  require_equal(place / "pmap", place / "pmap_later")
+
+
+@pytest.mark.slow
+def test_pmap_that_was_killed_goes_on_with_the_numbers_of_an_undisturbed_run(done):
+  place, _ = done
+  arguments = (2, *PMAP, f"--workdir={place / 'pmap_killed'}")
+  answers = run(*arguments, notes=place / "pmap-killed-rows", signalled=(1, signal.SIGKILL, 4))
+  assert [status for status, *_ in answers] == [1, 1]
+  assert {3} == {int(path.name) for path in (place / "pmap_killed" / "checkpoints").glob("[0-9]")}
+  assert "going on from step 3" in succeeded(run(*arguments, notes=place / "pmap-killed-later-rows"))
+  require_equal(place / "pmap", place / "pmap_killed")
 
 
 def test_a_run_on_several_processes_uses_another_run(done):
@@ -377,6 +395,24 @@ def test_a_machine_that_knows_no_others_is_told():
 def test_flags_that_do_not_fit_are_told(flags, message):
   with pytest.raises(ConfigError, match=message):
     processes.several(*flags)
+
+
+def test_processes_wait_for_each_other_as_long_as_they_are_told(monkeypatch, capsys, tmp_path):
+  waits = []
+  monkeypatch.setattr(processes, "watched", lambda command, seconds: waits.append(seconds) or 0)
+  arguments = ("--coordinator=host:1", "--processes=2", "--process=1", f"--workdir={tmp_path}")
+  for more in ((), ("--join=7",)):
+    argv = command.line("--config=configs/digits.py", *arguments, *more)
+    assert commandline.run({}, argv, "") == 0
+  assert waits == [processes.JOIN, 7]
+
+  def initialize(*_, initialization_timeout, **__):
+    raise RuntimeError(f"gone after {initialization_timeout}.")
+
+  monkeypatch.setattr(jax.distributed, "initialize", initialize)
+  with pytest.raises(ConfigError, match="within 7 seconds: gone after 7. Start .* longer --join=SECONDS"):
+    processes.join("host:1", 2, 1, 7)
+  assert "waiting up to 7 seconds for process 0 at host:1" in capsys.readouterr().err
 
 
 def test_one_process_is_not_several(monkeypatch):
