@@ -44,11 +44,11 @@ def score(*arguments) -> None:
   evaluation.score(*arguments)
 
 
-def show(config) -> None:
+def show(*arguments) -> None:
   """--show."""
   from diffjax.jobs import show as shown
 
-  shown.show(config)
+  shown.show(*arguments)
 
 
 JOBS = {"train": train, "sample": sample, "eval": evaluate, "score": score, "show": show}

@@ -379,6 +379,10 @@ def test_a_mixture_that_forgets_its_batches_is_not_trained_on_parts_of_the_data(
     "batch_size is 64, but there are 1442 examples, and config.task.mixture.power is 0.0, with which"
     in message
   )
+  message = refused(
+    "--config=configs/digits_mixture.py", f"--workdir={tmp_path}", "--config.task.mixture.components=141"
+  )
+  assert "config.task.mixture.components is 141, but class 8 has 140 examples" in message
   assert not [*tmp_path.iterdir()]
 
 

@@ -252,6 +252,7 @@ def attempt(case):
     assert "\n" not in message and len(message) < 1200, message
     assert case.is_named(message) or message == plain_error(case.name), f"names nothing of it: {message}"
     return message
+  places = () if job == "show" else places
   for flag, place in zip(("workdir", "out" if job != "score" else "images"), places, strict=False):
     last = [a.partition("=")[2] for a in argv if re.match(f"--?{flag}=", a)]
     assert str(place) == str(Path(last[-1]).expanduser()), f"--{flag} is {place}"

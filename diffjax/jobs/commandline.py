@@ -147,7 +147,7 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   if mode in IDLE and folder and workdir.has_run(Path(folder)):
     _require_effect(mode, dict(leaves(config)), dict(leaves(workdir.load(Path(folder)))), overrides)
   if flags.FLAGS.show:
-    return "show", (config,)
+    return "show", (config, mode, Path(folder) if folder else None)
   if not flags.FLAGS.workdir:
     raise ConfigError("No workdir is named; add --workdir=runs/NAME.")
   arguments = (config, Path(flags.FLAGS.workdir).expanduser())

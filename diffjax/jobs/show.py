@@ -3,18 +3,43 @@
 import inspect
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffjax.machine import disk
+from diffjax.machine.byproducts import to_stderr
+from diffjax.types import ConfigError, RunError
 
-def show(config: ConfigDict) -> None:
-  """Prints every field that the config's task has, with its type and range, and all choices with their options."""
+
+def show(config: ConfigDict, mode: str = "train", folder: Path | None = None) -> None:
+  """Prints every field that the config's task has, with its type and range, and all choices with their options.
+
+  Where training would refuse the config, in a workdir or in a new one, that is said afterwards.
+  """
   try:
     print("\n".join(lines(config)), flush=True)
   except BrokenPipeError:  # a pager that has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
+    return
+  if mode == "train" and (text := _refusal(config, folder)):
+    to_stderr(f"warning: training refuses this config: {text}")
+
+
+def _refusal(config: ConfigDict, folder: Path | None) -> str:
+  from diffjax.jobs import training
+
+  with tempfile.TemporaryDirectory() as empty:
+    try:
+      training.start(config, folder or Path(empty))
+    except (ConfigError, RunError) as error:
+      return str(error)
+    except OSError as error:
+      return disk.paragraph(error)
+  return ""
 
 
 def lines(config: ConfigDict) -> Iterator[str]:

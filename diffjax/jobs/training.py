@@ -193,6 +193,13 @@ def train(config: ConfigDict, folder: Path) -> None:
     ConfigError: see runs.start; or batches of a part of the data, for a task that needs all in each.
     RunError: a damaged checkpoint, or a loss that is not finite.
   """
+  run = start(config, folder)
+  with workdir.locked(folder, run.writes):
+    _train(run)
+
+
+def start(config: ConfigDict, folder: Path) -> Run:
+  """The run, before anything is made; ConfigError as `train`."""
   run = runs.start(config, folder, "train")
   parallel.check_batch(
     run.parallel, "config.train.batch_size", config.train.batch_size, config.train.accumulate
@@ -203,8 +210,7 @@ def train(config: ConfigDict, folder: Path) -> None:
       f"config.task.{config.task.name}.{run.experiment.task.whole}. Set one or the other."
     )
   steps_per_call(config, run.parallel.platform, 0)
-  with workdir.locked(folder, run.writes):
-    _train(run)
+  return run
 
 
 def _train(run: Run) -> None:

@@ -28,9 +28,9 @@ from diffjax.data.source import Field
 from diffjax.levels import dequantised, quantised
 from diffjax.ranges import Count, Positive, Share, at_least
 from diffjax.spaces import Space
-from diffjax.tasks.images import images
+from diffjax.tasks.images import Images, images
 from diffjax.tasks.task import Loss, Task
-from diffjax.types import Batch, Params
+from diffjax.types import Batch, ConfigError, Params
 
 LEAST = 1e-6  # of the weight of a component that moves
 
@@ -92,6 +92,17 @@ def means(x: Float[Array, "b n"], r: Float[Array, "b y k"]) -> tuple[Array, Arra
   return tuple(part.reshape(*r.shape[1:], *part.shape[1:]) for part in sums)
 
 
+def _require_examples(components: int, of: Images) -> None:
+  """Raises ConfigError where a class, or all of them if the task is told none, has fewer examples than components."""
+  counts = next((field.counts for field in of.fields.values() if field.counts), ())
+  counts = counts if of.classes else counts and (sum(counts),)
+  if counts and components > min(counts):
+    whose = f"class {counts.index(min(counts))} has" if of.classes else "there are"
+    raise ConfigError(
+      f"components is {components}, but {whose} {min(counts)} examples; choose at most as many."
+    )
+
+
 def mixture(
   space: Callable[..., Space],
   conditions: Mapping[str, Callable[..., Condition]],
@@ -115,9 +126,10 @@ def mixture(
     levels: of the pixels, for the likelihood.
 
   Raises:
-    ConfigError: parts that do not go together.
+    ConfigError: parts that do not go together, or more components than examples to begin from.
   """
   of = images(space, conditions, fields)
+  _require_examples(components, of)
   rows = max(of.classes, 1) + any(condition.dropout for condition in of.conditions.values())
   size = of.blank()[0].size
   stretch = levels / (levels - 1)  # of [-1, 1] by half a bin on either side

@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     compare(only, here, args)
   except (ConfigError, RunError, OSError) as error:
-    sys.exit(str(error))
+    sys.exit(re.sub(r"config\.data\.arrays\.(test_)?path is", "--fashion is", str(error)))
 
 
 def compare(only: Sequence[str], here: str, args: argparse.Namespace) -> None:

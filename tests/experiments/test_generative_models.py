@@ -81,6 +81,11 @@ def test_the_page_of_all_is_not_written_over_by_some(capsys):
   assert "name another folder by --out" in capsys.readouterr().err
 
 
+def test_what_is_wrong_with_fashion_mnist_names_its_flag(tmp_path):
+  with pytest.raises(SystemExit, match=f"^--fashion is '{tmp_path}/none.npz', which is not there"):
+    page.main([f"--fashion={tmp_path}/none.npz", f"--out={tmp_path}"])
+
+
 def test_seconds_are_told_of_a_run_that_one_call_took_from_start_to_end(tmp_path, monkeypatch):
   step, clock, config = [0], iter(range(0, 100, 7)), page.config_of("digits_gan")
 

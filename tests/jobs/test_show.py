@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 
 from diffjax import config as configs
 from diffjax.choices import CHOICES
 from diffjax.config import annotations, leaves, resolved
-from diffjax.jobs import show
+from diffjax.jobs import commandline, show
 from diffjax.sections import SECTIONS
 from diffjax.tasks import TASKS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -34,7 +37,7 @@ def test_every_field_entry_and_option_is_shown(task):
 
 
 def test_types_and_ranges_are_shown(capsys):
-  show.show(configs.base())
+  show.show(configs.base(), "sample")
   lines = capsys.readouterr().out.splitlines()
   assert "  config.train.steps = 10000    (int, at least 1)" in lines
   assert (
@@ -55,13 +58,23 @@ def test_the_help_names_every_section():
   )
 
 
-def test_the_command_shows_a_config_and_ends_quietly_when_its_reader_has_seen_enough():
-  command = [sys.executable, "main.py", "--config=configs/digits.py", "--config.train.steps=7", "--show"]
+def test_what_training_would_refuse_is_shown_with_its_reason(monkeypatch, capsys, tmp_path):
+  monkeypatch.chdir(ROOT)
+  arguments = ("--config=configs/digits.py", "--config.train.steps=7", "--show")
+  wrong = ("--config.objective.predict=flow", f"--workdir={tmp_path / 'new'}")
+  for more, refused in (((), False), (wrong, True), ((*wrong, "--mode=sample"), False)):
+    assert commandline.run({"show": show.show}, command.line(*arguments, *more), "") == 0
+    output = capsys.readouterr()
+    assert "  config.train.steps = 7    (int, at least 1)" in output.out
+    reason = "warning: training refuses this config: config.objective.predict is 'flow', which"
+    assert output.err.startswith(reason) and output.err.count("\n") == 1 if refused else not output.err
+  assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_ends_quietly_when_its_reader_has_seen_enough():
+  command = [sys.executable, "main.py", "--config=configs/digits.py", "--show"]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-  root = Path(__file__).parents[2]
-  whole = subprocess.run(command, cwd=root, **pipes)
-  assert whole.returncode == 0 and "  config.train.steps = 7    (int, at least 1)" in whole.stdout
-  started = subprocess.Popen(command, cwd=root, **pipes)
+  started = subprocess.Popen(command, cwd=ROOT, **pipes)
   started.stdout.close()
   _, output = started.communicate()
   assert started.returncode == 0 and "error" not in output and "Broken" not in output
@@ -69,5 +82,5 @@ def test_the_command_shows_a_config_and_ends_quietly_when_its_reader_has_seen_en
 
 def test_help_ends_with_the_sections():
   command = [sys.executable, "main.py", "--help"]
-  process = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+  process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
   assert process.stdout.rstrip().endswith(show.sections().rstrip()) and "--workdir" in process.stdout
