@@ -1,4 +1,4 @@
-"""Diffusion on the pixels of emoji, for as long as configs/emoji_latent_uncond.py takes.
+"""Diffusion on the pixels of emoji, the twin of configs/emoji_latent_uncond.py on latents.
 
     python main.py --config=configs/emoji_pixels.py --workdir=runs/emoji_pixels
 

@@ -1,10 +1,11 @@
 """python -m experiments.autoencoders.emoji: diffusion on the latents of emoji beside diffusion on their pixels.
 
-Trains configs/emoji_vae.py, and for a tenth of their steps emoji_latent_uncond.py on its latents and emoji_pixels.py,
-of equal batches and with a tenth of them as warm-up, unless they lie in runs/autoencoders/ from before, and tells the
-seconds of the processor that each took and the Fréchet distance of its samples, as many as there are held-out pictures,
-to the training pictures in the features of LPIPS's AlexNet. It writes emoji.md, and a picture each of samples and of
-held-out pictures above what the autoencoder makes of them.
+Trains configs/emoji_vae.py, emoji_latent_uncond.py on its latents, and emoji_pixels.py twice: for about as long as the
+latents' model, and for longer; batches are equal, a tenth of the steps is warm-up.
+What lies in runs/autoencoders/ from before is not trained again. It tells the seconds of the processor that each took,
+the Fréchet distance of its samples, as many as there are held-out pictures, to the training pictures in the features of
+LPIPS's AlexNet, and the figure of memory, and writes emoji.md, a picture of the samples, and one of held-out pictures
+above what the autoencoder makes of them.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from diffjax import experiment
 from diffjax.jobs import training, workdir
 from diffjax.jobs.sampling import Loaded
 from diffjax.machine import atomic, parallel, pictures
-from diffjax.metrics import lpips
+from diffjax.metrics import lpips, memorization
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.moments import Moments
 from diffjax.metrics.probe import FEATURES, images, mapped
@@ -31,8 +32,12 @@ from diffjax.metrics.reconstruction import to_pixels
 from diffjax.types import ConfigError, RunError, Trained
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
-NAMES = {"emoji_latent_uncond": "latents", "emoji_pixels": "pixels"}
-SHORTER, COLUMNS = 10, 12
+STEPS = {
+  "emoji_latent_uncond": ("on latents", 1200),
+  "emoji_pixels": ("on pixels, about as long", 200),
+  "emoji_pixels_long": ("on pixels, as long as the autoencoder", 540),
+}
+COLUMNS = 12
 
 
 def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
@@ -40,11 +45,11 @@ def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
 
   They are known where one call trained it from start to end, and "-" where it was interrupted.
   """
-  config, folder = import_module(f"configs.{name}").get_config(), RUNS / name
+  config, folder = import_module(f"configs.{name.removesuffix('_long')}").get_config(), RUNS / name
   config.data.emoji.path = emoji
-  if name in NAMES:
-    config.train.steps //= SHORTER
-    config.train.warmup //= SHORTER
+  if name in STEPS:
+    config.train.steps = STEPS[name][1]
+    config.train.warmup = config.train.steps // 10
   if config.space.name == "latent":
     config.space.latent.run = str(RUNS / "emoji_vae")
   file, new, begun = folder / "seconds.json", not workdir.has_checkpoints(folder), time.process_time()
@@ -74,23 +79,28 @@ def compared(emoji: str) -> None:
   extract, _ = FEATURES["alexnet"](train, devices)
   once = np.unique(images(train), axis=0)  # a picture stands there with each of its captions
   real, held_out = Moments.of(extract(once)), images(test)
-  distance = lambda x: frechet_distance(Moments.of(extract(x)), real)
+  memory = memorization.memorization(train, test)
+
+  def line(what: str, x: np.ndarray, parameters: str = "", seconds: str = "") -> tuple[str, ...]:
+    copies = memory.score(memory.features(x))
+    distance = f"{frechet_distance(Moments.of(extract(x)), real):.1f}"
+    return what, parameters, seconds, distance, *(f"{copies[name]:.3f}" for name in memorization.FIGURES)
+
   back = again(first, held_out, devices)
   pairs = held_out[:: len(held_out) // (2 * COLUMNS)][: 2 * COLUMNS], back[:: len(back) // (2 * COLUMNS)]
   rows = zip(*(part[: 2 * COLUMNS].reshape(2, COLUMNS, *held_out.shape[1:]) for part in pairs), strict=True)
   save("emoji_reconstructions", np.concatenate([part for row in rows for part in row]))
-  lines = [
-    ("what", "parameters", "processor's seconds", f"Fréchet_{len(held_out)}"),
-    ("---",) * 4,
-    ("held-out pictures", "", "", f"{distance(held_out):.1f}"),
-    ("these through the autoencoder", "", seconds, f"{distance(back):.1f}"),
-  ]
-  for name, label in NAMES.items():
+  heads = ("what", "parameters", "processor's seconds", f"Fréchet_{len(held_out)}", *memorization.FIGURES)
+  lines = [heads, ("---",) * len(heads), line("held-out pictures", held_out)]
+  lines.append(line("these through the autoencoder", back, "", seconds))
+  shown = []
+  for name, (label, _) in STEPS.items():
     run, seconds = trained(name, emoji, "raw")  # the average of so few steps is mostly the beginning
     samples = run.sample(len(held_out))["image"]
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-    lines.append((f"diffusion on {label}", f"{count:,}", seconds, f"{distance(samples):.1f}"))
-    save(f"emoji_{label}", samples[: 4 * COLUMNS])
+    lines.append(line(f"diffusion {label}", samples, f"{count:,}", seconds))
+    shown.append(samples[: 2 * COLUMNS])
+  save("emoji_samples", np.concatenate(shown))
   table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
   with atomic.writing(HERE / "emoji.md") as file:
     file.write(table.encode())
