@@ -4,6 +4,7 @@ The diffs of docs/extending.md are applied to a copy of the library, where one p
 """
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import pytest
 
 from diffjax import config
 from diffjax.choices import CHOICES
-from diffjax.jobs import config_file
+from diffjax.jobs import commandline, config_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -41,12 +42,45 @@ def text_of(page):
 
 
 def commands(text):
-  """The words of every indented command of this program and the experiments', its lines joined."""
-  lines = re.sub(r"\\\n\s*", "", text).splitlines()
-  results = [
-    line.strip() for line in lines if re.match(r"\s{4,}python (main\.py|-m (experiments|benchmarks))", line)
-  ]
-  return [shlex.split(line, comments=True) for line in results if "..." not in line and "NAME" not in line]
+  """The words from "python" on of every command that is indented, its lines joined, or stands in backticks."""
+  text = re.sub(r"\\\n\s*", "", text)
+  lines = re.findall(r"^\s{4,}(\S.*)", text, flags=re.M) + re.findall(r"`([^`\n]+)`", text)
+  return [words_of(line) for line in lines if re.search(r"(?<![\w.-])python (main\.py|-[mc] )", line)]
+
+
+def words_of(line):
+  """Its words; the command may follow another's, such as srun's, or stand in one of its words, as in gcloud's."""
+  words = shlex.split(line, comments=True)
+  words = [inner for word in words for inner in (shlex.split(word) if "python main" in word else [word])]
+  return words[[word.split("/")[-1] for word in words].index("python") :]
+
+
+def cases(words):
+  """The words with every config that NAME may stand for, and without what is left open by "..."."""
+  words = [word for word in words if not word.endswith("...")]
+  (place,) = [word.removeprefix("--config=") for word in words if word.startswith("--config=")] or [""]
+  names = [path.stem for path in CONFIGS if "NAME" in place and path.match(place.replace("NAME", "*"))]
+  before, after = place.removeprefix("configs/").removesuffix(".py").split("NAME") if names else ("", "")
+  values = [name.removeprefix(before).removesuffix(after) for name in names] or ["NAME"]
+  return [[word.replace("NAME", value) for word in words] for value in values]
+
+
+def check_flags(words, source):
+  """Every flag that is no field of the config is one that the program knows."""
+  for word in words:
+    flag = re.match(r"--[a-z][\w-]*", word)
+    assert not flag or word.startswith("--config.") or f'"{flag[0]}"' in source, (word, words)
+
+
+def check_code(code):
+  """The modules, the functions and their parameters are there; nothing is called."""
+  tree, names = ast.parse(code), {}
+  for part in tree.body:
+    if isinstance(part, ast.Import | ast.ImportFrom):
+      exec(ast.unparse(part), names)
+  for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    options = {option.arg: None for option in call.keywords}
+    inspect.signature(eval(ast.unparse(call.func), names)).bind(*call.args, **options)
 
 
 def configured(words, base=None):
@@ -81,10 +115,20 @@ def from_the_root(monkeypatch):
 )
 def test_every_command_can_be_given(page):
   for words in commands(text_of(page)):
+    if words[1] == "-c":
+      check_code(words[2])
+      continue
     if words[1] == "-m":
       module = ROOT.joinpath(*words[2].split("."))
-      assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), words
-    config.check(configured(words[2:]))
+      (file,) = [path for path in (module.with_suffix(".py"), module / "__main__.py") if path.is_file()]
+      tools = (ROOT / "experiments" / "tools").glob("*.py") if words[2].startswith("experiments.") else ()
+      check_flags(words[3:], "".join(path.read_text() for path in (file, *tools)))
+    else:
+      check_flags(words[2:], str([f"--{flag}" for flag in commandline.OWN]).replace("'", '"'))
+    for each in cases(words[2:]):
+      config.check(configured(each))
+  for target in re.findall(r"(?:^\s{4,}|`)make ([a-z-]+)", text_of(page), flags=re.M):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M), target
 
 
 @pytest.mark.parametrize("page", (*PAGES, *CONFIGS), ids=lambda page: str(page.relative_to(ROOT)))
@@ -187,7 +231,7 @@ def small(c):
 
 
 fields = experiment.source(config.base(), "train").fields
-for words in commands(page):
+for words in (words for words in commands(page) if words[1] == "main.py"):
   c = configured(words[2:], config.base() if "--config=" in str(words) else configured(["--config=configs/digits.py"]))
   if "runs/bright" in str(words):
     c.condition.names = ("label", "brightness")
@@ -313,7 +357,8 @@ def tried(tmp_path_factory):
 
 def test_every_kind_of_idea_has_a_diff_that_applies_and_commands_that_can_be_given(tried):
   result, _ = tried
-  assert len(result["commands"]) == len(commands(EXTENDING.read_text())) >= len(KINDS)
+  wanted = [words for words in commands(EXTENDING.read_text()) if words[1] == "main.py"]
+  assert len(result["commands"]) == len(wanted) >= len(KINDS)
   assert [kind for kind in KINDS if kind not in result] == []
 
 

@@ -18,7 +18,10 @@ make = SOURCES["moving_digits"]
 
 def test_each_figure_sees_its_damage_and_no_other():
   train, test = make("train"), make("test")
-  metric, data = METRICS["moving_digits"](train, test, None, reference=COUNT, compared=0), test.read(np.arange(COUNT))
+  metric, data = (
+    METRICS["moving_digits"](train, test, None, reference=COUNT, compared=0),
+    test.read(np.arange(COUNT)),
+  )
   clips = damaged(test, np.arange(COUNT))
   results = {kind: metric.judge({"video": video}, data) for kind, video in clips.items()}
   at = lambda name, *kinds: [results[kind][name] for kind in kinds]
