@@ -23,15 +23,7 @@ and the density along it (Song et al. 2021, eq. 13 and 39):
 
     dx/dL = alpha' D + sigma' (x - alpha D) / sigma,     d log p(x) / dL = -div (dx/dL)               (6)
 
-give log p at t_min. Pixels are discrete and their density a bound, -log P(x0) <= E -log p(x) + log q(x | x0)
-- log P(x0 | x) with x drawn from a dequantisation q, one of DEQUANTISATIONS:
-
-    uniform        q uniform on the pixel's bin, P(x0 | x) = 1 (Theis et al. 2016, eq. 6)                (7)
-    variational    q = q(x_t | x0) of the diffusion itself at t_min, P the decoder of (5)                 (8)
-
-(7) wants a model of noisy pixels, or bins that are not wide beside sigma(t_min): between the values of discrete
-pixels an exact model has no density. (8) is exact for an exact denoiser of the pixels, whatever sigma(t_min).
-By default sigma(t_min) against the bin decides (`matched`).
+give log p at t_min, and dequantisation.py, equations (7) and (8), what that says of discrete pixels.
 
 `levels` is the number of values that pixels have, 256 or as many as the data use, evenly spaced. (4) to (8) are bounds
 from any log-SNR on. Where noise has long been narrower than a bin, a denoiser's smallest error costs bits by (4)
@@ -41,7 +33,6 @@ Data that are not uint8 are taken as continuous: the bins become densities in th
 Gaussian, and (7) draws nothing. Log-SNRs beyond +-20 are cut there.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
@@ -53,6 +44,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from diffjax import keys
 from diffjax.denoisers import Denoiser, per_example
+from diffjax.dequantisation import DEQUANTISATIONS, decoder_nll, gaussian_nll, noisy
 from diffjax.gaussian import (
   diffuse,
   discretized_nll,
@@ -152,13 +144,13 @@ def discrete_vlb(
   x0, discrete = _data(images, levels)
   noise_keys = keys.purpose(sample_keys, "eps")
 
-  def noisy(i):
+  def estimated(i):
     t = jnp.asarray(i + 1, x0.dtype) / schedule.steps
     eps = keys.normal(keys.fold(noise_keys, i), x0.shape[1:], x0.dtype)
     return t, denoiser(diffuse(schedule, x0, eps, t), t)
 
   def body(i, total):
-    t, estimate = noisy(i)
+    t, estimate = estimated(i)
     s = jnp.asarray(i, x0.dtype) / schedule.steps
     gap = schedule.alpha_sigma(s)[0] * lost_snr(schedule, s, t) * (x0 - estimate.x0)
     true, model = posterior_variance(schedule, s, t), rule(schedule, s, t, estimate)
@@ -166,12 +158,12 @@ def discrete_vlb(
 
   diffusion = jax.lax.fori_loop(1, schedule.steps, body, jnp.zeros(len(x0), x0.dtype))
   first, second = (jnp.asarray(k / schedule.steps, x0.dtype) for k in (1, 2))
-  mean, var_frac = noisy(0)[1]
+  mean, var_frac = estimated(0)[1]
   if variance == "learned":
     std = jnp.exp(learned_logvar(schedule, var_frac, first) / 2)
   else:
     std = jnp.sqrt(posterior_variance(schedule, first, second))
-  decoder = mean_dims(discretized_nll(x0, mean, std, levels) if discrete else _gaussian_nll(x0, mean, std))
+  decoder = mean_dims(discretized_nll(x0, mean, std, levels) if discrete else gaussian_nll(x0, mean, std))
   return _vlb(prior_kl(schedule, x0) / x0[0].size, diffusion, decoder, schedule.steps)
 
 
@@ -206,55 +198,17 @@ def continuous_vlb(
     place = (i + keys.uniform(keys.fold(time_keys, i), x0.dtype)) / times
     logsnr = start + (end - start) * place
     eps = keys.normal(keys.fold(noise_keys, i), x0.shape[1:], x0.dtype)
-    estimate = denoiser(_noisy(schedule, x0, eps, logsnr), schedule.t_of(logsnr)).x0
+    estimate = denoiser(noisy(schedule, x0, eps, logsnr), schedule.t_of(logsnr)).x0
     return total + jnp.exp(logsnr) * mean_dims((x0 - estimate) ** 2)
 
   total = jax.lax.fori_loop(0, times, body, jnp.zeros(len(x0), x0.dtype))
   eps = keys.normal(keys.purpose(sample_keys, "decoder"), x0.shape[1:], x0.dtype)
-  xt = _noisy(schedule, x0, eps, jnp.full(len(x0), start))
-  decoder = mean_dims(_decoder_nll(schedule, x0, xt, start, discrete, levels))
+  xt = noisy(schedule, x0, eps, jnp.full(len(x0), start))
+  decoder = mean_dims(decoder_nll(schedule, x0, xt, start, discrete, levels))
   alpha, sigma = SCALES[schedule.scale](end)
   prior_logvar = 2 * jnp.log(schedule.prior_std().astype(x0.dtype))
   prior = mean_dims(kl(alpha * x0, 2 * jnp.log(sigma), jnp.zeros_like(x0), prior_logvar))
   return _vlb(prior, 0.5 * (start - end) / times * total, decoder, times)
-
-
-def uniform(
-  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
-):
-  """Equation (7): (x, log q(x | x0) - log P(x0 | x) per dimension)."""
-  alpha = SCALES[schedule.scale](logsnr)[0]
-  if not discrete:
-    return alpha * x0, jnp.full(len(x0), -jnp.log(alpha))
-  width = 2 / (levels - 1)
-  draw = lambda key: jax.random.uniform(key, x0.shape[1:], x0.dtype, -0.5, 0.5)
-  noise = jax.vmap(draw)(keys.purpose(sample_keys, "dequantise"))
-  return alpha * (x0 + width * noise), jnp.full(len(x0), -jnp.log(alpha * width))
-
-
-def variational(
-  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
-):
-  """Equation (8), the same pair."""
-  eps = keys.normal(keys.purpose(sample_keys, "dequantise"), x0.shape[1:], x0.dtype)
-  sigma = SCALES[schedule.scale](logsnr)[1]
-  xt = _noisy(schedule, x0, eps, jnp.full(len(x0), logsnr))
-  log_q = -_gaussian_nll(sigma * eps, 0.0, sigma)
-  return xt, mean_dims(log_q + _decoder_nll(schedule, x0, xt, logsnr, discrete, levels))
-
-
-def matched(
-  schedule: Schedule, x0: Batch, logsnr: Times, discrete: bool, sample_keys: Keys, levels: int = 256
-):
-  """(8) of pixels whose bins are wide beside the noise, sigma / alpha below half a bin, else (7); the same pair."""
-  if not discrete:
-    return uniform(schedule, x0, logsnr, discrete, sample_keys)
-  sharp = jnp.exp(-logsnr / 2) < 1 / (levels - 1)
-  arguments = (schedule, x0, logsnr, discrete, sample_keys, levels)
-  return jax.lax.cond(sharp, *(functools.partial(way, *arguments) for way in (variational, uniform)))
-
-
-DEQUANTISATIONS: dict[str, Callable] = {"auto": matched, "uniform": uniform, "variational": variational}
 
 
 def ode_likelihood(
@@ -330,7 +284,7 @@ def ode_likelihood(
       throw=False,
     )
     x, divergence = (leaf[-1] for leaf in solution.ys)
-    nats = jnp.mean(_gaussian_nll(x, 0.0, schedule.prior_std().astype(x.dtype))) - divergence
+    nats = jnp.mean(gaussian_nll(x, 0.0, schedule.prior_std().astype(x.dtype))) - divergence
     solved = solution.result == diffrax.RESULTS.successful
     within = solution.stats["num_accepted_steps"] * (atol + rtol * jnp.abs(divergence))
     return jnp.where(solved, nats, jnp.nan), 6 * solution.stats["num_steps"] + 1, within
@@ -366,29 +320,6 @@ def _ends(schedule: Schedule, dtype, logsnr_max: float) -> tuple[Times, Times]:
   """The log-SNRs where a likelihood starts and at t = 1, cut to the limit."""
   start, end = schedule.logsnr(jnp.asarray([schedule.t_min, 1], dtype))
   return jnp.minimum(start, logsnr_max), jnp.maximum(end, -LIMIT)
-
-
-def _noisy(schedule: Schedule, x0: Batch, eps: Batch, logsnr: PerExample) -> Batch:
-  """alpha x0 + sigma eps at log-SNRs [B]."""
-  alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in SCALES[schedule.scale](logsnr))
-  return alpha * x0 + sigma * eps
-
-
-def _gaussian_nll(x: Array, mean: Array | float, std: Times) -> Array:
-  """-log N(x; mean, std^2), elementwise."""
-  return 0.5 * jnp.log(2 * jnp.pi) + jnp.log(std) + 0.5 * ((x - mean) / std) ** 2
-
-
-def _decoder_nll(
-  schedule: Schedule, x0: Batch, xt: Batch, logsnr: Times, discrete: bool, levels: int = 256
-) -> Batch:
-  """-log p(x0 | x_t) of equation (5), elementwise."""
-  alpha = SCALES[schedule.scale](logsnr)[0]
-  if not discrete:
-    return _gaussian_nll(x0, xt / alpha, jnp.exp(-logsnr / 2))
-  grid = jnp.linspace(-1, 1, levels, dtype=x0.dtype)
-  energy = lambda x: 0.5 * jnp.exp(logsnr) * (xt / alpha - x) ** 2
-  return energy(x0) + jax.nn.logsumexp(-energy(grid.reshape(-1, *[1] * xt.ndim)), axis=0)
 
 
 def _vlb(prior: PerExample, diffusion: PerExample, decoder: PerExample, nfe: int) -> Vlb:

@@ -47,6 +47,7 @@ CHECKED = (
   "weights",
   "objectives",
   "samplers",
+  "dequantisation",
   "likelihood",
 )
 # The longest files, in the order in which workers take them, so that what is left for the end is short.

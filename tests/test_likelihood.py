@@ -10,10 +10,10 @@ import pytest
 
 from diffjax import keys, likelihood
 from diffjax.denoisers import Estimate, gaussian_denoiser, mixture_denoiser
+from diffjax.dequantisation import DEQUANTISATIONS, decoder_nll
 from diffjax.gaussian import expand
 from diffjax.guidance import clipped
 from diffjax.likelihood import (
-  DEQUANTISATIONS,
   LIKELIHOODS,
   continuous_vlb,
   discrete_vlb,
@@ -337,7 +337,7 @@ def test_the_decoder_at_low_log_snr_is_normalised():
   schedule = SCHEDULES["continuous_cosine"]()
   x0 = jnp.linspace(-1, 1, 256)[:, None]
   xt = jnp.full((256, 1), 0.3)
-  nll = likelihood._decoder_nll(schedule, x0, xt, jnp.asarray(2.0), True)
+  nll = decoder_nll(schedule, x0, xt, jnp.asarray(2.0), True)
   np.testing.assert_allclose(jnp.exp(-nll).sum(), 1, rtol=1e-5)
   assert np.argmin(nll) == round((0.3 / float(schedule.alpha_sigma(schedule.t_of(2.0))[0]) + 1) * 127.5)
 

@@ -51,4 +51,6 @@ def converted(function: Callable[[Params], object], params: Params) -> Params:
   jaxpr = jax.make_jaxpr(lambda *leaves: function(tree.unflatten(leaves)))(*leaves).jaxpr
   ways = _reads(jaxpr)
   only = (next(iter(ways[var])) if len(ways[var]) == 1 else None for var in jaxpr.invars)
-  return tree.unflatten([leaf.astype(dtype) if dtype else leaf for leaf, dtype in zip(leaves, only, strict=True)])
+  return tree.unflatten(
+    [leaf.astype(dtype) if dtype else leaf for leaf, dtype in zip(leaves, only, strict=True)]
+  )

@@ -3,10 +3,10 @@
 import re
 import subprocess
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from dense import Network
 from jax.sharding import Mesh
 
 from diffjax import config as configs
@@ -23,20 +23,6 @@ from diffjax.types import ConfigError, RunError
 
 B, STEPS, SMALL = 16, 20, 512
 MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (1, 8, 1), "model": (1, 1, 8), "all": (2, 2, 2)}
-
-
-class Network(nn.Module):
-  """Dense layers with all inputs, large enough to be cut."""
-
-  out_channels: int = 1
-  conditions: tuple = ()
-  dtype: str = "float32"
-
-  @nn.compact
-  def __call__(self, x, time, cond=None, keys=None):
-    h = nn.swish(nn.Dense(64)(x.reshape(len(x), -1)) + nn.Dense(64)(time[:, None] / 1000))
-    h = nn.swish(nn.Dense(64)(h) + nn.Embed(11, 64)(cond["label"]))
-    return nn.Dense(64)(h).reshape(x.shape)
 
 
 def mesh(shape):

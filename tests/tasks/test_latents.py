@@ -1,9 +1,9 @@
 """Diffusion on latents, trained and guided, cut over eight devices, where they are pixels in other units on one."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dense import Network
 from jax.sharding import Mesh
 
 from diffjax import config as configs
@@ -22,19 +22,6 @@ from diffjax.types import Trained
 B, STEPS, PLACE, FACTOR, OFFSET = 16, 3, "runs/vae", 3.0, 1.0
 DIGITS = SOURCES["digits"]("train").read(np.arange(64), ("image", "label"))
 DATA = ArraySource(DIGITS, "digits", {"label": 10})
-
-
-class Network(nn.Module):
-  """Dense layers with all inputs, large enough to be cut, whose last starts away from zero."""
-
-  out_channels: int = 1
-  conditions: tuple = ()
-  dtype: str = "float32"
-
-  @nn.compact
-  def __call__(self, x, time, cond=None, keys=None):
-    h = nn.Dense(64)(x.reshape(len(x), -1)) + nn.Dense(64)(time[:, None] / 1000)
-    return nn.Dense(64)(nn.swish(h + nn.Embed(11, 64)(cond["label"]))).reshape(x.shape)
 
 
 def multiplied(matrix, x):
