@@ -140,7 +140,7 @@ def broken(now, leaf):
 def short():
   """A config of a run that is soon made."""
   config = configs.base()
-  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
+  config.model.name, config.condition.names, config.extensions = "mine", ("label",), ("dense",)
   config.train.steps, config.train.warmup, config.train.batch_size = 8, 0, B
   config.log.every = config.log.sample_every = config.checkpoint.every = config.parallel.check_every = 8
   config.compile_cache = False
@@ -152,9 +152,9 @@ def test_copies_are_compared_before_the_first_step(monkeypatch, tmp_path):
 
   def odd(run):
     now = new_state(run)
-    leaf = next(x for x in jax.tree.leaves(now.params) if x.ndim == 4 and x.shape[-1] == 8)
-    return broken(now, leaf)
+    return broken(now, next(x for x in jax.tree.leaves(now.params) if x.ndim == 2))
 
+  monkeypatch.setitem(MODELS, "mine", Network)
   monkeypatch.setattr(runs.Run, "new_state", odd)
   monkeypatch.setattr(Parallel, "train", lambda *_: lambda *_: pytest.fail("a step was made"))
   with pytest.raises(RunError, match="At step 0 process 0 does not hold the numbers"):
@@ -163,6 +163,7 @@ def test_copies_are_compared_before_the_first_step(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("mine, other, name", [("train", "eval", "--mode"), ("here", "there", "--workdir")])
 def test_processes_do_the_same_in_the_same_folder(monkeypatch, tmp_path, mine, other, name):
+  monkeypatch.setitem(MODELS, "mine", Network)
   monkeypatch.setattr(Parallel, "texts", lambda self, text: [text, re.sub(rf"\b{mine}\"", f'{other}"', text)])
   with pytest.raises(RunError, match=f"Process 1 of 2 runs something else: {name} is .*{other}' there"):
     runs.start(short(), tmp_path / "here", "train")
