@@ -182,7 +182,7 @@ def logsnr_of_the_task(config, monkeypatch):
 
 def test_the_shift_is_a_field_of_every_config(monkeypatch):
   config = configs.base()
-  config.model.unet.attention = ()
+  config.model.unet.channels, config.model.unet.multipliers, config.model.unet.attention = 8, (1,), ()
   plain = logsnr_of_the_task(config, monkeypatch)
   np.testing.assert_allclose(plain, SCHEDULES["linear"]().logsnr(0.5), rtol=1e-6)
   config.schedule.shift = -1.5
