@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import sys
 import typing
@@ -55,6 +56,17 @@ from diffjax.weights import WEIGHTS
 names = lambda entries: dict.fromkeys(entries)
 
 
+@functools.cache  # every config that is settled asks for hundreds
+def _parameters(entry: Callable) -> Mapping[str, inspect.Parameter]:
+  return inspect.signature(entry).parameters
+
+
+@functools.cache
+def _options(entry: Callable, arguments: tuple[str, ...]) -> Mapping[str, inspect.Parameter]:
+  given = lambda p: p.default is not p.empty and p.name not in arguments
+  return {name: p for name, p in _parameters(entry).items() if given(p)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
   """A field that names an entry of a dict.
@@ -82,12 +94,10 @@ class Choice:
     value = config[self.section][self.field]
     return value if self.many else (value,)
 
-  def options(self, name: str) -> dict[str, inspect.Parameter]:
+  def options(self, name: str) -> Mapping[str, inspect.Parameter]:
     """The options of one entry."""
-    if not callable(self.entries[name]):
-      return {}
-    parameters = inspect.signature(self.entries[name]).parameters.values()
-    return {p.name: p for p in parameters if p.default is not p.empty and p.name not in self.arguments}
+    entry = self.entries[name]
+    return _options(entry, self.arguments) if callable(entry) else {}
 
   def belongs(self, config: ConfigDict) -> bool:
     """Whether a run of this config has this choice."""
@@ -109,9 +119,7 @@ class Choice:
 def _has_text(config: ConfigDict) -> bool:
   """Whether its data have captions: those of the source itself, or of its classes."""
   source = SOURCES.get(config.data.source)
-  return (
-    bool(config.data.templates) or source is not None and "tokenizer" in inspect.signature(source).parameters
-  )
+  return bool(config.data.templates) or source is not None and "tokenizer" in _parameters(source)
 
 
 _TOWER = ("parent", "name", "vocabulary", "length", "end", "projection", "dtype")
@@ -168,7 +176,7 @@ _OWN = {(choice.section, choice.field): frozenset(choice.entries) for choice in 
 def parts(config: ConfigDict) -> set[str]:
   """The names of the parts that the config's task takes."""
   task = TASKS.get(config.task.name)
-  return PARTS & set(inspect.signature(task).parameters) if task else PARTS
+  return PARTS & set(_parameters(task)) if task else PARTS
 
 
 def require_declared(config: ConfigDict) -> None:
