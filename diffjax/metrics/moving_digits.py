@@ -8,7 +8,7 @@
     look          grey values, 0 to 255, root mean square: how a digit changes over its frames, each about its centroid
     mass          standard deviation over the frames of all ink, of 1
     frechet_n     Fréchet distance of n clips to the held-out ones in the 64 features of another classifier, which reads
-                  a clip's digit and way from all frames at once: a figure of appearance, which sees little of motion
+                  a clip's digit and way from all frames at once: it sees motion too, but not jitter
 
 The classifier of frames knows crops about the centroid of training clips. The centroid is that of the scan's own grey
 values at p_t, so a path is known up to where in the scan that is: which any scan's bounds.

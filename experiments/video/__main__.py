@@ -15,13 +15,15 @@ from diffjax.metrics import METRICS
 from experiments.video import damaged
 
 HERE = Path(__file__).parent
-COLUMNS = ("trajectory", "trajectory_p90", "speed", "identity", "agreement", "look", "mass")
-DIGITS = {"look": 1, "mass": 4}
+COLUMNS = ("trajectory", "trajectory_p90", "speed", "identity", "agreement", "look", "mass", "frechet")
+DIGITS = {"look": 1, "mass": 4, "frechet": 2}
 SHOWN = 2  # clips of each kind
+OTHERS = 4096  # training clips that the classifiers know, before those that are judged
 
 
 def row(kind: str, scores: Mapping[str, float]) -> str:
-  """A row of the table."""
+  """A row of the table; the name of the Fréchet distance ends in the number of clips."""
+  scores = {**scores, "frechet": next(value for name, value in scores.items() if name.startswith("frechet_"))}
   return f"| {kind} | {' | '.join(f'{scores[name]:.{DIGITS.get(name, 3)}f}' for name in COLUMNS)} |"
 
 
@@ -48,6 +50,8 @@ def main(args: Sequence[str] | None = None) -> None:
     return
   clips = damaged(splits[1], index)
   rows = [row(kind, metric.judge({"video": video}, label)) for kind, video in clips.items()]
+  others = splits[0].read(OTHERS + index, ("video", "label"))
+  rows.insert(1, row("training clips", metric.judge(others, others)))
   print("\n".join(rows))
   (options.out / "damage.md").write_text("\n".join([head, *rows]) + "\n")
   several = np.concatenate([video[:SHOWN] for video in clips.values()])
