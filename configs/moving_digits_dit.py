@@ -25,4 +25,5 @@ def get_config():
   c.train.batch_size = 64
   c.train.learning_rate = 1e-3
   c.sample.guides = ("classifier_free", "clip")
+  c.sample.classifier_free.w = 0.5
   return c

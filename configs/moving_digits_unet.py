@@ -36,7 +36,7 @@ def get_config():
   c.train.learning_rate = 1.5e-3
   c.sample.steps = 20
   c.sample.guides = ("classifier_free",)
-  c.sample.classifier_free.w = 0.5
+  c.sample.classifier_free.w = 0.0
   c.sample.batch_size = 128
   c.sample.count = 64
   c.eval.metrics = ("moving_digits",)
