@@ -36,6 +36,7 @@ setup(
     "compiled": ["jax-cuda13-pjrt>=0.10.2,<0.12", "jax-cuda13-plugin>=0.10.2,<0.12"],  # of jax's own version
     # Of jax2onnx later versions want an older orbax, and this one reaches into jax 0.10 and no later one.
     "onnx": ["jax2onnx>=0.13; python_version<'3.12'", "onnxruntime>=1.24"],
+    "engines": ["onnx>=1.20", "onnxruntime>=1.24", "openvino>=2026.2"],
     "slurm": ["submitit>=1.5.3"],
     "parity": ["torch==2.13.0", "torchvision==0.28.0", "diffusers>=0.35", "pytorch-fid>=0.3.0"],
   },

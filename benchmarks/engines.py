@@ -1,8 +1,9 @@
 """python -m benchmarks.engines: one call of the network, ours beside what a PyTorch user has on this processor.
 
-The same weights everywhere: eager PyTorch, autocast to bfloat16, torch.compile, and an export of the peer's network on ONNX
-Runtime and OpenVINO, which choose bfloat16 themselves where it is asked for. Answers are compared before anything is timed: in
-float32 they differ by 1e-4 of the largest at most, in bfloat16 by 0.05. A candidate that cannot be made is named and left out.
+The same weights everywhere: eager PyTorch, autocast to bfloat16, torch.compile, and an export of the peer's network
+on ONNX Runtime and OpenVINO, which choose bfloat16 themselves where it is asked for. Answers are compared before
+anything is timed: in float32 they differ by 1e-4 of the largest at most, in bfloat16 by 0.05. A candidate that cannot
+be made is named and left out.
 
     pip install -e '.[parity,engines]'
 """
@@ -25,7 +26,9 @@ def arguments() -> argparse.Namespace:
   parser.add_argument("--channels", type=int, default=128)
   parser.add_argument("--size", type=int, default=32)
   parser.add_argument("--rounds", type=int, default=7)
-  parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=CANDIDATES, help="of them, ours among these")
+  parser.add_argument(
+    "--only", nargs="+", choices=CANDIDATES, default=CANDIDATES, help="of them, ours among these"
+  )
   return parser.parse_args()
 
 
@@ -102,6 +105,21 @@ def openvino_call(net, x, t, precision: str) -> Callable[[], np.ndarray]:
   return lambda: compiled([x, t])[0]
 
 
+def makers(config, size: int, net, x, t) -> dict[str, Callable[[], Callable]]:
+  """What makes each candidate's call, by name."""
+  from benchmarks import peer
+
+  return {
+    "ours": lambda: ours_call(config, size, peer.weights(net), x, t),
+    "peer": lambda: torch_call(net, x, t),
+    "autocast": lambda: torch_call(net, x, t, half=True),
+    "compile": lambda: torch_call(peer.optimized(net, "default"), x, t),
+    "onnxruntime": lambda: onnxruntime_call(net, x, t),
+    "openvino": lambda: openvino_call(net, x, t, "f32"),
+    "openvino_bf16": lambda: openvino_call(net, x, t, "bf16"),
+  }
+
+
 def main() -> None:
   """Makes all, compares their answers, measures in turn, prints and keeps."""
   from benchmarks import flops, machine, ours, peer, report, turns
@@ -113,22 +131,16 @@ def main() -> None:
     net, random = peer.unet(config.model.unet, args.size).eval(), np.random.default_rng(0)
     x = random.standard_normal((batch, 3, args.size, args.size)).astype(np.float32)
     t = random.uniform(0, 1000, batch).astype(np.float32)
-    makers = {
-      "ours": lambda: ours_call(config, args.size, peer.weights(net), x, t),
-      "peer": lambda: torch_call(net, x, t),
-      "autocast": lambda: torch_call(net, x, t, half=True),
-      "compile": lambda: torch_call(peer._compiled(net, "default"), x, t),
-      "onnxruntime": lambda: onnxruntime_call(net, x, t),
-      "openvino": lambda: openvino_call(net, x, t, "f32"),
-      "openvino_bf16": lambda: openvino_call(net, x, t, "bf16"),
-    }
+    calls = makers(config, args.size, net, x, t)
     truth, candidates = torch_call(net, x, t)(), {}
     for name in (name for name in CANDIDATES if name in args.only):
       try:
-        call = makers[name]()
+        call = calls[name]()
         error = np.abs(call() - truth).max() / np.abs(truth).max()
       except Exception as problem:  # whatever a compiler of another project says
-        print(f"{name} is left out: {type(problem).__name__}: {str(problem)[:200]}", file=sys.stderr, flush=True)
+        print(
+          f"{name} is left out: {type(problem).__name__}: {str(problem)[:200]}", file=sys.stderr, flush=True
+        )
         continue
       kind = "bf16" if name in ("autocast", "openvino_bf16") else "f32"
       assert error < TOLERANCE[kind], f"{name} answers otherwise, by {error:.2g} of the largest"

@@ -63,7 +63,8 @@ def _finish() -> None:
     torch.cuda.synchronize()
 
 
-def _compiled(net: UNet2DModel, mode: bool | str):
+def optimized(net: UNet2DModel, mode: bool | str):
+  """The network by torch.compile in a mode, True: max-autotune; as it is where there is none."""
   if not mode:
     return net
   mode = "max-autotune" if mode is True else mode
@@ -88,7 +89,7 @@ def training_step(
   adam = torch.optim.Adam(params, lr=names.learning_rate, fused=True)
   alphas = DDPMScheduler(num_train_timesteps=config.schedule.linear.steps).alphas_cumprod.to(PLACE)
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(PLACE)
-  apply = _compiled(net, compiled)
+  apply = optimized(net, compiled)
   rate = names.constant.rates[0]
 
   def step():
@@ -148,7 +149,7 @@ def sampling(
     compiled: by torch.compile, in this mode; True: max-autotune.
     half: in bfloat16.
   """
-  apply, size = _compiled(net, compiled), net.config.sample_size
+  apply, size = optimized(net, compiled), net.config.sample_size
 
   @torch.inference_mode()
   def draw():

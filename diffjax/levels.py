@@ -7,11 +7,24 @@
 A density that is smooth over two levels pays log2(256 / L) bits too much where images of L levels are taken for 256.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
 
+from diffjax.ranges import closed
 from diffjax.types import Batch, Keys
+
+Levels = Annotated[int, closed(2, 256)]
+
+
+def between(images: UInt8[np.ndarray, "*dims"], levels: int) -> np.ndarray:
+  """The grey values of 255 that are there and none of `levels` evenly spaced ones, each rounded to a whole number."""
+  grey = np.unique(images)
+  nearest = np.round(np.round(grey / 255 * (levels - 1)) / (levels - 1) * 255)
+  return grey[np.abs(grey - nearest) > 1]
 
 
 def ranks(x0: Batch, levels: int) -> Int[Array, "b *dims"]:

@@ -57,7 +57,7 @@ from diffjax.gaussian import (
   prior_kl,
   sum_dims,
 )
-from diffjax.levels import ranks, values
+from diffjax.levels import Levels, ranks, values
 from diffjax.ranges import Count, NotNegative, Positive, checked, closed, one_of
 from diffjax.samplers.ancestral import VarFrac, Variance, variance_rule
 from diffjax.scales import SCALES
@@ -65,7 +65,6 @@ from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Keys, PerExample, Times
 
 LIMIT = 20.0  # log-SNRs are cut to +-LIMIT
-Levels = Annotated[int, closed(2, 2**16)]  # of discrete pixels
 LogsnrMax = Annotated[float, closed(0, LIMIT)]
 TRACES = ("hutchinson", "exact")
 

@@ -26,7 +26,7 @@ gradient of its square (their appendix I.2), which costs a second pass through t
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +43,9 @@ from diffjax.gaussian import (
   posterior_variance,
   prior_kl,
 )
+from diffjax.levels import Levels
 from diffjax.predictions import Network, Prediction, error_scale
-from diffjax.ranges import NotNegative, at_least, checked
+from diffjax.ranges import NotNegative, checked
 from diffjax.schedules import Schedule, parameters, rebuilt
 from diffjax.times import Drawn, TimeDistribution
 from diffjax.types import Batch, PerExample, Unsuitable
@@ -213,7 +214,7 @@ def sliced(weight: Weight) -> Objective:
   return Objective(loss, refuses=refuses)
 
 
-def vdm(weight: Weight, levels: Annotated[int, at_least(2)] = 256) -> Objective:
+def vdm(weight: Weight, levels: Levels = 256) -> Objective:
   """The variational bound in continuous time, equation (4), in nats per dimension.
 
   The weight is `vlb`, as `check` sees to. Pixels stand at `levels` evenly spaced values of [-1, 1].

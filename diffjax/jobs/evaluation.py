@@ -192,6 +192,7 @@ def _probes(checkpoint: Loaded):
 def _likelihoods(run: Run, params: Params, show: Callable[[int, int], Any]):
   """(name, bits/dim of held-out examples) of every likelihood of the config, in batches of sample.batch_size."""
   settings, task = run.config.eval, run.experiment.task
+  runs.require_levels(run, run.test)
   count = min(settings.likelihood_images, len(run.test))
   size = run.parallel.padded(min(run.config.sample.batch_size, count))
   for name, measure in task.likelihoods.items():

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from diffjax import experiment, keys
+from diffjax import experiment, keys, levels
 from diffjax.choices import require_declared
-from diffjax.config import leaves, resolved, settled
+from diffjax.config import annotations, leaves, resolved, settled
 from diffjax.data import encoded
 from diffjax.data.source import Field, Source
 from diffjax.experiment import Experiment
@@ -23,6 +24,8 @@ from diffjax.machine.parallel import Parallel
 from diffjax.machine.reporting import Reporter
 from diffjax.machine.state import TrainState
 from diffjax.types import ConfigError, Params
+
+SEEN = 64  # examples whose pixels are compared with what the config says of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -227,3 +230,18 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
   if source:
     run.__dict__["source"] = source  # where cached_property keeps it
   return run
+
+
+def require_levels(run: Run, source: Source) -> None:
+  """Raises ConfigError where the config names a number of levels, and pixels of the first examples lie between them."""
+  images = [name for name in run.experiment.task.fields if len(run.fields[name].shape) > 2]
+  read = source.read(np.arange(min(SEEN, len(source))), images) if images else {}
+  types = annotations()
+  for path, count in leaves(run.experiment.plain):
+    for name, values in read.items() if types.get(path) == levels.Levels else ():
+      if values.dtype == np.uint8 and len(grey := levels.between(values, count)):
+        raise ConfigError(
+          f"config.{path} is {count}, but the data's {name!r} has values between {count} levels, {grey[0]} of 255 say; "
+          f"it has {len(np.unique(values))} different ones in the first {len(values)} examples. Name the number of "
+          "levels that the data have, 256 where they were not made of fewer."
+        )

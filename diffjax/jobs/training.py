@@ -209,6 +209,7 @@ def start(config: ConfigDict, folder: Path) -> Run:
       f"config.train.batch_size is {config.train.batch_size}, but there are {run.examples} examples, and "
       f"config.task.{config.task.name}.{run.experiment.task.whole}. Set one or the other."
     )
+  runs.require_levels(run, run.source)
   steps_per_call(config, run.parallel.platform, 0)
   return run
 

@@ -29,9 +29,9 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array
 
 from diffjax.gaussian import sum_dims
-from diffjax.levels import ranks, values
+from diffjax.levels import Levels, ranks, values
 from diffjax.ranges import Count, Positive, checked
-from diffjax.tasks.pixels import Levels, logistic_mixture
+from diffjax.tasks.pixels import logistic_mixture
 from diffjax.types import Batch, PerExample
 
 WIDTH = 2 / 255

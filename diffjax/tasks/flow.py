@@ -19,8 +19,8 @@ from diffjax.conditions import Condition
 from diffjax.data.augment import Augmentation
 from diffjax.data.source import Field
 from diffjax.gaussian import sum_dims
-from diffjax.levels import dequantised, quantised
-from diffjax.ranges import at_least, half_open
+from diffjax.levels import Levels, dequantised, quantised
+from diffjax.ranges import half_open
 from diffjax.spaces import Space
 from diffjax.tasks.images import images
 from diffjax.tasks.task import Loss, Task
@@ -34,7 +34,7 @@ def flow(
   dtype: str,
   temperature: float,
   fields: Mapping[str, Field],
-  levels: Annotated[int, at_least(2)] = 256,
+  levels: Levels = 256,
   margin: Annotated[float, half_open(0, 0.5)] = 0.05,
 ) -> Task:
   """The task, of makers of its parts and the fields of the data.

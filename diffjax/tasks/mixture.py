@@ -16,7 +16,6 @@ S^-1 = W^T W with W = diag(exp(d)) (I + A), d the diagonal and A the strictly lo
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,8 @@ from jaxtyping import Array, Float
 from diffjax import keys
 from diffjax.conditions import Condition
 from diffjax.data.source import Field
-from diffjax.levels import dequantised, quantised
-from diffjax.ranges import Count, Positive, Share, at_least
+from diffjax.levels import Levels, dequantised, quantised
+from diffjax.ranges import Count, Positive, Share
 from diffjax.spaces import Space
 from diffjax.tasks.images import Images, images
 from diffjax.tasks.task import Loss, Task
@@ -111,7 +110,7 @@ def mixture(
   components: Count = 3,
   floor: Positive = 1e-2,
   power: Share = 0.0,
-  levels: Annotated[int, at_least(2)] = 256,
+  levels: Levels = 256,
 ) -> Task:
   """The task, of makers of its parts and the fields of the data.
 

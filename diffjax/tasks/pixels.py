@@ -9,18 +9,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax import keys
-from diffjax.levels import ranks, values
-from diffjax.ranges import Count, at_least, checked
+from diffjax.levels import Levels, ranks, values
+from diffjax.ranges import Count, checked
 from diffjax.types import Keys
-
-Levels = Annotated[int, at_least(2)]
 
 
 @dataclasses.dataclass(frozen=True)
