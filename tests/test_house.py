@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "diffjax"
 GROUND = ("types", "ranges", "keys")
 MATH = (
   *("curves", "scales", "schedules", "gaussian", "predictions", "denoisers", "guidance", "times"),
-  *("weights", "objectives", "samplers", "levels", "dequantisation", "likelihood", "jpeg", "degradations"),
+  *("weights", "levels", "objectives", "samplers", "dequantisation", "likelihood", "jpeg", "degradations"),
 )
 # Imports point only up this list. A new module is placed here deliberately, at the level of what it uses.
 ORDER = (

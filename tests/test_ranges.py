@@ -97,7 +97,7 @@ WRONG = [
   ("objective.weight", "p2.gamma", -0.5, "at least 0"),
   ("objective.weight", "p2.k", 0.0, "greater than 0"),
   ("objective.name", "hybrid.vlb_weight", -0.001, "at least 0"),
-  ("objective.name", "vdm.levels", 1, "at least 2"),
+  ("objective.name", "vdm.levels", 1, "between 2 and 256"),
   ("space.name", "pixels.std", -0.5, "greater than 0"),
   ("space.name", "vector.scale", 0.0, "greater than 0"),
   ("condition.names", "label.dropout", 1.0, "at least 0 and less than 1"),
