@@ -20,6 +20,5 @@ def get_config():
   c.model.unet_encoder.attention = (4,)
   c.model.unet_encoder.dropout = 0.1
   c.condition.names = ()
-  c.sample.guides = ()
   c.eval.metrics = ()
   return c

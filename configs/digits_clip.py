@@ -14,7 +14,6 @@ def get_config():
   c = digits.get_config()
   c.task.name = "clip"
   c.condition.names = ()
-  c.sample.guides = ()
   c.data.augment = "shift"
   c.data.templates = ("a {}", "the digit {}", "a handwritten {}", "a scan of a {}")
   c.model.transformer.channels = 64

@@ -13,7 +13,6 @@ def get_config():
   c = digits.get_config()
   c.task.name = "autoencoder"
   c.condition.names = ()
-  c.sample.guides = ()
   c.model.kl.channels = 16
   c.model.kl.multipliers = (1, 2, 2)
   c.model.kl.blocks = 1

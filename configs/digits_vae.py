@@ -17,7 +17,6 @@ def get_config():
   c = digits.get_config()
   c.task.name = "autoencoder"
   c.condition.label.dropout = 0.0
-  c.sample.guides = ()
   c.model.autoencoder = "vae"
   c.model.vae.latent = 16
   c.model.decoder = "logistics"

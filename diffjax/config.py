@@ -281,6 +281,12 @@ def _names(config: ConfigDict) -> set[str]:
 
 def require_used(config: ConfigDict, paths: Iterable[str]) -> None:
   """Raises ConfigError at a field of an entry that is not chosen, and names the flag that chooses the entry."""
+  for path, _, why in unused(config, paths):
+    raise ConfigError(f"config.{path} has no effect here: {why}")
+
+
+def unused(config: ConfigDict, paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+  """Which of the fields have no effect: the path, that of the field which decides it, and why."""
   used = dict(leaves(resolved(config)))
   for path in paths:
     if path in used:
@@ -290,13 +296,11 @@ def require_used(config: ConfigDict, paths: Iterable[str]) -> None:
       (c for c in CHOICES if c.section == section and name in c.entries and c.belongs(config)), None
     )
     if choice is None:
-      raise ConfigError(
-        f"config.{path} has no effect here: config.task.name is {config.task.name!r}, which takes no such thing."
-      )
-    field, entry = f"config.{section}.{choice.field}", f"\"('{name}',)\"" if choice.many else name
-    raise ConfigError(
-      f"config.{path} has no effect here: {field} is {config[section][choice.field]!r}; --{field}={entry} chooses it."
-    )
+      yield path, "task.name", f"config.task.name is {config.task.name!r}, which takes no such thing."
+      continue
+    field, entry = f"{section}.{choice.field}", f"\"('{name}',)\"" if choice.many else name
+    why = f"config.{field} is {config[section][choice.field]!r}; --config.{field}={entry} chooses it."
+    yield path, field, why
 
 
 def check(config: ConfigDict) -> None:

@@ -365,6 +365,37 @@ def test_a_config_file_that_fails_is_told_where(text, message, refused, tmp_path
   assert message in refused(f"--config={path}", f"--workdir={tmp_path / 'new'}")
 
 
+def test_what_a_file_sets_in_vain_is_told(tmp_path, capsys):
+  file, base = (
+    tmp_path / "mine.py",
+    "from configs import digits_dit\ndef get_config():\n  c = digits_dit.get_config()\n",
+  )
+  lines = (
+    "c.schedule.linear.steps, c.schedule.linear.beta_end = 100, 0.5",
+    "c.sample.ddim.eta = 0.7",
+    "return c",
+  )
+  file.write_text(base + "".join(f"  {line}\n" for line in lines))
+  told = lambda *flags: (
+    main(f"--config={file}", "--workdir=x", *flags, jobs={"train": lambda *_: None})
+    or capsys.readouterr().err
+  )
+  linear = (
+    "config.schedule.linear.beta_end, config.schedule.linear.steps have no effect here: config.schedule.name is "
+    "'cosine'; --config.schedule.name=linear chooses it."
+  )
+  ddim = (
+    "config.sample.ddim.eta has no effect here: config.sample.sampler is 'dpmpp_2m'; --config.sample.sampler=ddim "
+    "chooses it."
+  )
+  assert told() in (
+    f"warning: {linear} {ddim}\n",
+    f"warning: {ddim} {linear}\n",
+  )  # nothing of digits.py's U-Net
+  assert told("--config.schedule.name=linear") == f"warning: {ddim}\n"
+  assert told("--config.schedule.name=geometric") == f"warning: {ddim}\n"  # a flag's choice, not the file's
+
+
 def test_a_workdir_that_is_a_file_or_under_one_is_named(refused, tmp_path):
   (tmp_path / "file").write_text("x")
   for place in ("file", "file/run"):

@@ -3,11 +3,13 @@
 Everything but the devices: the command line or the file is read, the experiment made, and the whole training step
 traced, without a compile; the other modes do what they do before a checkpoint is read. An error names what was
 mutated, or says of a field that it does not go with it. What is accepted is in the resolved config as config.json
-has it, or was the last word on the same thing.
+has it, or a file set it and is told that it has no effect.
 """
 
 import ast
+import contextlib
 import functools
+import io
 import json
 import re
 import traceback
@@ -244,9 +246,10 @@ def meant(value, annotation):
 
 def attempt(case):
   """What is said of a case, "" where it traces; raises what is a fault."""
-  argv = case.argv()
+  argv, told = case.argv(), io.StringIO()
   try:
-    job, (config, *places) = done(argv)
+    with contextlib.redirect_stderr(told):
+      job, (config, *places) = done(argv)
   except (ConfigError, RunError, OSError) as error:
     message = disk.paragraph(error) if isinstance(error, OSError) else str(error)
     assert "\n" not in message and len(message) < 1200, message
@@ -257,10 +260,13 @@ def attempt(case):
     last = [a.partition("=")[2] for a in argv if re.match(f"--?{flag}=", a)]
     assert str(place) == str(Path(last[-1]).expanduser()), f"--{flag} is {place}"
   used = saved(config)
+  before = [dict(leaves(each.to_dict())) for each in (configs.base(), config_of(case.name))]
   for path, value in case.overrides.items():
-    assert path in used or case.by_file, f"config.{path} has no effect"
+    new = meant(value, annotations()[path])
     if path in used:
-      assert used[path] == meant(value, annotations()[path]), f"config.{path} is {used[path]!r}"
+      assert used[path] == new, f"config.{path} is {used[path]!r}"
+    elif new not in [fields[path] for fields in before]:
+      assert case.by_file and f"config.{path}" in told.getvalue(), f"config.{path} has no effect"
   return ""
 
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from diffjax.jobs import config_file, show
 from diffjax.machine import disk, processes, signals
+from diffjax.machine.byproducts import to_stderr
 from diffjax.ranges import LOCAL, check
 from diffjax.types import ConfigError, RunError
 
@@ -121,7 +122,7 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   overrides = [re.split("=", a.lstrip("-"), maxsplit=1) for a in argv if re.match(r"--?config\.", a)]
   if place is None:
     raise ConfigError(_no_run(folder, value_of(argv, "mode") or "train"))
-  config = config_file.load(place)
+  config, bases = config_file.with_bases(place)
   for name, *_ in overrides:
     require_field(config, name.removeprefix("config."))
   try:
@@ -143,7 +144,10 @@ def parse(argv: list[str]) -> tuple[str, tuple]:
   config = settled(config)
   for name, *_ in overrides:
     _check_request(config, name)
-  require_used(config, [name.removeprefix("config.") for name, *_ in overrides])
+  overridden = [name.removeprefix("config.") for name, *_ in overrides]
+  require_used(config, overridden)
+  if (text := config_file.in_vain(config, bases, overridden)) and not processes.is_child():
+    to_stderr(f"warning: {text}")
   if mode in IDLE and folder and workdir.has_run(Path(folder)):
     _require_effect(mode, dict(leaves(config)), dict(leaves(workdir.load(Path(folder)))), overrides)
   if flags.FLAGS.show:

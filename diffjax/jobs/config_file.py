@@ -2,10 +2,13 @@
 
 import difflib
 import importlib.util
+import inspect
 import os
 import re
 import traceback
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -13,7 +16,15 @@ from diffjax.types import ConfigError
 
 
 def load(place: str) -> ConfigDict:
-  """The config of a file's get_config; `place` is its path, with ":argument" where it takes one.
+  """The config of a file's get_config; see `with_bases`."""
+  return with_bases(place)[0]
+
+
+def with_bases(place: str) -> tuple[ConfigDict, list[ConfigDict]]:
+  """The config of a file's get_config, and those of the configs that it imports, which it may be built on.
+
+  Args:
+    place: the file's path, with ":argument" where its get_config takes one.
 
   Raises:
     ConfigError: there is no such file, or it fails.
@@ -34,13 +45,49 @@ def load(place: str) -> ConfigDict:
     if not hasattr(module, "get_config"):
       raise ConfigError(f"--config={place} has no function get_config, which returns the config.")
     config = module.get_config(argument) if argument else module.get_config()
+    imported = [each for each in vars(module).values() if inspect.ismodule(each)]
+    bases = [each.get_config() for each in imported if _has_config(each)]
   except ConfigError:
     raise
   except Exception as error:
     raise ConfigError(f"--config={place} fails at {_where(error)}") from None
   if not isinstance(config, ConfigDict):
     raise ConfigError(f"--config={place}: get_config returns {config!r}; it must return a ConfigDict.")
-  return config
+  return config, bases
+
+
+def _has_config(module: ModuleType) -> bool:
+  """Whether a module has a get_config that needs no argument."""
+  make = getattr(module, "get_config", None)
+  return callable(make) and all(
+    each.default is not inspect.Parameter.empty for each in inspect.signature(make).parameters.values()
+  )
+
+
+def in_vain(config: ConfigDict, bases: Sequence[ConfigDict], overridden: Collection[str]) -> str:
+  """What a config's file sets without effect, "" if nothing.
+
+  What stands so in a config that it is built on is not told, nor what has no effect because a flag chose otherwise.
+
+  Args:
+    config: the file's config with its overrides, settled.
+    bases: those that it may be built on.
+    overridden: the paths of the overrides.
+  """
+  from diffjax.config import base, leaves, unused
+
+  before = [dict(leaves(each.to_dict())) for each in (base(), *bases)]
+  changed = [
+    path for path, value in leaves(config.to_dict()) if value not in [each.get(path) for each in before]
+  ]
+  reasons = {}
+  for path, by, why in unused(config, changed):
+    if by not in overridden:
+      reasons.setdefault(why, []).append(f"config.{path}")
+  return " ".join(
+    f"{', '.join(paths)} {'have' if len(paths) > 1 else 'has'} no effect here: {why}"
+    for why, paths in reasons.items()
+  )
 
 
 def _where(error: Exception) -> str:
