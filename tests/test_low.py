@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused(options, words):
 
 def test_small_images_of_a_folder(tmp_path):
   for i, image in enumerate(pixels(3, shape=(2, 2))):
-    Image.fromarray(image).save(tmp_path / f"{i}.png")
+    Image.fromarray(image).convert("RGB").save(tmp_path / f"{i}.png")  # read as grey, as the data are
   request = low(FIELDS, images=str(tmp_path)).request(np.arange(5), None)
   np.testing.assert_array_equal(request["low"][..., 0], pixels(3, shape=(2, 2))[np.arange(5) % 3])
   large = low({**FIELDS, "image": Field((8, 8, 1), "uint8")}, images=str(tmp_path))

@@ -66,11 +66,15 @@ def image_folder(
   return pictured(path, source, of, cache_dir, memory, **about)
 
 
-def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-  """All images of a folder as they are, whatever made them; transparent ones on white.
+def images_of(path: Path, channels: int | None = None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+  """All images of a folder in their own size, whatever made them; transparent ones on white.
+
+  Args:
+    path: the folder.
+    channels: 3 or 1; None: 1 if all are grey.
 
   Returns:
-    Images uint8 [N, H, W, 3], or [N, H, W, 1] if all are grey; labels int32 [N]; and the names of the classes, ()
+    Images uint8 [N, H, W, 1 or 3]; labels int32 [N]; and the names of the classes, ()
     where there are no sub-folders.
 
   Raises:
@@ -82,7 +86,7 @@ def images_of(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
   there.say(f"--images={path}")
   for file in there.files:
     try:
-      pictures.append(opened(file))
+      pictures.append(opened(file, channels))
     except ConfigError as error:
       errors.append(error)
   if errors:

@@ -238,10 +238,16 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   """Judges the images of a folder against the config's data; writes <workdir>/eval/images-<folder>.
 
   Raises:
-    ConfigError: see runs.start; no images, images that are none, or of several sizes.
+    ConfigError: see runs.start; no images, images that are none, or of several sizes or another than the data.
   """
-  pixels, labels, names = images_of(images)
   run = runs.start(config, folder, f"eval --images={images}")
+  shape = run.fields["image"].shape if "image" in run.fields else (None,)
+  pixels, labels, names = images_of(images, shape[-1])
+  if pixels.shape[1:] != shape != (None,):
+    raise ConfigError(
+      f"--images={images} holds images of shape {list(pixels.shape[1:])}, and the data's are {list(shape)}; resize "
+      "them to the data's size, or name the data that they are like by --config."
+    )
   _require_something(run, model=False)
   _require_enough(run, len(pixels), f"--images={images} holds {len(pixels)}")
   request = _request_of(images, run.fields.get("label"), labels, names)
@@ -256,7 +262,6 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   record = {
     "images": str(images),
     "shape": list(pixels.shape[1:]),
-    "shape_of_data": list(run.fields["image"].shape) if "image" in run.fields else None,
     "samples": len(pixels),
     "seconds": round(seconds, 1),
     "images_per_second": round(len(pixels) / seconds, 2),
@@ -268,9 +273,4 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
       name = results.digest(str(images.resolve()), fingerprint(pixels), run.experiment.plain["eval"])
       report.save(place, record, {"grid": album.sheet(pixels, {}, {})}, name)
       reporter.line(report.table(record, f"{len(pixels)} images of {images}"))
-      if record["shape"] != record["shape_of_data"]:
-        reporter.line(
-          f"the images of {images} are {record['shape']} and the data's {record['shape_of_data']}: a distance between "
-          "them is of their sizes too."
-        )
       reporter.line(f"written: {place / 'metrics.json'}")

@@ -166,18 +166,21 @@ def test_a_folder_of_images_is_judged(tmp_path):
   assert report["samples"] == 4
   values = report["metrics"]["classifier"]["values"]
   assert values["level"]["value"] == images.mean()
-  assert report["shape"] == report["shape_of_data"] == [8, 8, 1]
+  assert report["shape"] == [8, 8, 1]
 
 
 def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, capsys):
   for name in ("three", "0", "nine"):
     (tmp_path / "made" / name).mkdir(parents=True)
-    Image.new("RGB", (5, 6)).save(tmp_path / "made" / name / "1.png")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "made" / name / "1.png")
   (tmp_path / "made" / ".DS_Store").write_text("")
   heard = []
 
   def hears(train, test, parallel):
     def features(samples, request):
+      assert (
+        samples["image"].shape[1:] == (8, 8, 1) and samples["image"].dtype == np.uint8
+      )  # as the digits are
       heard.append(request)
       return {"n": np.zeros(len(samples["image"]))}
 
@@ -187,11 +190,15 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
   evaluation.score(tiny(), tmp_path / "out", tmp_path / "made")
   np.testing.assert_array_equal(heard[0]["label"], [0, 9, 3])  # in the order 0, nine, three
   output = capsys.readouterr()
-  assert "are [6, 5, 3] and the data's [8, 8, 1]: a distance between them is of their sizes too" in output.err
   assert "passed over 1 hidden; 3 pictures" in output.err
   (tmp_path / "made" / "three").rename(tmp_path / "made" / "thirty")
   evaluation.score(tiny(), tmp_path / "other", tmp_path / "made")
   assert heard[1] == {} and "is thirty; the data's classes are 0 to 9 (zero," in capsys.readouterr().err
+  monkeypatch.setitem(METRICS, "classifier", lambda *_: pytest.fail("it was made"))
+  for name in ("0", "nine", "thirty"):
+    Image.new("RGB", (5, 6)).save(tmp_path / "made" / name / "1.png")
+  with pytest.raises(ConfigError, match=r"--images=.*made holds .* \[6, 5, 1\], .* \[8, 8, 1\]; resize them"):
+    evaluation.score(tiny(), tmp_path / "third", tmp_path / "made")
 
 
 def test_a_score_is_called_as_people_write_it():
