@@ -111,7 +111,8 @@ def walk(
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
-  Where what is there is the estimate all along, since there is no noise on the way, it is drawn once.
+  Where what is there is the estimate all along, since there is no noise on the way, it is drawn once, and called x0
+  only where it has no caption.
 
   Args:
     xt: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
@@ -130,7 +131,8 @@ def walk(
   rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * len(kinds) * stops, height, width, channels)
   sheet = grid(rows, stops, scale=scale)
   above = [_label([title], width * scale + 1, 1) for title in titles]
-  left = np.concatenate([_label(name, GUTTER, 1, height * scale + 1) for name in kinds] * n)
+  gutter = GUTTER if captions is None or len(kinds) == 2 else 0
+  left = np.concatenate([_label(name, GUTTER, 1, height * scale + 1)[:, :gutter] for name in kinds] * n)
   tall = len(kinds) * (height * scale + 1)
   if captions is not None:
     wide = CAPTIONED if max(map(len, captions)) > SHORT else TILE

@@ -29,6 +29,7 @@ from diffjax.metrics.probe import images, mapped
 from diffjax.metrics.reconstruction import NONE, lpips_between, to_pixels
 from diffjax.ranges import at_least, check
 from diffjax.types import ConfigError, RunError, Trained
+from experiments.tools import sheet
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 WEIGHTS, CHANNELS = (1e-4, 1e-1), (2, 8)
@@ -137,11 +138,18 @@ def page(rows: Sequence[Mapping[str, float]]) -> str:
     "{} {:+.2f} ({:+.2f} to {:+.2f})".format(FIGURES[name].split(" ")[0], value, *around(value, len(rows)))
     for name, value in ranks.items()
   )
-  chance = interval(len(rows))
-  least = f"{chance:.2f}" if np.isfinite(chance) else "more than can be"
   return (
-    f"{text}\n\nRank correlation with {JUDGED}, and its 95 % interval: {sentence}. Of {len(rows)} autoencoders a "
-    f"correlation would have to be {least} to be told from chance at 95 %.\n"
+    f"{text}\n\nRank correlation with {JUDGED}, and its 95 % interval: {sentence}. "
+    f"{significance(interval(len(rows)), len(rows))}\n"
+  )
+
+
+def significance(least: float, count: int) -> str:
+  """What `interval` says, in words."""
+  if np.isfinite(least):
+    return f"With {count} autoencoders one below {least:.2f}, of either sign, cannot be told from chance (5 % level)."
+  return (
+    f"{count} autoencoders are too few to tell any rank correlation from chance (5 % level), even one of 1."
   )
 
 
@@ -172,7 +180,8 @@ def experimented(steps: int, perceptual: str) -> None:
   rows, samples = zip(*map(row, pairs), strict=True)
   (HERE / "table.md").write_text(page(rows))
   draw(rows)
-  pictures.save_png(HERE / "samples.png", pictures.grid(np.concatenate(samples), columns=2 * COLUMNS))
+  names = [f"KL weight {weight:g}, {channels} channels" for weight, channels in pairs]
+  pictures.save_png(HERE / "samples.png", sheet.named(list(zip(names, samples, strict=True)), 2 * COLUMNS))
   print(page(rows))
 
 

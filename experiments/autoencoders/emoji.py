@@ -1,7 +1,7 @@
 """python -m experiments.autoencoders.emoji: diffusion on the latents of emoji beside diffusion on their pixels.
 
-Trains configs/emoji_vae.py, emoji_latent_uncond.py on its latents, and emoji_pixels.py twice: for about as long as the
-latents' model, and for longer; batches are equal, a tenth of the steps is warm-up.
+Trains configs/emoji_vae.py, emoji_latent_uncond.py on its latents, and emoji_pixels.py three times: for about as long
+as the latents' model, as the autoencoder, and as both together; batches are equal, a tenth of the steps is warm-up.
 What lies in runs/autoencoders/ from before is not trained again. It tells the seconds of the processor that each took,
 the Fréchet distance of its samples, as many as there are held-out pictures, to the training pictures in the features of
 LPIPS's AlexNet, and the figure of memory, and writes emoji.md, a picture of the samples, and one of held-out pictures
@@ -10,6 +10,7 @@ above what the autoencoder makes of them.
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -30,14 +31,16 @@ from diffjax.metrics.moments import Moments
 from diffjax.metrics.probe import FEATURES, images, mapped
 from diffjax.metrics.reconstruction import to_pixels
 from diffjax.types import ConfigError, RunError, Trained
+from experiments.tools import sheet
 
 HERE, RUNS = Path(__file__).parent, Path("runs/autoencoders")
 STEPS = {
-  "emoji_latent_uncond": ("on latents", 1200),
-  "emoji_pixels": ("on pixels, about as long", 200),
-  "emoji_pixels_long": ("on pixels, as long as the autoencoder", 540),
+  "emoji_latent_uncond": ("latents", 1200),
+  "emoji_pixels": ("pixels", 200),
+  "emoji_pixels_long": ("pixels", 540),
+  "emoji_pixels_longest": ("pixels", 990),
 }
-COLUMNS = 12
+COLUMNS, SCALE = 12, 2  # of the pictures
 
 
 def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
@@ -45,7 +48,7 @@ def trained(name: str, emoji: str, weights: str = "") -> tuple[Loaded, str]:
 
   They are known where one call trained it from start to end, and "-" where it was interrupted.
   """
-  config, folder = import_module(f"configs.{name.removesuffix('_long')}").get_config(), RUNS / name
+  config, folder = import_module(f"configs.{re.sub('_long(est)?$', '', name)}").get_config(), RUNS / name
   config.data.emoji.path = emoji
   if name in STEPS:
     config.train.steps = STEPS[name][1]
@@ -66,9 +69,9 @@ def again(run: Loaded, x: np.ndarray, devices) -> np.ndarray:
   return to_pixels(mapped(model, "decode", mapped(model, "encode", x, devices)["mean"], devices))
 
 
-def save(name: str, sheet: np.ndarray) -> None:
-  """A grid of pictures."""
-  pictures.save_png(HERE / f"{name}.png", pictures.grid(sheet, COLUMNS, scale=1))
+def save(name: str, groups: Sequence[tuple[str, np.ndarray]]) -> None:
+  """Pictures in rows with their names."""
+  pictures.save_png(HERE / f"{name}.png", sheet.named(groups, COLUMNS, scale=SCALE))
 
 
 def compared(emoji: str) -> None:
@@ -89,18 +92,18 @@ def compared(emoji: str) -> None:
   back = again(first, held_out, devices)
   pairs = held_out[:: len(held_out) // (2 * COLUMNS)][: 2 * COLUMNS], back[:: len(back) // (2 * COLUMNS)]
   rows = zip(*(part[: 2 * COLUMNS].reshape(2, COLUMNS, *held_out.shape[1:]) for part in pairs), strict=True)
-  save("emoji_reconstructions", np.concatenate([part for row in rows for part in row]))
+  save("emoji_reconstructions", [("held out\ncomes back", np.concatenate(row)) for row in rows])
   heads = ("what", "parameters", "processor's seconds", f"Fréchet_{len(held_out)}", *memorization.FIGURES)
   lines = [heads, ("---",) * len(heads), line("held-out pictures", held_out)]
   lines.append(line("these through the autoencoder", back, "", seconds))
   shown = []
-  for name, (label, _) in STEPS.items():
+  for name, (space, steps) in STEPS.items():
     run, seconds = trained(name, emoji, "raw")  # the average of so few steps is mostly the beginning
     samples = run.sample(len(held_out))["image"]
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-    lines.append(line(f"diffusion {label}", samples, f"{count:,}", seconds))
-    shown.append(samples[: 2 * COLUMNS])
-  save("emoji_samples", np.concatenate(shown))
+    lines.append(line(f"diffusion on {space}, {steps:,} steps", samples, f"{count:,}", seconds))
+    shown.append((f"{space}, {steps:,} steps", samples[: 2 * COLUMNS]))
+  save("emoji_samples", shown)
   table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
   with atomic.writing(HERE / "emoji.md") as file:
     file.write(table.encode())

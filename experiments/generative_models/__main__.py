@@ -17,7 +17,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 import diffjax
 from diffjax import experiment
@@ -26,6 +25,7 @@ from diffjax.machine import atomic, pictures
 from diffjax.metrics import METRICS, memorization
 from diffjax.types import ConfigError, RunError
 from experiments.generative_models import fashion
+from experiments.tools import sheet
 
 HERE, RUNS = Path(__file__).resolve().parent, "runs/generative_models"
 MODELS = {
@@ -58,7 +58,6 @@ FIGURES = {
 }
 HEADER = ("model", "config", *FIGURES, "bits", "parameters", "train s", "sample s")
 SEEDS, COLUMNS, SAMPLES, HELD_OUT = 3, 20, 1442, 355
-SIDE, TOP = 170, 18  # of a picture, for the names of rows and columns
 
 
 def config_of(name: str, path: str = ""):
@@ -131,23 +130,6 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def picture(samples: Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
-  """Rows of samples each, with its name on the left, and above every two columns the class that was asked for."""
-  every = np.concatenate(list(samples.values()))
-  sheet = pictures.grid(every, COLUMNS, scale=32 // every.shape[1])
-  height, width = sheet.shape[:2]
-  page = Image.new("L", (SIDE + width, TOP + height), 255)
-  page.paste(Image.fromarray(sheet[..., 0]), (SIDE, TOP))
-  write = lambda text, x, y, anchor: ImageDraw.Draw(page).text(
-    (x, y), text, fill=0, font=ImageFont.load_default(12), anchor=anchor
-  )
-  for k, name in enumerate(samples):
-    write(name, 4, TOP + (k + 0.5) * height / len(samples), "lm")
-  for k, name in enumerate(classes):
-    write(name, SIDE + (k + 0.5) * width / len(classes), TOP / 2, "mm")
-  return np.asarray(page)[..., None]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command line."""
   parser = argparse.ArgumentParser("python -m experiments.generative_models", description=__doc__)
@@ -191,9 +173,10 @@ def compare(only: Sequence[str], here: str, args: argparse.Namespace) -> None:
     rows.append(cells)
     with atomic.writing(Path(args.out) / f"{here}.md") as file:
       file.write(table(rows).encode())
-    pictures.save_png(Path(args.out) / f"{here}.png", picture(samples, classes))
     near = {name: np.concatenate([x, every[memorization.places(x, every)]]) for name, x in samples.items()}
-    pictures.save_png(Path(args.out) / f"{here}_nearest.png", picture(near, classes))
+    for ending, rows_of in ("", samples), ("_nearest", near):
+      page = sheet.named(list(rows_of.items()), COLUMNS, classes, scale=32 // every.shape[1])
+      pictures.save_png(Path(args.out) / f"{here}{ending}.png", page)
   print(table(rows))
 
 

@@ -10,6 +10,7 @@ from diffjax.machine import atomic
 from experiments.tools.sweeps import Sweep
 
 LETTER = 0.025  # width of a letter of a tick's label, of a panel's
+ABOVE = 3  # labels beside each other in a legend
 LOG = 15  # a logarithmic axis where the largest value is so many times the smallest
 
 
@@ -66,7 +67,8 @@ def draw(path: Path, sweep: Sweep, rows: Sequence[Any]) -> bool:
     better = settings.get(f"{metric} is better")
     axes.set_ylabel(f"{title(metric)} ({better} is better)" if better else title(metric))
     if axes.get_legend_handles_labels()[0]:
-      axes.legend(title=axes.get_label(), fontsize="small", title_fontsize="small")
+      place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": ABOVE}  # off the lines
+      axes.legend(title=axes.get_label(), fontsize="small", title_fontsize="small", **place)
   if unfinished := sum(not row.finished for row in rows):
     figure.suptitle(f"{unfinished} of {len(rows)} runs unfinished and left out", fontsize="small")
   with atomic.writing(path) as file:

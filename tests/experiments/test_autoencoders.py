@@ -69,6 +69,6 @@ def test_the_page_has_a_row_each_and_the_ranks(figures, tmp_path, monkeypatch):
   ]
   lines = page.page(rows).splitlines()
   assert len(lines) == 8 and lines[0].count("|") == lines[5].count("|") == len(figures) + 8
-  assert "PSNR +1.00 (" in lines[-1] and " -1.00 (" in lines[-1] and "more than can be" in lines[-1]
+  assert "PSNR +1.00 (" in lines[-1] and " -1.00 (" in lines[-1] and "too few" in lines[-1]
   page.draw(rows)
   assert (tmp_path / "scatter.png").stat().st_size > 1000

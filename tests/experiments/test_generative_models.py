@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffjax import experiment
 from diffjax.config import settled
@@ -11,6 +12,7 @@ from diffjax.data.source import Field
 from diffjax.machine import pictures
 from diffjax.metrics.metric import Metric
 from experiments.generative_models import __main__ as page
+from experiments.tools import sheet
 
 
 class Digits:
@@ -65,13 +67,18 @@ def test_the_page_has_real_digits_and_every_model_that_is_asked_for(tmp_path, mo
   known, held_out = (tuple(cell[name] for name in page.HEADER[2:6]) for cell in cells[1:3])
   assert known == ("1.7", "0.998", "0.00", "100.0 %") and held_out == ("-", "0.990", "1.00", "5.0 %")
   assert (cells[3]["bits"], cells[3]["parameters"]) == ("digits_gan", "20")
-  for picture, rows in ("digits", 3), ("digits_nearest", 6):
-    sheet = np.asarray(page.Image.open(tmp_path / f"{picture}.png"))
+  for picture, rows in ("digits", 1), ("digits_nearest", 2):
+    whole = np.asarray(Image.open(tmp_path / f"{picture}.png"))
     grid = pictures.grid(np.zeros((rows * page.COLUMNS, 8, 8, 1), np.uint8), page.COLUMNS, scale=4)
-    assert sheet.shape == (grid.shape[0] + page.TOP, grid.shape[1] + page.SIDE)
-  names = np.array_split(sheet[: page.TOP, page.SIDE :], 10, axis=1)
-  assert all((name < 128).any() for name in names) and (sheet[:, : page.SIDE] < 128).any()
-  above, below = np.array_split(sheet[-((sheet.shape[0] - page.TOP) // 3) :, page.SIDE :], 2)
+    assert len(whole) == sheet.TOP + 3 * (len(grid) + sheet.GAP) - sheet.GAP
+  side = whole.shape[1] - grid.shape[1]
+  names = np.array_split(whole[: sheet.TOP, side:], 10, axis=1)
+  assert all((name < 128).any() for name in names)
+  for k in range(3):  # a name each, and white below its pair
+    top = sheet.TOP + k * (len(grid) + sheet.GAP)
+    assert (whole[top : top + len(grid), :side] < 128).any()
+    assert (whole[top + len(grid) : top + len(grid) + sheet.GAP] == 255).all()
+  above, below = np.array_split(whole[-len(grid) :, side:], 2)
   assert (0 in above, 9 in above, 0 in below, 9 in below) == (True, False, False, True)  # the nearest, of 9s
 
 

@@ -99,7 +99,13 @@ def test_a_walk_has_time_across_and_below_every_sample_what_it_would_be(channels
 
 def test_a_walk_without_noise_on_the_way_is_drawn_once():
   seen = _random(5, 3, 64, 70, 1)
-  sheet = pictures.walk(seen, seen, [f"t = {k}" for k in range(5)])[-(3 * 65 + 1) :, -(5 * 71 + 1) :]
+  titles = [f"t = {k}" for k in range(5)]
+  whole = pictures.walk(seen, seen, titles)
+  sheet = whole[-(3 * 65 + 1) :, -(5 * 71 + 1) :]
+  named = pictures.walk(seen, seen, titles, ["seven"] * 3)  # its caption in the place of "x0"
+  assert (
+    named.shape[1] == sheet.shape[1] + pictures.TILE and whole.shape[1] == sheet.shape[1] + pictures.GUTTER
+  )
   np.testing.assert_array_equal(sheet[1 + 65 : 65 + 65, 1 + 71 * 4 : 71 + 71 * 4], seen[4, 1])
   both = pictures.walk(seen, _random(5, 3, 64, 70, 1, seed=1), [f"t = {k}" for k in range(5)])
   assert len(both) - len(sheet) > 3 * 65
