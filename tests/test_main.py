@@ -181,6 +181,10 @@ def test_training_draws_samples_and_a_denoising_strip(done):
     Image.open(folder / picture).load()
 
 
+def test_a_warm_up_that_training_does_not_see_the_end_of_is_told(done):
+  assert "warning: config.train.warmup is 4 and config.train.steps 3: the" in succeeded(done[2]["short"])
+
+
 def test_sampling_needs_only_the_workdir(done):
   folder, _, outputs = done
   assert f"11 samples of step {STEPS}, ema_0.5 weights" in succeeded(outputs["sample"])

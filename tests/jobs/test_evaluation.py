@@ -12,8 +12,9 @@ from PIL import Image
 
 from diffjax import config as configs
 from diffjax.data.source import ArraySource
-from diffjax.jobs import evaluation, report, training
+from diffjax.jobs import evaluation, report, results, sampling, training
 from diffjax.jobs.drawing import Sampling
+from diffjax.jobs.runs import Run
 from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import METRICS
@@ -93,6 +94,32 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(workdir, monkeypa
   evaluation.evaluate(tiny(), workdir)
   assert drawn[4:] == [16, 16, 32]
   assert metrics_of(workdir, 4) == whole
+
+
+def test_an_evaluation_keeps_the_last_sets_of_samples(workdir, tmp_path, monkeypatch):
+  draw = lambda self, params, key, request, *_: {
+    "image": np.zeros((len(request["index"]), 8, 8, 1), np.uint8)
+  }
+  monkeypatch.setattr(Sampling, "draw", draw)
+  monkeypatch.setattr(results, "KEPT", 1)
+  config, kept = tiny(), []
+  config.eval.count, config.eval.seeds = 2, 1
+  for config.sample.seed in range(2):
+    evaluation.evaluate(config, workdir, tmp_path)
+    kept.append([path.name for path in (tmp_path / "4").glob("samples-*")])
+  assert [len(names) for names in kept] == [1, 1] and kept[0] != kept[1]
+
+
+@pytest.mark.parametrize("job", (sampling.sample, evaluation.evaluate))
+def test_what_may_not_be_meant_is_said_before_samples_are_drawn(job, workdir, tmp_path, monkeypatch, capsys):
+  def draw(*_):
+    raise MemoryError
+
+  monkeypatch.setattr(Run, "warnings", lambda _: ["this is odd"])
+  monkeypatch.setattr(Sampling, "draw", draw)
+  with pytest.raises(MemoryError):
+    job(tiny(), workdir, tmp_path)
+  assert "warning: this is odd" in capsys.readouterr().err
 
 
 def test_a_metric_is_named_before_it_is_made(workdir, monkeypatch):
