@@ -1,12 +1,12 @@
 """Rows of results as a table to read and as JSON to keep."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.turns import Times
+from diffjax.machine.atomic import write_json
 
 RESULTS = Path(__file__).parent / "results"
 BUSY = 0.5  # processes of others that wait for a core, by which times are not those of a free machine
@@ -74,7 +74,5 @@ def write(name: str, machine: Mapping, rows: Sequence[Mapping], **notes) -> Path
   command = " ".join(["python -m", f"benchmarks.{name.split('-')[0]}", *sys.argv[1:]])
   RESULTS.mkdir(exist_ok=True)
   path = RESULTS / f"{name}.json"
-  path.write_text(
-    json.dumps({"command": command, "machine": machine, **notes, "rows": rows}, indent=1) + "\n"
-  )
+  write_json(path, {"command": command, "machine": machine, **notes, "rows": rows})
   return path

@@ -6,7 +6,6 @@ all of it on a CPU.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.accelerator.part import end
+from diffjax.machine.atomic import write_json
 
 # In this order, with the seconds that each may take.
 PARTS = {"card": 45, "speed": 300, "trace": 90, "correct": 120, "recipe": 240}
@@ -88,7 +88,7 @@ def main(argv=None) -> int:
     left = args.seconds - (time.monotonic() - began)
     limit = min(PARTS[name] * (5 if args.tiny else 1), left)
     summary[name] = run(name, limit, args.out, args.tiny) if left > 5 else {"status": "no time left"}
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
+    write_json(args.out / "summary.json", summary)
     print(f"[{time.monotonic() - began:6.1f} s] {name}: {summary[name]}", flush=True)
     if summary[name]["status"] != 0 and left > 5:
       print("".join((args.out / f"{name}.log").read_text().splitlines(True)[-12:]), flush=True)

@@ -1,12 +1,13 @@
 """What every part shares: its arguments, and results that are on disk as soon as they are known."""
 
 import argparse
-import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+
+from diffjax.machine.atomic import as_json, write_json
 
 
 def arguments(name: str, about: str) -> argparse.Namespace:
@@ -50,8 +51,8 @@ class Results:
   def add(self, **entries) -> None:
     """Adds, writes and prints."""
     self.entries |= entries
-    self._path.write_text(json.dumps(self.entries, indent=1))
-    print(f"[{time.monotonic() - self._began:6.1f} s] {json.dumps(entries)[:1000]}", flush=True)
+    write_json(self._path, self.entries)
+    print(f"[{time.monotonic() - self._began:6.1f} s] {as_json(entries)[:1000]}", flush=True)
 
 
 def cached() -> None:

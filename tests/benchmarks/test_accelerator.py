@@ -111,6 +111,12 @@ def test_a_part_that_hangs_or_fails_takes_nothing_from_the_others(tmp_path, monk
     accelerator.main([f"--out={tmp_path}", "--parts=cards"])
 
 
+def test_what_is_not_finite_is_null_in_results(tmp_path, capsys):
+  part.Results(tmp_path, "speed").add(loss=float("nan"))
+  assert json.loads((tmp_path / "speed.json").read_text(), parse_constant=pytest.fail) == {"loss": None}
+  assert '{"loss": null}' in capsys.readouterr().out
+
+
 def fake_peer(name, answers):
   """A peer that has these answers ready."""
   left, ended = list(answers), []

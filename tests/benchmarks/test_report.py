@@ -1,6 +1,7 @@
 """Medians, ratios and what is written, by numbers whose answers are known."""
 
 import json
+import math
 import sys
 import time
 
@@ -74,8 +75,9 @@ def test_a_table_has_a_line_a_row_and_a_column_for_every_name():
 def test_everything_is_kept(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
   monkeypatch.setattr(sys, "argv", ["x", "--batch=8"])
-  path = report.write("train_step-cpu", {"cores": 2}, [{"ratio": 0.5}], note="n")
+  path = report.write("train_step-cpu", {"cores": 2}, [{"ratio": 0.5}], note="n", loss=math.nan)
   kept = json.loads(path.read_text())
   assert kept["command"] == "python -m benchmarks.train_step --batch=8"
   assert kept["machine"] == {"cores": 2} and kept["rows"] == [{"ratio": 0.5}] and kept["note"] == "n"
+  assert kept["loss"] is None and "NaN" not in path.read_text()
   assert "| 0.5 |" in capsys.readouterr().out
