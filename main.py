@@ -7,8 +7,8 @@
     python main.py --config=configs/cifar10_ddpm.py --workdir=runs/others --mode=eval --images=FOLDER
 
 Training again in a workdir goes on from its last checkpoint; sample and eval take the newest one. A config is
-a file in configs/, built on diffjax/config.py, where every field stands with its default. The resolved config
-is <workdir>/config.json.
+a file in configs/, built on diffjax/config.py; it says what differs from diffjax/sections.py, where every field
+stands with its default. The resolved config is <workdir>/config.json.
 """
 
 import sys

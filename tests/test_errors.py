@@ -307,6 +307,10 @@ def test_pictures_that_leave_their_range_are_named_by_what_moves_them(refused, t
 def test_flags_that_are_missing_are_named(refused, tmp_path):
   assert "add --config=configs/digits.py" in refused(f"--workdir={tmp_path}")
   assert "add --workdir=runs/NAME" in refused("--config=configs/digits.py")
+  for mode in ("sample", "eval"):
+    assert refused(f"--mode={mode}").startswith(
+      f"No workdir is named, whose run --mode={mode} needs; add --workdir="
+    )
   (tmp_path / "digits").mkdir()
   (tmp_path / "digits" / "config.json").write_text("{}")
   message = refused("--mode=sample", f"--workdir={tmp_path / 'digts'}")

@@ -76,7 +76,9 @@ flags.DEFINE_integer(
   "join", None, f"Seconds in which all of them must have started; {processes.JOIN} by default.", lower_bound=1
 )
 flags.DEFINE_bool(
-  "show", False, "Print the config, what its fields may be and all choices, and do nothing else."
+  "show",
+  False,
+  "Print the config, what its fields may be and all choices; checks the data too, and trains nothing.",
 )
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 
@@ -192,7 +194,9 @@ def _require_effect(mode: str, new: dict, old: dict, overrides: list) -> None:
 
 def _no_run(folder: str | None, mode: str) -> str:
   """What is wrong where no config is named and the workdir holds none."""
-  if folder is None or mode == "train":
+  if folder is None and mode != "train":
+    return f"No workdir is named, whose run --mode={mode} needs; add --workdir=runs/NAME."
+  if mode == "train":
     return "No config is named; add --config=configs/digits.py, say."
   place = Path(folder).expanduser()
   others = [str(path.parent) for path in sorted(place.parent.glob("*/config.json"))]
