@@ -139,6 +139,20 @@ def test_no_field_has_its_former_name(page):
     config.require_field(config.base(), path)
 
 
+def test_every_dict_stands_in_the_file_that_the_readme_names():
+  table = re.findall(
+    r"\| ([A-Z_, ]+?)(?: \(.*?\))? \| (`diffjax/.*?) (?=\|)", (ROOT / "README.md").read_text()
+  )
+  found = {name: re.findall("`(.+?)`", files) for names, files in table for name in names.split(", ")}
+  assert {"SCHEDULES", "SAMPLERS", "PIXELS", "AVERAGES", "NAMES"} <= found.keys()
+  for name, (first, *others) in found.items():
+    files = [
+      ROOT / first,
+      *(ROOT / each if "/" in each else (ROOT / first).with_name(each) for each in others),
+    ]
+    assert any(re.search(rf"^{name}\b.*=", file.read_text(), flags=re.M) for file in files), name
+
+
 @every_page
 def test_every_file_that_is_named_is_there(page):
   text = page.read_text()
