@@ -238,15 +238,17 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   """Judges the images of a folder against the config's data; writes <workdir>/eval/images-<folder>.
 
   Raises:
-    ConfigError: see runs.start; no images, images that are none, or of several sizes or another than the data.
+    ConfigError: see runs.start; no images, or some that are none, of several sizes, or of one that a metric lacks.
   """
   run = runs.start(config, folder, f"eval --images={images}")
   shape = run.fields["image"].shape if "image" in run.fields else (None,)
   pixels, labels, names = images_of(images, shape[-1])
-  if pixels.shape[1:] != shape != (None,):
+  others = pixels.shape[1:] != shape != (None,)
+  exact = [name for name in run.config.eval.metrics if not hasattr(METRICS[name], "any_size")]
+  if others and (exact or len(shape) != 3):
     raise ConfigError(
-      f"--images={images} holds images of shape {list(pixels.shape[1:])}, and the data's are {list(shape)}; resize "
-      "them to the data's size, or name the data that they are like by --config."
+      f"--images={images} holds images of shape {list(pixels.shape[1:])}, and the data's are {list(shape)}, which "
+      f"config.eval.metrics = {run.config.eval.metrics} needs; resize them to that."
     )
   _require_something(run, model=False)
   _require_enough(run, len(pixels), f"--images={images} holds {len(pixels)}")
@@ -262,6 +264,7 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
   record = {
     "images": str(images),
     "shape": list(pixels.shape[1:]),
+    "shape_of_data": list(shape) if shape != (None,) else None,
     "samples": len(pixels),
     "seconds": round(seconds, 1),
     "images_per_second": round(len(pixels) / seconds, 2),
@@ -273,4 +276,9 @@ def score(config: ConfigDict, folder: Path, images: Path) -> None:
       name = results.digest(str(images.resolve()), fingerprint(pixels), run.experiment.plain["eval"])
       report.save(place, record, {"grid": album.sheet(pixels, {}, {})}, name)
       reporter.line(report.table(record, f"{len(pixels)} images of {images}"))
+      if others:
+        reporter.line(
+          f"warning: the images of {images} are {record['shape']} and the data's {record['shape_of_data']}: a distance "
+          "between them is of their sizes too."
+        )
       reporter.line(f"written: {place / 'metrics.json'}")

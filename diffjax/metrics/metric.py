@@ -57,3 +57,9 @@ def fewest(make: Callable, options: Mapping[str, Any]) -> int:
   """How many samples a maker called with these options says that it needs."""
   samples = getattr(make, "fewest", 1)
   return samples(**options) if callable(samples) else samples
+
+
+def of_any_size(make: Callable) -> Callable:
+  """Says of a metric's maker that its samples may have another height and width than the data."""
+  make.any_size = True
+  return make

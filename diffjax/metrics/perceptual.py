@@ -27,7 +27,7 @@ from diffjax.metrics.inception_score import PARTS, inception_score
 from diffjax.metrics.kid import kid
 from diffjax.metrics.manifold import NEAREST, neighbours
 from diffjax.metrics.memorization import FIGURES, memorization
-from diffjax.metrics.metric import Metric, needs
+from diffjax.metrics.metric import Metric, needs, of_any_size
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
@@ -47,6 +47,7 @@ DIMENSIONS = {"pool3": POOL3, "spatial": SPATIAL}
 PAIRED = ("kid", *NEAREST)  # these compare features, not moments
 
 
+@of_any_size
 @needs(lambda values, **others: max((FEWEST[name] for name in values if name in FEWEST), default=1))
 def metric(
   train: Source,

@@ -18,7 +18,7 @@ from diffjax.jobs.runs import Run
 from diffjax.machine import parallel
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import METRICS
-from diffjax.metrics.metric import Metric, needs
+from diffjax.metrics.metric import Metric, needs, of_any_size
 from diffjax.types import ConfigError
 
 
@@ -193,7 +193,7 @@ def test_a_folder_of_images_is_judged(tmp_path):
   assert report["samples"] == 4
   values = report["metrics"]["classifier"]["values"]
   assert values["level"]["value"] == images.mean()
-  assert report["shape"] == [8, 8, 1]
+  assert report["shape"] == report["shape_of_data"] == [8, 8, 1]
 
 
 def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, capsys):
@@ -205,9 +205,7 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
 
   def hears(train, test, parallel):
     def features(samples, request):
-      assert (
-        samples["image"].shape[1:] == (8, 8, 1) and samples["image"].dtype == np.uint8
-      )  # as the digits are
+      assert (samples["image"].shape[3], samples["image"].dtype) == (1, np.uint8)  # grey, as the digits are
       heard.append(request)
       return {"n": np.zeros(len(samples["image"]))}
 
@@ -224,8 +222,13 @@ def test_what_is_odd_about_a_folder_of_images_is_said(tmp_path, monkeypatch, cap
   monkeypatch.setitem(METRICS, "classifier", lambda *_: pytest.fail("it was made"))
   for name in ("0", "nine", "thirty"):
     Image.new("RGB", (5, 6)).save(tmp_path / "made" / name / "1.png")
-  with pytest.raises(ConfigError, match=r"--images=.*made holds .* \[6, 5, 1\], .* \[8, 8, 1\]; resize them"):
+  with pytest.raises(
+    ConfigError, match=r"--images=.*made holds .* \[6, 5, 1\], .* \[8, 8, 1\], .* resize them"
+  ):
     evaluation.score(tiny(), tmp_path / "third", tmp_path / "made")
+  monkeypatch.setitem(METRICS, "classifier", of_any_size(hears))
+  evaluation.score(tiny(), tmp_path / "third", tmp_path / "made")
+  assert "are [6, 5, 1] and the data's [8, 8, 1]: a distance between them" in capsys.readouterr().err
 
 
 def test_a_score_is_called_as_people_write_it():
