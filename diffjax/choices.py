@@ -159,7 +159,7 @@ _OF_TASKS = (
   Choice("sample", "sampler", SAMPLERS, "sampler"),
   Choice("sample", "grid", GRIDS, "grid"),
   Choice("sample", "final", FINALS, "final"),
-  Choice("sample", "guides", GUIDES, "guides", many=True),
+  Choice("sample", "guides", GUIDES, "guides", arguments=("fields",), many=True),
   Choice("eval", "metrics", METRICS, many=True),
   Choice("eval", "probes", PROBES, many=True),
   Choice("eval", "likelihood", LIKELIHOODS, "likelihoods", many=True),

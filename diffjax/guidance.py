@@ -266,7 +266,13 @@ def first(x0: Batch, size: int) -> Array:
 OPERATORS = {"average": averaged, "hole": around, "first": first}
 
 
-def given_frames(given: Whole = 1, field: str = "video") -> Guide:
+def require_rows(fields: Mapping[str, Any] | None, field: str) -> None:
+  """Raises ConfigError where the data are known and do not have the field of which samples ask for rows."""
+  if fields is not None and field not in fields:
+    raise ConfigError(f"field is {field!r}, which the data do not have; theirs are {', '.join(fields)}.")
+
+
+def given_frames(given: Whole = 1, field: str = "video", fields: Mapping[str, Any] | None = None) -> Guide:
   """The estimates of the first frames replaced by those that samples ask for: the samples begin with them.
 
   With a condition "frames" of as many frames the network knows them too; without it this is sampling by replacement,
@@ -275,7 +281,16 @@ def given_frames(given: Whole = 1, field: str = "video") -> Guide:
   Args:
     given: frames; 0 for none.
     field: of the data, whose rows are asked for.
+    fields: of the data, where they are known.
+
+  Raises:
+    ConfigError: no such field, or videos of no more frames.
   """
+  require_rows(fields, field)
+  if fields and given and (len(fields[field].shape) != 4 or given >= fields[field].shape[0]):
+    raise ConfigError(
+      f"given is {given}, and field {field!r} of shape {fields[field].shape}; it needs videos of more frames."
+    )
 
   def request(index, source):
     if source is None:
@@ -297,6 +312,7 @@ def reconstruction(
   w: NotNegative = 1.0,
   noise: NotNegative = 0.0,
   field: str = "image",
+  fields: Mapping[str, Any] | None = None,
 ) -> Guide:
   """Towards data of which y = A x0 + noise was seen: a classifier of equation
 
@@ -313,8 +329,15 @@ def reconstruction(
     w: the weight; 0 for none.
     noise: the standard deviation of the noise in y, in x0's units.
     field: of the data.
+    fields: of the data, where they are known.
+
+  Raises:
+    ConfigError: no such field, or one that the operator cannot see.
   """
   see = functools.partial(OPERATORS[operator], size=size)
+  require_rows(fields, field)
+  if fields:
+    jax.eval_shape(see, jax.ShapeDtypeStruct((1, *fields[field].shape), jnp.float32))
 
   def request(index, source):
     if source is None:

@@ -6,12 +6,14 @@ computed apart from this library, and so was that of the true posterior.
 """
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.data.source import Field
 from diffjax.denoisers import Estimate
 from diffjax.guidance import GUIDES, OPERATORS, Scene, folded
 from diffjax.schedules import SCHEDULES
@@ -91,3 +93,20 @@ def test_more_frames_than_there_are_cannot_be_given():
     OPERATORS["first"](jnp.zeros((1, 4, 2, 2, 1)), 4)
   with pytest.raises(ConfigError, match="the operator needs more frames"):
     OPERATORS["first"](jnp.zeros((4, 4, 2, 1)), 2)
+
+
+@pytest.mark.parametrize(
+  "guide, options, message",
+  [
+    (
+      "reconstruction",
+      {"operator": "first"},
+      "field is 'image', which the data do not have; theirs are video",
+    ),
+    ("reconstruction", {"operator": "first", "size": 6, "field": "video"}, "size is 6"),
+    ("frames", {"given": 6}, "given is 6, and field 'video' of shape (6, 4, 4, 1)"),
+  ],
+)
+def test_rows_and_frames_that_the_data_do_not_have_are_refused_at_once(guide, options, message):
+  with pytest.raises(ConfigError, match=re.escape(message)):
+    GUIDES[guide](fields={"video": Field((6, 4, 4, 1), "uint8")}, **options)
