@@ -12,7 +12,9 @@ The evaluation asks a CLIP that had no part in it, trained on more of the keywor
     python main.py --workdir=runs/emoji_latent --mode=eval \
       --config.eval.caption_retrieval.run=runs/emoji_clip_judge
 
-experiments/text_to_image/ has the figures and what it cost.
+experiments/text_to_image/ has the figures and what it cost. They are of another text encoder and another judge than
+these commands make: of emoji_clip's former text tower of two causal blocks, which that page's overrides choose. With
+the present one, a single block whose tokens all see each other, this config was not trained.
 """
 
 from configs import emoji_clip

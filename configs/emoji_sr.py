@@ -2,9 +2,10 @@
 
     python main.py --config=configs/emoji_sr.py --workdir=runs/emoji_sr
     python main.py --workdir=runs/emoji_sr --mode=eval                              # held-out emoji, beside bicubic
-    python main.py --workdir=runs/emoji_sr --mode=eval --config.sample.steps=1      # the mean of all answers
+    python main.py --workdir=runs/emoji_sr --mode=eval --config.sample.steps=1      # in one step
     python main.py --workdir=runs/emoji_sr --mode=sample --images=FOLDER            # pictures of 16x16 of your own
 
+One step is the mean of all answers, regression, only of a network that is trained for long enough.
 16 to 32 is --config.data.emoji.size=32 --config.condition.low.factor=2. The emoji are configs/emoji_vae.py's.
 What was measured of it: experiments/cascades/README.md.
 """
@@ -13,7 +14,10 @@ from diffjax import config
 
 
 def get_config():
-  """Imagen's efficient U-Net, small: no block at 64x64, most of them at 16x16; noise on the small image up to 0.3."""
+  """Imagen's efficient U-Net, small, with noise on the small image up to 0.3.
+
+  At 64x64 it has no block on the way down and one on the way up; most are at 16x16.
+  """
   c = config.base()
   c.data.source = "emoji"
   c.data.emoji.size = 64
