@@ -79,6 +79,11 @@ def main() -> None:
   parser.add_argument("--cifar10", type=Path, help="npz of images and labels")
   parser.add_argument("--inception", type=Path, help="npz of tensors (metrics/inception_weights.py)")
   args = parser.parse_args()
+  if not (args.cifar10 or args.inception):
+    parser.error("nothing to pack; name --cifar10, --inception or both.")
+  for flag in ("cifar10", "inception"):
+    if (place := getattr(args, flag)) and not place.is_file():
+      parser.error(f"--{flag}={place} is no file.")
   args.out.mkdir(parents=True, exist_ok=True)
   if args.cifar10:
     with np.load(args.cifar10, allow_pickle=False) as file:

@@ -80,6 +80,8 @@ def main() -> None:
   parser.add_argument("pieces", type=Path)
   parser.add_argument("out", type=Path)
   args = parser.parse_args()
+  if not args.pieces.is_dir():
+    parser.error(f"{args.pieces} is no folder.")
   for name, kind in KINDS.items():
     place = args.out / f"{name}.npz"
     if place.exists():

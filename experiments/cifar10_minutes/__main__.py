@@ -229,4 +229,9 @@ def _score(args, results: Results, source, devices, draw) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  from diffjax.types import ConfigError, RunError
+
+  try:
+    sys.exit(main())
+  except (ConfigError, RunError) as error:
+    sys.exit(str(error))

@@ -7,6 +7,7 @@ figures of the clips that were begun from and of the whole ones, and writes some
 
 import argparse
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from diffjax.jobs import runs, sampling, workdir
 from diffjax.jobs.extension import Video, extended
 from diffjax.machine import pictures
 from diffjax.metrics import METRICS
+from diffjax.types import ConfigError, RunError
 from experiments.video.__main__ import COLUMNS, DIGITS
 
 SHOWN = 3  # clips of each kind
@@ -81,4 +83,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  main()
+  try:
+    main()
+  except (ConfigError, RunError) as error:
+    sys.exit(str(error))
