@@ -234,7 +234,10 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
 
 def require_levels(run: Run, source: Source) -> None:
   """Raises ConfigError where the config names a number of levels, and pixels of the first examples lie between them."""
-  images = [name for name in run.experiment.task.fields if len(run.fields[name].shape) > 2]
+  own = [
+    name for name in run.experiment.task.fields if name in run.fields
+  ]  # and not what another run makes of them
+  images = [name for name in own if len(run.fields[name].shape) > 2]
   read = source.read(np.arange(min(SEEN, len(source))), images) if images else {}
   types = annotations()
   for path, count in leaves(run.experiment.plain):

@@ -41,6 +41,8 @@ def test_levels_between_which_pixels_lie_are_refused_with_the_field(levels, refu
   grey = np.round(np.arange(5) / 4 * 255).astype(np.uint8)
   images = np.resize(grey, (8, 4, 4, 1))
   source = ArraySource({"image": images}, "")
-  run = SimpleNamespace(experiment=experiment.create(config, source.fields), fields=source.fields)
+  parts = experiment.create(config, source.fields)
+  encoded = dataclasses.replace(parts.task, fields=("latent_mean", *parts.task.fields))
+  run = SimpleNamespace(experiment=dataclasses.replace(parts, task=encoded), fields=source.fields)
   with pytest.raises(ConfigError, match=f"config.task.flow.levels is {levels}") if refused else nullcontext():
     runs.require_levels(run, source)
