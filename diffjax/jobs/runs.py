@@ -234,15 +234,13 @@ def start(config: ConfigDict, folder: Path, mode: str | None = None) -> Run:
 
 def require_levels(run: Run, source: Source) -> None:
   """Raises ConfigError where the config names a number of levels, and pixels of the first examples lie between them."""
-  own = [
-    name for name in run.experiment.task.fields if name in run.fields
-  ]  # and not what another run makes of them
-  images = [name for name in own if len(run.fields[name].shape) > 2]
+  asked = {name: source.fields[name] for name in run.experiment.task.fields if name in source.fields}
+  images = [name for name, field in asked.items() if field.dtype == "uint8" and len(field.shape) > 2]
   read = source.read(np.arange(min(SEEN, len(source))), images) if images else {}
   types = annotations()
   for path, count in leaves(run.experiment.plain):
     for name, values in read.items() if types.get(path) == levels.Levels else ():
-      if values.dtype == np.uint8 and len(grey := levels.between(values, count)):
+      if len(grey := levels.between(values, count)):
         raise ConfigError(
           f"config.{path} is {count}, but the data's {name!r} has values between {count} levels, {grey[0]} of 255 say; "
           f"it has {len(np.unique(values))} different ones in the first {len(values)} examples. Name the number of "

@@ -43,6 +43,6 @@ def test_levels_between_which_pixels_lie_are_refused_with_the_field(levels, refu
   source = ArraySource({"image": images}, "")
   parts = experiment.create(config, source.fields)
   encoded = dataclasses.replace(parts.task, fields=("latent_mean", *parts.task.fields))
-  run = SimpleNamespace(experiment=dataclasses.replace(parts, task=encoded), fields=source.fields)
+  run = SimpleNamespace(experiment=dataclasses.replace(parts, task=encoded))
   with pytest.raises(ConfigError, match=f"config.task.flow.levels is {levels}") if refused else nullcontext():
     runs.require_levels(run, source)
