@@ -35,9 +35,7 @@ def of_samples(experiment: Experiment, params: Params, request: Samples, *beside
   settings = experiment.plain.get("sample", {})
   how = {name: value for name, value in settings.items() if name not in ("count", "checkpoint")}
   fields = {name: content(values.shape, values) for name, values in request.items()}
-  conditions = experiment.plain.get(
-    "condition", {}
-  )  # as the level of noise on a small image, which is no field
+  conditions = experiment.plain.get("condition", {})  # the level of noise on a small image, which is no field
   return digest(how, conditions, fields, dict(experiment.uses), sums, *besides)
 
 

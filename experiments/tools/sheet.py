@@ -8,12 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffjax.machine import pictures
 
-TOP, GAP, MARGIN, LETTER = (
-  18,
-  4,
-  4,
-  12,
-)  # pixels: words above, between groups, around names, a letter's height
+TOP, GAP, MARGIN, LETTER = 18, 4, 4, 12  # pixels: words above; between groups; around names; a letter
 
 
 def named(
