@@ -185,5 +185,8 @@ def test_small_images_of_a_folder(tmp_path):
   large = low({**FIELDS, "image": Field((8, 8, 1), "uint8")}, images=str(tmp_path))
   with pytest.raises(ConfigError, match=r"pictures are of shape \(2, 2, 1\); it must be \(4, 4, 1\)"):
     large.request(np.arange(2), None)
+  Image.fromarray(pixels(1, shape=(8, 8))[0]).save(tmp_path / "3.png")
+  with pytest.raises(ConfigError, match="0.png is 2x2 and 3.png 8x8; resize them all to 4x4, the small size"):
+    large.request(np.arange(2), None)
   with pytest.raises(ConfigError, match="there are no data"):
     dataclasses.replace(low(FIELDS)).request(np.arange(2), None)

@@ -87,7 +87,7 @@ def low(
       stage_request = stage(run, field, fields, index, source, request)
       return stage_request | {"low": stage_request.pop(field)}
     if images:
-      there, _, _ = images_of(Path(images).expanduser(), size[-1])
+      there, _, _ = images_of(Path(images).expanduser(), size[-1], "{1}x{0}, the small size".format(*size))
       if there.shape[1:] != size:
         raise ConfigError(
           f"images is {images!r}, whose pictures are of shape {there.shape[1:]}; it must be {size}."

@@ -66,12 +66,15 @@ def image_folder(
   return pictured(path, source, of, cache_dir, memory, **about)
 
 
-def images_of(path: Path, channels: int | None = None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def images_of(
+  path: Path, channels: int | None = None, wanted: str = "the data's size"
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
   """All images of a folder in their own size, whatever made them; transparent ones on white.
 
   Args:
     path: the folder.
     channels: 3 or 1; None: 1 if all are grey.
+    wanted: the size that they should have, in words.
 
   Returns:
     Images uint8 [N, H, W, 1 or 3]; labels int32 [N]; and the names of the classes, ()
@@ -99,7 +102,7 @@ def images_of(path: Path, channels: int | None = None) -> tuple[np.ndarray, np.n
   if other is not None:
     raise ConfigError(
       f"--images={path} mixes sizes: {there.names[0]} is {'{}x{}'.format(*sizes[0])} and {there.names[other]} "
-      f"{'{}x{}'.format(*sizes[other])}; resize them all to the data's size."
+      f"{'{}x{}'.format(*sizes[other])}; resize them all to {wanted}."
     )
   images = [pixels_of(picture.image) for picture in pictures]
   shape = (*images[0].shape[:2], max(image.shape[2] for image in images))

@@ -3,7 +3,7 @@
 psnr, ssim    of a sample and its original                                                          (fidelity.py)
 lpips         where its weights are given                                                           (lpips.py)
 consistency   PSNR of the sample, made small, and the small image
-bicubic_psnr, bicubic_ssim   of the small image's cubic interpolation and the original: what there is without a model
+bicubic_...   the same of the small image's cubic interpolation: what there is without a model
 
 A model that answers with the mean of all originals wins by PSNR and is blurred (Blau & Michaeli 2018); drawn in one
 step (config.sample.steps = 1) a diffusion model is one.
@@ -24,7 +24,7 @@ from diffjax.ranges import one_of
 from diffjax.types import ConfigError
 
 RESAMPLINGS = {"area": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}
-HIGHER = ("psnr", "ssim", "consistency", "bicubic_psnr", "bicubic_ssim")
+HIGHER = tuple(f"{of}{name}" for of in ("", "bicubic_") for name in ("psnr", "ssim", "consistency"))
 
 Images = UInt8[np.ndarray, "n h w c"]
 
@@ -54,6 +54,14 @@ def metric(
     lpips.load(perceptual)
     settings["lpips"] = f"{perceptual} {lpips.PUBLISHED[perceptual][:16]}"
 
+  def near(a, b):
+    arrays = {"psnr": fidelity.psnr(a, b)}
+    if min(a.shape[1:3]) >= fidelity.WINDOW:
+      arrays["ssim"] = fidelity.ssim(a, b)
+    if perceptual != NONE:
+      arrays["lpips"] = lpips_between(perceptual, a, b)
+    return arrays
+
   def features(samples, request):
     x, arrays = samples[field], {}
     if field not in request and "low" not in request:
@@ -67,25 +75,17 @@ def metric(
         raise ConfigError(
           f"the originals are of shape {original.shape[1:]}, but the samples of {x.shape[1:]}."
         )
-      arrays |= near("", original, x)
-      if perceptual != NONE:
-        arrays["lpips"] = lpips_between(perceptual, original, x)
+      arrays |= near(original, x)
     if "low" in request:
       low = request["low"]
-      arrays["consistency"] = fidelity.psnr(low, resized(x, low.shape, degradation))
+      consistency = lambda x: {"consistency": fidelity.psnr(low, resized(x, low.shape, degradation))}
+      arrays |= consistency(x)
       if field in request:
-        arrays |= near("bicubic_", original, resized(low, x.shape, "bicubic"))
+        x = resized(low, x.shape, "bicubic")
+        arrays |= {f"bicubic_{name}": of for name, of in (near(original, x) | consistency(x)).items()}
     return arrays
 
   return Metric((field,), features, score, {}, settings, higher=HIGHER)
-
-
-def near(prefix: str, a: Images, b: Images) -> dict[str, np.ndarray]:
-  """PSNR [n] of each pair, and SSIM [n] where they are large enough for it."""
-  values = {f"{prefix}psnr": fidelity.psnr(a, b)}
-  if min(a.shape[1:3]) >= fidelity.WINDOW:
-    values[f"{prefix}ssim"] = fidelity.ssim(a, b)
-  return values
 
 
 def resized(images: Images, shape: tuple[int, ...], how: str) -> Images:

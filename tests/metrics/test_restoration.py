@@ -30,7 +30,7 @@ def test_images_are_made_small_as_the_condition_does(how):
   assert np.abs(low_of(IMAGES, how).astype(int) - want).max() <= 1  # halves
 
 
-def test_the_values_are_the_formulas():
+def test_the_values_are_the_formulas(monkeypatch):
   request = {"image": IMAGES, "low": low_of(IMAGES)}
   best = judged(IMAGES, request)
   assert best["psnr"] == best["consistency"] == 100 and best["ssim"] == pytest.approx(1)
@@ -39,8 +39,12 @@ def test_the_values_are_the_formulas():
   flat = np.repeat(np.repeat(request["low"], 4, 1), 4, 2)
   assert judged(flat, request)["consistency"] == 100 > judged(flat, request)["psnr"]
   smooth = restoration.resized(request["low"], IMAGES.shape, "bicubic")
-  result = judged(smooth, request)
-  assert result["psnr"] == result["bicubic_psnr"] and result["ssim"] == result["bicubic_ssim"]
+  monkeypatch.setattr(restoration.lpips, "load", lambda name: None)
+  monkeypatch.setattr(restoration, "lpips_between", lambda name, a, b: np.abs(a - 1.0 * b).mean((1, 2, 3)))
+  result = judged(smooth, request, perceptual="alexnet")
+  of_model = {name: value for name, value in result.items() if "bicubic" not in name}
+  assert of_model.keys() == {"psnr", "ssim", "lpips", "consistency"} and result["lpips"] > 1
+  assert result == of_model | {f"bicubic_{name}": value for name, value in of_model.items()}
 
 
 def test_it_takes_originals_or_small_images_alone_and_no_others():
