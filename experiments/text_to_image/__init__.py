@@ -9,7 +9,7 @@ from experiments.tools.sweeps import product
 
 SWEEP = product(
   "configs/scenes_pixel.py",
-  {"sample.classifier_free.w": (0.0, 1.0, 2.0, 4.0, 8.0)},
+  {"sample.classifier_free.w": (0.0, 1.0, 2.0, 4.0, 7.0)},
   shared={"eval.count": 256},
   trained={},
   metrics=("scenes true", "scenes frechet_256"),
