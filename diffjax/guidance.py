@@ -5,7 +5,7 @@
     classifier_free      D_c + w (D_c - D_u)                                 Ho & Salimans 2022, eq. 6
     autoguidance         D + w (D - D_bad), D_bad a lesser model's           Karras et al. 2024a, eq. 3
     classifier           D + w sigma^2 / alpha grad log p(y | x_t)           Dhariwal & Nichol 2021, algorithm 2
-    frames               the first frames those that are given               Ho et al. 2022 (video), "replacement"
+    frames               some frames those that are given                    Ho et al. 2022 (video), "replacement"
     reconstruction       D - w alpha / 2 grad |y - A D|^2, y = A x0 seen     Ho et al. 2022 (video), eq. 7
 
 A maker of GUIDES returns a Guide; what it may look at besides the denoiser is the Scene.
@@ -24,12 +24,13 @@ from jaxtyping import Array, Float
 
 from diffjax.denoisers import Denoiser, Estimate, map_x0
 from diffjax.gaussian import expand
-from diffjax.ranges import Count, NotNegative, Run, Share, Whole, checked, closed, one_of
+from diffjax.ranges import Count, NotNegative, Run, Share, at_least, checked, closed, each_once, one_of
 from diffjax.schedules import Schedule
 from diffjax.types import Batch, ConfigError, Params, PerExample, Times
 
 FAR = 1e9  # sigma / alpha
 Weight = Annotated[float, closed(-1, 1000)]  # of guidance; -1 is the model without it
+Frames = tuple[Annotated[int, each_once(at_least(0))], ...]  # numbers of a video's
 Cond = Any  # a pytree [B, ...]
 
 
@@ -256,14 +257,23 @@ def around(x0: Batch, size: int) -> Batch:
   return x0 * ~(inside(height)[:, None] & inside(width))[..., None]
 
 
-def first(x0: Batch, size: int) -> Array:
-  """The first `size` frames of videos [B, T, H, W, C]."""
-  if x0.ndim != 5 or x0.shape[1] <= size:
-    raise ConfigError(f"size is {size}, and the data {list(x0.shape[1:])}; the operator needs more frames.")
-  return x0[:, :size]
+def require_frames(shape: tuple[int, ...], given: tuple[int, ...]) -> None:
+  """Raises ConfigError unless examples of this shape are videos that have these frames and others."""
+  if len(shape) != 4 or len(given) >= shape[0] or max(given, default=0) >= shape[0]:
+    raise ConfigError(f"given is {given}, and the data are of shape {shape}; it needs videos of more frames.")
 
 
-OPERATORS = {"average": averaged, "hole": around, "first": first}
+def chosen(x0: Batch, given: tuple[int, ...]) -> Array:
+  """These frames of videos [B, T, H, W, C]."""
+  require_frames(x0.shape[1:], given)
+  return x0[:, np.asarray(given, int)]
+
+
+OPERATORS: dict[str, Callable[[Batch, int, tuple[int, ...]], Array]] = {
+  "average": lambda x0, size, given: averaged(x0, size),
+  "hole": lambda x0, size, given: around(x0, size),
+  "frames": lambda x0, size, given: chosen(x0, given),
+}
 
 
 def require_rows(fields: Mapping[str, Any] | None, field: str) -> None:
@@ -272,14 +282,16 @@ def require_rows(fields: Mapping[str, Any] | None, field: str) -> None:
     raise ConfigError(f"field is {field!r}, which the data do not have; theirs are {', '.join(fields)}.")
 
 
-def given_frames(given: Whole = 1, field: str = "video", fields: Mapping[str, Any] | None = None) -> Guide:
-  """The estimates of the first frames replaced by those that samples ask for: the samples begin with them.
+def given_frames(
+  given: Frames = (0,), field: str = "video", fields: Mapping[str, Any] | None = None
+) -> Guide:
+  """The estimates of some frames replaced by those that samples ask for, which the samples then have.
 
-  With a condition "frames" of as many frames the network knows them too; without it this is sampling by replacement,
+  With a condition "frames" of the same frames the network knows them too; without it this is sampling by replacement,
   whose other frames know of them by the noisy frames alone.
 
   Args:
-    given: frames; 0 for none.
+    given: numbers of the frames: the first ones, and a clip goes on; every other one, and it is filled in; () for none.
     field: of the data, whose rows are asked for.
     fields: of the data, where they are known.
 
@@ -287,10 +299,8 @@ def given_frames(given: Whole = 1, field: str = "video", fields: Mapping[str, An
     ConfigError: no such field, or videos of no more frames.
   """
   require_rows(fields, field)
-  if fields and given and (len(fields[field].shape) != 4 or given >= fields[field].shape[0]):
-    raise ConfigError(
-      f"given is {given}, and field {field!r} of shape {fields[field].shape}; it needs videos of more frames."
-    )
+  if fields and given:
+    require_frames(fields[field].shape, given)
 
   def request(index, source):
     if source is None:
@@ -300,8 +310,8 @@ def given_frames(given: Whole = 1, field: str = "video", fields: Mapping[str, An
   def apply(denoiser, scene):
     if not given:
       return denoiser
-    frames = first(scene.encode({field: scene.data[field]}), given)
-    return map_x0(denoiser, lambda x0: jnp.concatenate([frames, x0[:, given:]], axis=1))
+    video, at = scene.encode({field: scene.data[field]}), np.asarray(given)
+    return map_x0(denoiser, lambda x0: x0.at[:, at].set(video[:, at].astype(x0.dtype)))
 
   return Guide(apply, request=request)
 
@@ -309,6 +319,7 @@ def given_frames(given: Whole = 1, field: str = "video", fields: Mapping[str, An
 def reconstruction(
   operator: Annotated[str, one_of(OPERATORS)] = "average",
   size: Count = 2,
+  given: Frames = (0,),
   w: NotNegative = 1.0,
   noise: NotNegative = 0.0,
   field: str = "image",
@@ -323,9 +334,10 @@ def reconstruction(
   inpainting with a model that was trained for neither.
 
   Args:
-    operator: A, of OPERATORS: "average" of blocks of size x size pixels, all but a "hole" in the middle, or of a video
-      the "first" frames.
-    size: of a block; or how many times the hole's side fits into the picture's; or frames.
+    operator: A, of OPERATORS: "average" of blocks of size x size pixels, all but a "hole" in the middle, or some
+      "frames" of a video.
+    size: of a block; or how many times the hole's side fits into the picture's.
+    given: numbers of the frames.
     w: the weight; 0 for none.
     noise: the standard deviation of the noise in y, in x0's units.
     field: of the data.
@@ -334,7 +346,7 @@ def reconstruction(
   Raises:
     ConfigError: no such field, or one that the operator cannot see.
   """
-  see = functools.partial(OPERATORS[operator], size=size)
+  see = functools.partial(OPERATORS[operator], size=size, given=given)
   require_rows(fields, field)
   if fields:
     jax.eval_shape(see, jax.ShapeDtypeStruct((1, *fields[field].shape), jnp.float32))

@@ -97,17 +97,16 @@ LOCAL = Range(
 
 def of(annotation: Any) -> Range:
   """The range that an annotation says, of a tuple its elements'; FINITE where it says none."""
-  if typing.get_origin(annotation) is tuple:
-    annotation = typing.get_args(annotation)[0]
+  if is_tuple(annotation):
+    annotation = typing.get_args(_bare(annotation))[0]
   metadata = getattr(annotation, "__metadata__", ())
   return next((mark for mark in metadata if isinstance(mark, Range)), FINITE)
 
 
 def kinds(annotation: Any) -> tuple[type, ...]:
   """The types that a value may have, of a tuple's its elements."""
-  if typing.get_origin(annotation) is Annotated:
-    annotation = typing.get_args(annotation)[0]
-  if typing.get_origin(annotation) is tuple:
+  annotation = _bare(annotation)
+  if is_tuple(annotation):
     return kinds(typing.get_args(annotation)[0])
   types = typing.get_args(annotation) or (annotation,)
   return tuple(kind for kind in types if kind in (bool, int, float, str, type(None)))
@@ -115,7 +114,11 @@ def kinds(annotation: Any) -> tuple[type, ...]:
 
 def is_tuple(annotation: Any) -> bool:
   """Whether a value is a tuple."""
-  return typing.get_origin(annotation) is tuple
+  return typing.get_origin(_bare(annotation)) is tuple
+
+
+def _bare(annotation: Any) -> Any:
+  return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def fitted(name: str, value: Any, annotation: Any) -> Any:

@@ -120,17 +120,31 @@ def test_values_are_those_of_the_fields():
   np.testing.assert_array_equal(MAKE["augment"]().value(data, None), np.zeros((4, 4)))
 
 
-def test_first_frames_are_told_as_they_are_and_no_others():
+def test_frames_are_told_as_they_are_and_no_others():
   data = batch()
-  planes = CONDITIONS["frames"](FIELDS, given=2).value(data, None)
+  planes = CONDITIONS["frames"](FIELDS, given=(0, 2)).value(data, None)
   assert planes.shape == (4, 3, 4, 4, 2)
-  np.testing.assert_allclose(planes[:, :2, ..., 0], data["video"][:, :2, ..., 0] / 127.5 - 1, atol=1e-6)
-  np.testing.assert_array_equal(planes[:, 2], 0)
-  np.testing.assert_array_equal(planes[:, :2, ..., 1], 1)
+  np.testing.assert_allclose(planes[:, ::2, ..., 0], data["video"][:, ::2, ..., 0] / 127.5 - 1, atol=1e-6)
+  np.testing.assert_array_equal(planes[:, 1], 0)
+  np.testing.assert_array_equal(planes[:, ::2, ..., 1], 1)
   np.testing.assert_array_equal(MAKE["moving"]().request(np.arange(3), None)["moving"], 1)
 
 
 COUNT = 10_000
+
+
+def test_frames_drawn_in_training_are_any_number_anywhere():
+  video = {"video": np.full((COUNT, 3, 1, 1, 1), 255, np.uint8)}
+  condition = CONDITIONS["frames"]({"video": Field((3, 1, 1, 1), "uint8")}, given=(2,), drawn=0.6)
+  planes = np.asarray(condition.value(video, draws(COUNT)))[:, :, 0, 0]
+  np.testing.assert_array_equal(planes[..., 0], planes[..., 1])  # white where it is given, else 0
+  which, counts = np.unique(planes[..., 0], axis=0, return_counts=True)
+  want = {(0, 0, 0): 0.2, (0, 0, 1): 0.4 + 0.2 / 3, (0, 1, 0): 0.2 / 3, (1, 0, 0): 0.2 / 3}
+  want |= dict.fromkeys([(0, 1, 1), (1, 0, 1), (1, 1, 0)], 0.2 / 3)
+  assert {tuple(row): n / COUNT for row, n in zip(which, counts, strict=True)} == pytest.approx(
+    want, abs=0.02
+  )
+  np.testing.assert_array_equal(condition.value(video, None)[:2, :, 0, 0, 1], [[0, 0, 1]] * 2)
 
 
 def dropped(rates, data=None, seed=0):
@@ -387,7 +401,7 @@ def test_embeddings_are_asked_for_from_the_data():
     ("vector", {"field": "map"}, r"field is 'map' of shape \(3, 5\); it must be a vector"),
     ("vector", {"dropout": -0.1}, "dropout is -0.1"),
     ("vector", {"tokens": -1}, "tokens is -1"),
-    ("frames", {"given": 3}, "given is 3 and field 'video' of shape"),
+    ("frames", {"given": (3,)}, r"given is \(3,\), and the data are of shape"),
     ("frames", {"field": "image"}, "it needs videos of more frames"),
     ("moving", {"field": "several"}, "it must be one number"),
   ],

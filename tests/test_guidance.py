@@ -288,7 +288,7 @@ NEUTRAL = {
   "classifier_free": {"w": 0.0},
   "autoguidance": {"w": 0.0},
   "classifier": {"w": 0.0},
-  "frames": {"given": 0},
+  "frames": {"given": ()},
   "reconstruction": {"w": 0.0},
 }
 STRONG = {
@@ -412,7 +412,7 @@ def test_reconstruction_is_its_formula_where_the_denoiser_is_linear(operator, no
 
 def test_blocks_that_do_not_fit_are_refused():
   with pytest.raises(ConfigError, match="size is 3, which does not divide 8 x 8 pixels"):
-    OPERATORS["average"](jnp.zeros((1, 8, 8, 1)), 3)
+    OPERATORS["average"](jnp.zeros((1, 8, 8, 1)), 3, ())
 
 
 def test_guides_fold_in_their_order():
@@ -444,7 +444,7 @@ def test_what_guides_say_of_themselves():
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_is_linear_and_sees_each_example_alone(name):
-  rng, see = np.random.default_rng(0), lambda x: np.asarray(OPERATORS[name](x, 2))
+  rng, see = np.random.default_rng(0), lambda x: np.asarray(OPERATORS[name](x, 2, (0, 2)))
   x, y = (jnp.asarray(rng.standard_normal((3, 4, 4, 6, 1)), jnp.float32) for _ in range(2))
   np.testing.assert_allclose(see(2 * x - y), 2 * see(x) - see(y), atol=1e-5)
   np.testing.assert_array_equal(see(x[1:2]), see(x)[1:2])

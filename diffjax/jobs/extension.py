@@ -1,6 +1,6 @@
 """Clips longer than a model's: drawn in blocks, each given the last frames of what there is.
 
-run = diffjax.load("runs/clips")                                     # with the guide "frames", given = 2
+run = diffjax.load("runs/clips")                                     # with the guide "frames", given = (0, 1)
 first = run.sample(8)["video"]
 longer = extended(lambda seen, block: run.sample(8, seed=block, video=seen)["video"], first, given=2, blocks=3)
 """

@@ -410,6 +410,19 @@ def test_weights_of_another_model_are_refused_with_names_and_shapes(done, tmp_pa
     run.new_state()
 
 
+def test_a_layer_that_sees_more_than_the_weights_know_begins_blind_to_it(done):
+  target = jax.eval_shape(runs.start(tiny(), done, "sample").experiment.task.init, jax.random.key(0))
+  start, layer = trained.parameters(str(done), target, devices()), target["model"]["Dense_0"]
+  seen, width = layer["kernel"].shape
+  layer["kernel"] = jax.ShapeDtypeStruct((seen + 2, width), float)
+  kernel = trained.parameters(str(done), target, devices())["model"]["Dense_0"].pop("kernel")
+  np.testing.assert_array_equal(kernel, np.pad(start["model"]["Dense_0"]["kernel"], [(0, 2), (0, 0)]))
+  for shape in ((seen - 2, width), (seen + 2, width + 1), (seen, width, 1)):
+    layer["kernel"] = jax.ShapeDtypeStruct(shape, float)
+    with pytest.raises(ConfigError, match="whose parameters are not this model's"):
+      trained.parameters(str(done), target, devices())
+
+
 def npz(folder):
   (path,) = folder.glob("*.npz")
   with np.load(path, allow_pickle=False) as file:

@@ -33,7 +33,7 @@ class Drift(nn.Module):
     return jnp.tanh(gain * (x + jnp.roll(x, 1, axis=1)) + time[:, None, None, None, None] / 2000 + shift)
 
 
-def make(given=2):
+def make(given=(0, 1, 3)):
   config = configs.base()
   config.data.source, config.model.name, config.space.pixels.field = "moving_digits", "mine", "video"
   config.data.moving_digits.frames, config.data.moving_digits.size = 5, 12
@@ -48,54 +48,55 @@ def make(given=2):
 
 @functools.cache
 def drawn():
-  """(samples that ask for rows, those rows, draw) with two given frames of five."""
+  """(samples that ask for rows, those rows, draw) with three given frames of five."""
   parts, source = make()
-  devices = Parallel("jit", Mesh(np.asarray(jax.devices()[:1]), ("data",)))
-  sampling = Sampling(parts, devices, 6, source)
+  of = lambda count: Parallel("jit", Mesh(np.asarray(jax.devices()[:count]), ("data",)))
+  samplings = {count: Sampling(parts, of(count), 6, source) for count in (1, 8)}
   params = parts.task.init(keys.seed(1))
 
-  def draw(request, seed=5):
-    return sampling.draw(params, keys.seed(seed), request)["video"], sampling.strip(
-      params, keys.seed(seed), request
-    )
+  def draw(request, seed=5, devices=1, what="draw"):
+    return getattr(samplings[devices], what)(params, keys.seed(seed), request)
 
   index = np.arange(6)
   requests = {"index": index.astype(np.int32)} | parts.task.request(index, source)
-  return *draw(requests), requests, draw
+  return draw(requests)["video"], requests, draw
 
 
-def test_samples_begin_with_the_frames_that_are_given():
-  samples, _, request, draw = drawn()
+def test_samples_have_the_frames_that_are_given():
+  samples, request, draw = drawn()
   assert samples.shape == (6, 5, 12, 12, 1) and samples.dtype == np.uint8
-  np.testing.assert_array_equal(samples[:, :2], request["video"][:, :2])
-  assert (samples[:, 2:] != request["video"][:, 2:]).any((1, 2, 3, 4)).all()
-  blind = {**request, "video": np.concatenate([request["video"][:, :2], 0 * request["video"][:, 2:]], 1)}
-  np.testing.assert_array_equal(draw(blind)[0], samples)  # nothing is seen of those that are not given
+  given, others = [0, 1, 3], [2, 4]
+  np.testing.assert_array_equal(samples[:, given], request["video"][:, given])
+  assert (samples[:, others] != request["video"][:, others]).any((2, 3, 4)).all()
+  blind = request["video"].copy()
+  blind[:, others] = 0
+  again = draw({**request, "video": blind})["video"]
+  np.testing.assert_array_equal(again, samples)  # nothing is seen of those that are not given
 
 
-def test_a_clip_is_the_same_in_other_company():
-  samples, _, request, draw = drawn()
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_clip_is_the_same_in_other_company_and_on_other_devices(devices):
+  samples, request, draw = drawn()
   order = np.array([4, 1, 1, 0])
-  np.testing.assert_array_equal(
-    draw({name: value[order] for name, value in request.items()})[0], samples[order]
-  )
+  others = {name: value[order] for name, value in request.items()}
+  np.testing.assert_array_equal(draw(others, devices=devices)["video"], samples[order])
 
 
 def test_a_walk_of_videos_is_a_picture():
-  samples, strip, _, _ = drawn()
-  seen, estimates, names = strip
+  samples, request, draw = drawn()
+  seen, estimates, names = strip = draw(request, what="strip")
   assert seen.shape == estimates.shape == (len(names), 4, 5, 12, 12, 1)
   np.testing.assert_array_equal(estimates[-1], samples[:4])
   assert pictures.walk(*strip).ndim == 3 and image_of({"video": samples}) is samples
 
 
 def test_blocks_go_on_from_what_there_is():
-  samples, _, request, draw = drawn()
+  samples, request, draw = drawn()
   seen_by = []
 
   def of_block(seen, block):
     seen_by.append(seen)
-    return draw({**request, "video": seen}, seed=block)[0]
+    return draw({**request, "video": seen}, seed=block)["video"]
 
   whole = extended(of_block, samples, 2, 3)
   assert whole.shape == (6, 5 + 3 * 3, 12, 12, 1)
