@@ -43,6 +43,7 @@ def test_a_range_holds_what_it_says_and_never_nan(allowed, good, bad):
 def test_the_annotation_says_the_range_and_what_is_no_number_passes():
   assert ranges.of(Annotated[float, "a note", ranges.above(3)]).text == "greater than 3"
   assert ranges.of(tuple[ranges.Count, ...]).text == "at least 1"
+  assert ranges.of(Annotated[tuple[ranges.Count, ...], ranges.FREE]).text == "at least 1"
   assert ranges.of(float) is ranges.of(tuple[float, ...]) is ranges.of(str) is ranges.FINITE
   for value in (True, "nan", None, (), ("inf",)):
     ranges.check("a.b", value, ranges.above(5))
