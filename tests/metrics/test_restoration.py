@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from diffjax import keys
+from diffjax.data.source import ArraySource
 from diffjax.degradations import DEGRADATIONS
 from diffjax.metrics import METRICS, restoration
+from diffjax.metrics.probe import FEATURES
 from diffjax.spaces import of_pixels, to_pixels
 from diffjax.types import ConfigError
 
@@ -56,3 +58,22 @@ def test_it_takes_originals_or_small_images_alone_and_no_others():
     ConfigError, match=r"originals are of shape \(16, 16, 3\), but the samples of \(4, 4, 3\)"
   ):
     judged(low_of(IMAGES), {"image": IMAGES})
+
+
+def test_the_frechet_distance_is_to_the_held_out_images_and_its_floor_that_of_training_ones(monkeypatch):
+  greys = lambda x: x.reshape(len(x), -1).mean(1, keepdims=True) / 255  # one feature
+  monkeypatch.setitem(FEATURES, "alexnet", lambda train, parallel: (greys, {"features": "greys"}))
+  train, test = (ArraySource({"image": x}, name, {}) for x, name in ((IMAGES // 2, "a"), (IMAGES, "b")))
+  metric = METRICS["restoration"](train, test, None, features="alexnet")
+  darker, low = IMAGES - IMAGES // 4, low_of(IMAGES)
+  result = metric.judge({"image": darker}, {"image": IMAGES, "low": low})
+
+  def distance(a, b):  # of Gaussians on the line
+    return (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
+
+  real, cubic = greys(IMAGES), restoration.resized(low, IMAGES.shape, "bicubic")
+  assert result["frechet_6"] == pytest.approx(distance(greys(darker), real)) and result["frechet_6"] > 1e-3
+  assert result["bicubic_frechet_6"] == pytest.approx(distance(greys(cubic), real), abs=1e-12)
+  assert metric.floor_at(6)["frechet_6"] == pytest.approx(distance(greys(IMAGES // 2), real))
+  assert "frechet_rank_deficient" not in result and metric.floor_at(1) == {}
+  assert metric.judge({"image": IMAGES}, {"low": low}).keys() == {"frechet_6", "consistency"}
