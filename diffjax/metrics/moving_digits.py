@@ -33,7 +33,8 @@ from diffjax.types import ConfigError
 
 CROP = 10  # pixels a side, about the centroid
 FASTER = 1.5  # times the fastest clip: the paths that are tried
-TOGETHER = 64  # clips whose paths are looked for at a time
+SHORT = 8  # frames of a clip, up to which the grid of paths is the same; with longer ones it grows
+TOGETHER = 64  # short clips whose paths are looked for at a time
 
 
 def centroids(video: UInt8[np.ndarray, "n t h w 1"]) -> Float[np.ndarray, "n t 2"]:
@@ -60,24 +61,26 @@ def paths(
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
   """(RMS distance, speed) of the paths nearest to centroids, over p_0, v and the centroid's place in the scan.
 
-  The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and of a finer one about the best, twice.
+  The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and of a finer one about the best, twice. Its
+  velocities are the nearer to each other the longer the clips, whose last places are then as near in all.
   """
+  longer = max(centres.shape[1] / SHORT, 1)
+  rates, together = round(24 * longer), max(round(TOGETHER / longer**2), 1)
   parts = [
-    _nearest(centres[start : start + TOGETHER], room, fastest, within)
-    for start in range(0, max(len(centres), 1), TOGETHER)
+    _nearest(centres[start : start + together], room, fastest, within, rates)
+    for start in range(0, max(len(centres), 1), together)
   ]
   error, velocity = (np.concatenate(part) for part in zip(*parts, strict=True))
   return np.sqrt(error.sum(-1)), np.hypot(*velocity.T)
 
 
-def _nearest(centres, room, fastest, within):
+def _nearest(centres, room, fastest, within, rates):
   n, frames, _ = centres.shape
   y = centres.transpose(0, 2, 1).reshape(-1, 1, frames)
-  begin, rate = (
-    each.ravel() for each in np.meshgrid(np.linspace(0, room, 17), np.linspace(-fastest, fastest, 49))
-  )
+  grid = np.linspace(0, room, 17), np.linspace(-fastest, fastest, 2 * rates + 1)
+  begin, rate = (each.ravel() for each in np.meshgrid(*grid))
   begin, rate = np.broadcast_to(begin, (len(y), begin.size)), np.broadcast_to(rate, (len(y), rate.size))
-  wide, fine = (room / 16, fastest / 24), np.linspace(-1, 1, 9)
+  wide, fine = (room / 16, fastest / rates), np.linspace(-1, 1, 9)
   for _ in range(4):
     path = fold(begin[..., None] + rate[..., None] * np.arange(frames), room)
     away = np.clip((y - path).mean(-1, keepdims=True), *within)

@@ -63,15 +63,16 @@ def test_the_distance_sees_appearance_and_its_floor_is_of_other_clips(monkeypatc
   assert "frechet_1" not in metric.judge({"video": data["video"][:1]}, {"label": data["label"][:1]})
 
 
-def test_paths_are_found_through_their_bounces():
+@pytest.mark.parametrize("frames, room", [(8, 8), (24, 4)])
+def test_paths_are_found_through_their_bounces(frames, room):
   rng = np.random.default_rng(0)
   begin, velocity, offset = (
-    rng.uniform(0, 8, (40, 2)),
+    rng.uniform(0, room, (40, 2)),
     rng.uniform(-1.2, 1.2, (40, 2)),
     rng.uniform(3, 4, (40, 2)),
   )
-  places = fold(begin[:, None] + np.arange(8)[:, None] * velocity[:, None], 8) + offset[:, None]
-  error, speed = paths(places, 8, 2.7, (3, 4))
+  places = fold(begin[:, None] + np.arange(frames)[:, None] * velocity[:, None], room) + offset[:, None]
+  error, speed = paths(places, room, 2.7, (3, 4))
   assert np.quantile(error, 0.9) < 0.05
   np.testing.assert_allclose(np.median(np.abs(speed - np.hypot(*velocity.T))), 0, atol=0.03)
 
