@@ -20,6 +20,8 @@ from diffjax.data.source import Field, Source
 from diffjax.machine.averages import Averages
 from diffjax.machine.optimization import learning_rate, optimizer
 from diffjax.machine.state import TrainState
+from diffjax.metrics import METRICS
+from diffjax.metrics.metric import require_data
 from diffjax.sections import FREE_SECTIONS
 from diffjax.tasks.task import Task, bind, require
 from diffjax.types import ConfigError, Frozen, Params, Trained, Unsuitable
@@ -238,6 +240,7 @@ def create(
       f"config.train.accumulate is {train.accumulate} and config.parallel.mode {config.parallel.mode!r}, which compute "
       "it in parts; set them to 1 and 'jit'."
     )
+  _check_metrics(config, fields)
   (decay,), (scale,) = (maker.entries("train", field).values() for field in ("decay", "optimizer"))
   rate = learning_rate(train.learning_rate, train.warmup, decay(warmup=train.warmup, steps=train.steps))
   averages = {}
@@ -278,6 +281,14 @@ def _unsuitable(config, error: Unsuitable) -> ConfigError:
       value = config[choice.section][choice.field]
       return ConfigError(f"config.{choice.section}.{choice.field} is {value!r}, {error.which}.")
   return ConfigError(str(error))
+
+
+def _check_metrics(config, fields: Mapping[str, Field]) -> None:
+  for name in config.eval.metrics:
+    try:
+      require_data(METRICS[name], fields)
+    except ConfigError as error:
+      raise ConfigError(f"config.eval.metrics names {name!r}: {error}") from None
 
 
 def _check_weights(config, averages: Averages) -> None:

@@ -199,6 +199,10 @@ IN_THE_ARGUMENTS = [
     "--config.schedule.name=continuous_cosine",
     "config.objective.times is 'discrete', which draws rows of a table",
   ),
+  (
+    "--config.eval.metrics=fvd",
+    "config.eval.metrics names 'fvd': it is for clips, and the data are image, label; leave it out.",
+  ),
   ("--config.train.steps_per_call=4", "is no multiple of config.train.steps_per_call = 4; choose 4, say."),
   ("--config=configs/digit.py", "--config=configs/digit.py is no file. Did you mean configs/digits.py?"),
   ("--mode=trian", "--mode=trian: value should be one of <train|sample|eval>"),

@@ -8,17 +8,19 @@ Of longer clips the first 16 frames count. Covariances are the population's, a s
 has them. The training clips are drawn in the order of a fixed permutation, and their features kept in the cache.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from diffjax.data import cache
 from diffjax.data.order import permutation
-from diffjax.data.source import Source
+from diffjax.data.source import Field, Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics import i3d_weights, reference
 from diffjax.metrics.frechet import fid_name, frechet_distance
 from diffjax.metrics.i3d import extractor
 from diffjax.metrics.memorization import FIGURES, memorization
-from diffjax.metrics.metric import Metric, needs
+from diffjax.metrics.metric import Metric, needs, of_data
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count
 from diffjax.types import ConfigError
@@ -26,7 +28,19 @@ from diffjax.types import ConfigError
 FRAMES = 16
 
 
+def require_clips(fields: Mapping[str, Field]) -> None:
+  """Raises ConfigError unless there is a `video` of FRAMES frames or more."""
+  if "video" not in fields:
+    raise ConfigError(f"it is for clips, and the data are {', '.join(fields)}; leave it out.")
+  if (frames := fields["video"].shape[0]) < FRAMES:
+    raise ConfigError(
+      f"it judges clips of {FRAMES} frames, and the data's have {frames}; a distance of shorter ones is no FVD. "
+      f"Take clips of at least {FRAMES} frames, or leave it out."
+    )
+
+
 @needs(2)
+@of_data(require_clips)
 def metric(
   train: Source,
   test: Source,
@@ -50,14 +64,7 @@ def metric(
   Raises:
     ConfigError: other data, clips that are too short, an unknown resize, or weights that cannot be had.
   """
-  if "video" not in train.fields:
-    raise ConfigError(f"it is for clips, and the data are {', '.join(train.fields)}; leave it out.")
-  shape = train.fields["video"].shape
-  if shape[0] < FRAMES:
-    raise ConfigError(
-      f"it judges clips of {FRAMES} frames, and the data's have {shape[0]}; a distance of shorter ones is no FVD. "
-      f"Take clips of at least {FRAMES} frames, or leave it out."
-    )
+  require_clips(train.fields)
   extract = extractor(i3d_weights.load(weights_file), parallel, resize, batch_size)
   first = lambda video: extract(video[:, :FRAMES])
   real = _of_training(train, min(known, len(train)), first, resize)

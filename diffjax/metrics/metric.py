@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.data.source import Field
+
 Fields = Mapping[str, np.ndarray]  # each [n, ...]
 
 
@@ -57,6 +59,21 @@ def fewest(make: Callable, options: Mapping[str, Any]) -> int:
   """How many samples a maker called with these options says that it needs."""
   samples = getattr(make, "fewest", 1)
   return samples(**options) if callable(samples) else samples
+
+
+def of_data(require: Callable[[Mapping[str, Field]], None]) -> Callable[[Callable], Callable]:
+  """Says of a metric's maker what raises ConfigError at fields of data that it is not for."""
+
+  def mark(make):
+    make.require = require
+    return make
+
+  return mark
+
+
+def require_data(make: Callable, fields: Mapping[str, Field]) -> None:
+  """Raises ConfigError where a maker says that it is not for data of these fields."""
+  getattr(make, "require", lambda fields: None)(fields)
 
 
 def of_any_size(make: Callable) -> Callable:

@@ -22,11 +22,11 @@ from jaxtyping import Float, UInt8
 
 from diffjax.data.digits import digits
 from diffjax.data.moving_digits import SIDE, bilinear, fold
-from diffjax.data.source import Source
+from diffjax.data.source import Field, Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.frechet import frechet_distance
-from diffjax.metrics.metric import Metric
+from diffjax.metrics.metric import Metric, of_data
 from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
@@ -61,8 +61,8 @@ def paths(
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
   """(RMS distance, speed) of the paths nearest to centroids, over p_0, v and the centroid's place in the scan.
 
-  The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and of a finer one about the best, twice. Its
-  velocities are the nearer to each other the longer the clips, whose last places are then as near in all.
+  The two coordinates are apart. Of each every (p_0, v) of a grid is tried, and thrice of a finer one about the best.
+  The longer the clips, the nearer are its velocities to each other, so that their last places are as near in all.
   """
   longer = max(centres.shape[1] / SHORT, 1)
   rates, together = round(24 * longer), max(round(TOGETHER / longer**2), 1)
@@ -101,6 +101,15 @@ def stacked(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n h w t
   return np.moveaxis(video[..., 0], 1, -1)
 
 
+def require_digits(fields: Mapping[str, Field]) -> None:
+  """Raises ConfigError unless there are clips of one digit each, of which is known how it moves."""
+  if not {"video", "velocity", "place"} <= fields.keys() or fields["label"].shape:
+    raise ConfigError(
+      "it needs the source 'moving_digits' with one digit a clip, and the data are others; leave it out."
+    )
+
+
+@of_data(require_digits)
 def metric(
   train: Source,
   test: Source,
@@ -121,10 +130,7 @@ def metric(
   Raises:
     ConfigError: other data.
   """
-  if not {"video", "velocity", "place"} <= train.fields.keys() or train.fields["label"].shape:
-    raise ConfigError(
-      "it needs the source 'moving_digits' with one digit a clip, and the data are others; leave it out."
-    )
+  require_digits(train.fields)
   clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity", "place"))
   if clips["video"].shape[2] - clips["place"].max() >= 2 * SIDE:
     raise ConfigError(
