@@ -1,7 +1,7 @@
 """python -m experiments.video.extended RUN: clips of a trained run made longer, in blocks given the last frames.
 
 By replacement (guide "frames") a block knows of them by their noisy values alone; reconstruction guidance beside it
-leads towards clips that have them. Where the run has the condition "frames" its network is told them too. Prints the
+leads towards clips that have them; and a run with the condition "frames", named by --told, is told them too. Prints the
 figures of the clips that were begun from and of the whole ones, and writes some beside, frames from left to right.
 """
 
@@ -18,6 +18,7 @@ from diffjax.jobs import runs, sampling, workdir
 from diffjax.jobs.extension import Video, extended
 from diffjax.machine import pictures
 from diffjax.metrics import METRICS
+from diffjax.metrics.metric import Metric
 from diffjax.types import ConfigError, RunError
 from experiments.video.__main__ import COLUMNS, DIGITS
 
@@ -25,32 +26,50 @@ SHOWN = 3  # clips of each kind
 FIGURES = [name for name in COLUMNS if name != "frechet"]
 
 
-def loaded(folder: Path, given: int = 0, w: float = 0.0) -> sampling.Loaded:
-  """The run of a workdir, whose samples are given so many frames, by reconstruction too where w is not 0."""
+def loaded(folder: Path, given: tuple[int, ...] = (), w: float = 0.0) -> sampling.Loaded:
+  """The run of a workdir, whose samples are given these frames, by reconstruction too where w is not 0."""
   config = workdir.load(folder)
   more = (*(["reconstruction"] if w else []), *(["frames"] if given else []))
   config.sample.guides = (*config.sample.guides, *more)
-  config.sample.frames.given = given
-  options = config.sample.reconstruction
-  options.operator, options.size, options.field, options.w = "first", max(given, 1), "video", w
+  config.sample.frames.given = config.sample.reconstruction.given = config.condition.frames.given = given
+  config.sample.reconstruction.operator, config.sample.reconstruction.field = "frames", "video"
+  config.sample.reconstruction.w = w
   (run,) = sampling.loaded(runs.start(config, folder, "sample"), "latest", "RUN")
   return run
 
 
-def longer(run: sampling.Loaded, first: Video, label: np.ndarray, given: int, blocks: int) -> Video:
-  """The clips `first`, of these classes, with so many blocks more."""
+def ways(folder: Path, told: Path | None, given: tuple[int, ...], w: float) -> dict[str, sampling.Loaded]:
+  """Runs whose samples are given these frames, by the way in which they are."""
+  kinds = {"replacement": loaded(folder, given), f"reconstruction, w = {w:g}": loaded(folder, given, w)}
+  return kinds | ({"told by the condition `frames`": loaded(told, given)} if told else {})
 
-  def draw(seen, block):
-    more = {"observed": seen} if "reconstruction" in run.config.sample.guides else {}
-    return run.sample(len(seen), seed=block, label=label, video=seen, **more)["video"]
 
-  return extended(draw, first, given, blocks)
+def drawn(run: sampling.Loaded, label: np.ndarray, seen: Video, seed: int) -> Video:
+  """Clips of these classes that have the frames of `seen` of which the run's samples are given."""
+  more = {"observed": seen} if "reconstruction" in run.config.sample.guides else {}
+  return run.sample(len(seen), seed=seed, label=label, video=seen, **more)["video"]
+
+
+@functools.cache
+def judge(folder: Path, frames: int) -> Metric:
+  """The metric for a run's data, in clips of so many frames."""
+  data = workdir.load(folder).data.moving_digits
+  settings = {"size": data.size, "slowest": data.slowest, "fastest": data.fastest, "frames": frames}
+  splits = [SOURCES["moving_digits"](split, **settings) for split in ("train", "test")]
+  return METRICS["moving_digits"](*splits, None, compared=0)
+
+
+def figures(folder: Path, video: Video, label: np.ndarray) -> str:
+  """Cells of a table, FIGURES of clips."""
+  scores = judge(folder, video.shape[1]).judge({"video": video}, {"label": label})
+  return " | ".join(f"{scores[name]:.{DIGITS.get(name, 3)}f}" for name in FIGURES)
 
 
 def main(args: Sequence[str] | None = None) -> None:
   """Prints the table and writes the picture."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("run", type=Path, help="a workdir")
+  parser.add_argument("--told", type=Path, help="the workdir of another, which has the condition frames")
   parser.add_argument("--out", type=Path, default=Path("extended.png"), help="the picture")
   parser.add_argument("--count", type=int, default=32, help="clips")
   parser.add_argument("--given", type=int, default=3, help="frames that each block is given")
@@ -60,22 +79,16 @@ def main(args: Sequence[str] | None = None) -> None:
   label = np.arange(options.count, dtype=np.int32) % 10
   plain = loaded(options.run)
   clips = {"as drawn": plain.sample(options.count, label=label)["video"]}
-  for kind, w in (("replacement", 0.0), (f"reconstruction, w = {options.w:g}", options.w)):
-    run = loaded(options.run, options.given, w)
-    clips[kind] = longer(run, clips["as drawn"], label, options.given, options.blocks)
-  data = workdir.load(options.run).data.moving_digits
-
-  @functools.cache
-  def metric(frames):
-    settings = {"size": data.size, "slowest": data.slowest, "fastest": data.fastest, "frames": frames}
-    splits = [SOURCES["moving_digits"](split, **settings) for split in ("train", "test")]
-    return METRICS["moving_digits"](*splits, None, compared=0)
-
+  for kind, run in ways(options.run, options.told, tuple(range(options.given)), options.w).items():
+    draw = functools.partial(drawn, run, label)
+    clips[kind] = extended(draw, clips["as drawn"], options.given, options.blocks)
+  whole = next(reversed(clips.values())).shape[1]
+  test = SOURCES["moving_digits"]("test", **{**workdir.load(options.run).data.moving_digits, "frames": whole})
+  held_out = test.read(np.arange(options.count), ("video", "label"))
   print(f"| {options.count} clips | frames | {' | '.join(FIGURES)} |\n|{' --- |' * (2 + len(FIGURES))}")
+  print(f"| held out | {whole} | {figures(options.run, *held_out.values())} |")
   for kind, video in clips.items():
-    scores = metric(video.shape[1]).judge({"video": video}, {"label": label})
-    values = [f"{scores[name]:.{DIGITS.get(name, 3)}f}" for name in FIGURES]
-    print(f"| {kind} | {video.shape[1]} | {' | '.join(values)} |", flush=True)
+    print(f"| {kind} | {video.shape[1]} | {figures(options.run, video, label)} |", flush=True)
   del clips["as drawn"]
   words = [kind for kind in clips for _ in range(SHOWN)]
   shown = np.concatenate([video[:SHOWN] for video in clips.values()])
