@@ -127,6 +127,20 @@ def test_frames_that_are_apart_do_not_see_each_other(name):
       np.testing.assert_allclose(out[1, t], alone[1, 0], atol=1e-5)
 
 
+def test_no_gradient_passes_between_frames_that_are_apart():
+  rng, layer = np.random.default_rng(0), TimeAttention(4, 2, "float32")
+  x = jnp.asarray(rng.standard_normal((8, 1, 2, 4)), jnp.float32)  # a clip, and four stills
+  together = jnp.asarray([True, False])
+  start = jax.eval_shape(layer.init, jax.random.key(0), x, together)["params"]
+  params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), start)
+  of_frames = lambda x: jnp.square(layer.apply({"params": params}, x, together)).sum((1, 2, 3))
+  slopes = np.abs(jax.jit(jax.jacrev(of_frames))(x)).max((2, 3, 4))
+  reached = np.zeros((8, 8), bool)
+  reached[:4, :4], reached[range(4, 8), range(4, 8)] = True, True
+  np.testing.assert_array_equal(slopes > 0, reached)
+  assert np.isfinite(slopes).all()
+
+
 def test_without_places_in_time_frames_may_be_permuted():
   apply, params = make("unet")
   given, order = batch(), [2, 0, 3, 1]
