@@ -1,17 +1,9 @@
-"""Clips of moving digits: linear blending, and what a short training comes to."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Clips of moving digits: linear blending."""
 
 import numpy as np
 import pytest
 
 from experiments.video.between import blended, psnr
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_blending_is_linear_between_given_frames_and_constant_outside():
