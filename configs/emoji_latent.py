@@ -5,16 +5,11 @@
     python main.py --config=configs/emoji_latent.py --workdir=runs/emoji_latent
     python main.py --workdir=runs/emoji_latent --mode=sample --config.condition.text.request="red heart|cat face"
 
-The evaluation asks a CLIP that had no part in it, trained on more of the keywords, for each sample's own name:
+The evaluation asks a CLIP that had no part in it, of another text tower, trained on more of the keywords, for each
+sample's own name; experiments/text_to_image/ has its command, the figures and what it cost:
 
-    python main.py --config=configs/emoji_clip.py --workdir=runs/emoji_clip_judge \
-      --config.data.emoji.captions=16 --config.data.emoji.keywords=8
     python main.py --workdir=runs/emoji_latent --mode=eval \
       --config.eval.caption_retrieval.run=runs/emoji_clip_judge
-
-experiments/text_to_image/ has the figures and what it cost. They are of another text encoder and another judge than
-these commands make: of emoji_clip's former text tower of two causal blocks, which that page's overrides choose. With
-the present one, a single block whose tokens all see each other, this config was not trained.
 """
 
 from configs import emoji_clip
