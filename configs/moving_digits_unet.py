@@ -34,6 +34,7 @@ def get_config():
   c.train.steps = 2400
   c.train.batch_size = 16
   c.train.learning_rate = 1.5e-3
+  c.sample.sampler = "dpmpp_2m_sde"
   c.sample.steps = 20
   c.sample.guides = ("classifier_free",)
   c.sample.classifier_free.w = 0.0
