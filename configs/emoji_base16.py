@@ -17,6 +17,7 @@ def get_config():
   c.space.reduced.scale = 1.7
   c.space.reduced.shift = 0.53
   c.condition.names = ()
+  c.objective.predict = "v"
   c.model.name = "dit"
   c.model.dit.patch = 2
   c.model.dit.channels = 96
@@ -24,6 +25,7 @@ def get_config():
   c.model.dit.heads = 4
   c.train.steps = 1000
   c.train.batch_size = 32
+  c.train.learning_rate = 1e-3
   c.sample.guides = ()
   c.sample.sampler = "dpmpp_2m"
   c.eval.metrics = ()
