@@ -16,7 +16,7 @@ def get_config():
   """Imagen's efficient U-Net, small, with noise on the small image up to 0.1.
 
   At 64x64 it has no block on the way down and one on the way up; most are at 16x16. It predicts x0: where it predicts
-  v, pictures are grainy. The space brings what bicubic leaves open, deviation 0.15 to 0.18, near the noise of most times.
+  v, pictures are grainy. The space brings what bicubic leaves open, of deviation 0.15 to 0.18, near the usual noise.
   """
   c = config.base()
   c.data.source = "emoji"
