@@ -6,6 +6,8 @@ compared. --channels=32 and --size=64 make a smaller one.
 
 import argparse
 
+from diffjax.machine import huge_pages
+
 
 def arguments() -> argparse.Namespace:
   """The command line's."""
@@ -76,4 +78,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

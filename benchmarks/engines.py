@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diffjax.machine import huge_pages
+
 TOLERANCE = {"f32": 1e-4, "bf16": 0.05}
 CANDIDATES = ("ours", "peer", "autocast", "compile", "onnxruntime", "openvino", "openvino_bf16")
 
@@ -33,20 +35,23 @@ def arguments() -> argparse.Namespace:
 
 
 def ours_call(config, size: int, weights, x: np.ndarray, t: np.ndarray) -> Callable[[], np.ndarray]:
-  """Our network's answer, [B, 3, H, W], compiled as samplers are."""
+  """Our network's answer, [B, 3, H, W], compiled as samplers are, its weights prepared as they are before a walk."""
   from benchmarks import ours
   from benchmarks.same_weights import converted
   from diffjax import experiment, keys
   from diffjax.machine import parallel
+  from diffjax.models.prepared import prepared
 
   net, devices = config.model.unet, parallel.create(config.parallel.mode)
   (make,) = experiment.makers(config, "model", "name").values()
   model = make(out_channels=3, conditions=(), dtype=config.model.dtype)
   params = experiment.create(config, ours.fields(size)).task.init(keys.seed(0))["model"]
   params = devices.init(lambda: converted(weights, params, len(net.multipliers), net.blocks))
-  apply = devices.batched(lambda params, batch: model.apply({"params": params}, *batch, {}, None))
-  images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-  return lambda: np.asarray(apply(params, (images, t))).transpose(0, 3, 1, 2)
+  batch = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), t
+  call = lambda params, batch: model.apply({"params": params}, *batch, {}, None)
+  params = devices.init(lambda: prepared(lambda params: call(params, batch), params))
+  apply = devices.batched(call)
+  return lambda: np.asarray(apply(params, batch)).transpose(0, 3, 1, 2)
 
 
 def torch_call(net, x, t, half: bool = False) -> Callable[[], np.ndarray]:
@@ -152,4 +157,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

@@ -6,6 +6,8 @@ operations are counted from our jaxpr.
 
 import argparse
 
+from diffjax.machine import huge_pages
+
 
 def arguments() -> argparse.Namespace:
   """The command line's."""
@@ -37,4 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

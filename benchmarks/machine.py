@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from benchmarks.turns import in_turn
 from diffjax.jobs.workdir import commit
+from diffjax.machine import huge_pages
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid")
 LOAD = os.getloadavg()[0]  # of everybody on the machine, over the minute before anything was measured
@@ -19,7 +20,7 @@ OTHERWISE = 8192
 
 
 def description() -> dict:
-  """Day and commit, processor, cores, backend, Python and package versions."""
+  """Day and commit, processor, cores, load, glibc's tunables, backend, Python and package versions."""
   versions = {}
   for name in PACKAGES:
     try:
@@ -38,6 +39,7 @@ def description() -> dict:
     "processor": " ".join(sorted(models)) or platform.processor(),
     "cores": os.cpu_count(),
     "load": round(LOAD, 1),
+    "tunables": os.environ.get(huge_pages.VARIABLE, ""),
     "backend": jax.default_backend(),
     "python": platform.python_version(),
     "versions": versions,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffjax.machine import huge_pages
+
 ROOT = Path(__file__).parents[1]
 OURS = """
 import resource
@@ -79,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

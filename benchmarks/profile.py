@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import machine, ours, report
+from diffjax.machine import huge_pages
 
 PATH = re.compile(r"\(UNet\)+/([^/]+)(?:/([^/]+))?")
 KINDS = {
@@ -136,4 +137,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

@@ -8,6 +8,8 @@ every step is alike. --grow walks 1 to 1000 steps of DDPM to show that.
 
 import argparse
 
+from diffjax.machine import huge_pages
+
 SOLVERS = {"ancestral": ("leading", 1000), "ddim": ("leading", 50), "dpmpp_2m": ("trailing", 20)}
 WALKED = (1, 10, 100, 1000)
 MOST_ON_CPU = 20
@@ -67,4 +69,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

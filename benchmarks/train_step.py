@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 
+from diffjax.machine import huge_pages
+
 GROWTH = {
   "batch": {"cpu": (1, 8, 64, 512), "gpu": (1, 8, 32, 64, 128, 256, 512)},
   "channels": {"cpu": (64, 128, 256), "gpu": (64, 128, 192, 256)},
@@ -116,4 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  huge_pages.ask()
   main()

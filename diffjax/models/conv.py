@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
+from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
@@ -34,9 +34,14 @@ Kernel = Float[Array, "k k c d"]
 # transforms cost what its products save, and a smaller convolution is not worth its compile time.
 LEAST_TILES, LEAST_CHANNELS, LEAST_PRODUCTS = 16, 64, 50_000_000
 LEAST_FOR_PATCHES = 128  # channels, on either side
+TRANSFORMED = (
+  "transformed"  # the name, beside "kernel" among the parameters of a layer, of what `transformed` made
+)
 
 
-def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"]:
+def conv(
+  x: Images, kernel: Kernel, stride: int = 1, transformed: winograd.Tiles | None = None
+) -> Float[Array, "b h2 w2 d"]:
   """Convolution as TensorFlow's SAME: every convolution of the network passes here.
 
   With a 3x3 kernel and stride 2 on an even size, SAME pads one row at the bottom and one column at
@@ -48,6 +53,7 @@ def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"
     x: [B, H, W, C], in the dtype of the computation.
     kernel: [K, K, C, D], in the same dtype.
     stride: of both axes.
+    transformed: `transformed(kernel)`, where it is known; the kernel is then held fixed.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), D].
@@ -59,7 +65,34 @@ def conv(x: Images, kernel: Kernel, stride: int = 1) -> Float[Array, "b h2 w2 d"
     raise ValueError(f"a kernel is square; this one is {kernel.shape[0]} x {kernel.shape[1]}.")
   if kernel.shape[:2] == (1, 1) and stride == 1:
     return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
-  return forward(x, kernel, stride=stride)
+  return forward(x, kernel, stride=stride) if transformed is None else _known(x, kernel, transformed)
+
+
+def transforms(equation: JaxprEqn) -> bool:
+  """Whether an equation of a program is a convolution that on a CPU begins with a transformation of its kernel."""
+  if equation.primitive is not forward.primitive:
+    return False
+  shapes = (var.aval.shape for var in equation.invars)
+  return fastest_on_cpu(*shapes, equation.params["stride"]) == "winograd"
+
+
+def transformed(kernel: Kernel) -> winograd.Tiles:
+  """[n^2, C, D]: what such a convolution makes of its kernel [3, 3, C, D] on a CPU; elsewhere zeros, unread."""
+  like = jax.eval_shape(winograd.transformed, kernel)
+  zeros = lambda kernel: jnp.zeros(like.shape, like.dtype)
+  return lax.platform_dependent(kernel, cpu=winograd.transformed, default=zeros)
+
+
+@jax.custom_jvp
+def _known(x, kernel, transformed):
+  on_cpu = lambda x, kernel, transformed: winograd.product(x, transformed)
+  elsewhere = lambda x, kernel, transformed: _lax_forward(x, kernel, 1)
+  return lax.platform_dependent(x, kernel, transformed, cpu=on_cpu, default=elsewhere)
+
+
+@_known.defjvp
+def _known_jvp(primals, tangents):
+  return _known(*primals), forward(tangents[0], primals[1], stride=1)
 
 
 class Formulation(NamedTuple):

@@ -31,7 +31,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from diffjax import keys as streams
-from diffjax.models.conv import conv
+from diffjax.models.conv import TRANSFORMED, conv
 from diffjax.types import Batch, ConfigError, Keys, PerExample
 
 DTYPES = ("float32", "bfloat16")
@@ -78,7 +78,11 @@ class Conv(nn.Module):
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", initialiser(self.init_scale), shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-    y = (centred if self.centred else conv)(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    x, given = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.centred:
+      y = centred(x, given, self.stride)
+    else:
+      y = conv(x, given, self.stride, self.get_variable("params", TRANSFORMED))
     bias = bias.astype(self.dtype)
     if shift is None:
       return y + bias

@@ -117,12 +117,23 @@ def _images(tiles: Tiles, b: int, h: int, w: int) -> Images:
   return images.reshape(b, p * OUTPUTS, q * OUTPUTS, d)[:, :h, :w]
 
 
+def transformed(kernel: Kernel) -> Tiles:
+  """G g G^T of a kernel [3, 3, C, D], four numbers for each of its own: [n^2, C, D]."""
+  wide = jnp.promote_types(kernel.dtype, jnp.float32)
+  _, _, c, d = kernel.shape
+  return (G2.astype(wide) @ kernel.astype(wide).reshape(-1, c * d)).reshape(-1, c, d)
+
+
+def product(x: Images, kernels: Tiles) -> Images:
+  """Equation (1) on x [B, H, W, C], with `transformed` of the kernel."""
+  return _images(_product(_input_tiles(x.astype(kernels.dtype)), kernels, (2, 1)), *x.shape[:3]).astype(
+    x.dtype
+  )
+
+
 def forward(x: Images, kernel: Kernel) -> Images:
   """The convolution of x [B, H, W, C] with a kernel [3, 3, C, D], SAME: equation (1)."""
-  wide = jnp.promote_types(x.dtype, jnp.float32)
-  _, _, c, d = kernel.shape
-  kernels = (G2.astype(wide) @ kernel.astype(wide).reshape(-1, c * d)).reshape(-1, c, d)
-  return _images(_product(_input_tiles(x.astype(wide)), kernels, (2, 1)), *x.shape[:3]).astype(x.dtype)
+  return product(x, transformed(kernel))
 
 
 def input_gradient(z: Images, kernel: Kernel) -> Images:

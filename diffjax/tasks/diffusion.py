@@ -24,7 +24,7 @@ from diffjax.data.encoded import Encodings, completed, fields_of
 from diffjax.data.source import Field, Source
 from diffjax.denoisers import Denoiser, Estimate, gaussian_denoiser, network_denoiser, rescheduled
 from diffjax.guidance import Guide, Scene, folded
-from diffjax.models import casts
+from diffjax.models.prepared import prepared
 from diffjax.objectives import Objective
 from diffjax.predictions import Network, Prediction
 from diffjax.samplers import base, beginning
@@ -209,7 +209,7 @@ def diffusion(
     request=functools.partial(requests, parts),
     leads=any(condition.leads for condition in conditions.values()),
     fed=fed,
-    draw=drawing(parts, sampler, grid, final, dtype),
+    draw=drawing(parts, sampler, grid, final),
     likelihoods={name: functools.partial(bits, parts, measure) for name, measure in likelihoods.items()},
     can={"denoise": functools.partial(denoise, parts), "estimate": functools.partial(estimate, parts)},
     start=lambda: times.start(schedule),
@@ -245,8 +245,8 @@ def truncated(parts: Diffusion, grid: np.ndarray) -> np.ndarray:
   return grid
 
 
-def drawing(parts: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final, dtype: str) -> Drawing:
-  """The walk along a grid, of a network that computes in `dtype`."""
+def drawing(parts: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final) -> Drawing:
+  """The walk along a grid."""
   plan, _ = base.padded(grid)
 
   guess = next((condition.guess for condition in parts.conditions.values() if condition.guess), None)
@@ -260,9 +260,8 @@ def drawing(parts: Diffusion, sampler: Sampler, grid: np.ndarray, final: Final, 
     return sampler.start(alpha * guess(data) + sigma / schedule.prior_std(grid[0]) * noise)
 
   def advance(params, frozen, plan, data, sample_keys, carry, start, stop):
-    if dtype != "float32":
-      at = lambda params: parts.guided(params, frozen, data, parts.guides)(carry.x, plan[start])
-      params = casts.converted(at, params)
+    at = lambda params: parts.guided(params, frozen, data, parts.guides)(carry.x, plan[start])
+    params = prepared(at, params)
     denoiser = parts.guided(params, frozen, data, parts.guides)
     schedule = parts.schedule_of(params)
     carry = base.walk(denoiser, schedule, sampler, carry, plan, start, stop, sample_keys)
