@@ -291,13 +291,12 @@ def _loop(
   )
   reporter.line("compiling the training step")
   began = time.monotonic()
-  with contextlib.ExitStack() as listening, reading as ahead:
+  with contextlib.ExitStack() as listening, memory.given_back_after_compiling(), reading as ahead:
     for step in range(start + chunk, total + 1, chunk):
       state, metrics = take(state, run.experiment.frozen, devices.place(next(ahead), batch_size))
       if signal is None:  # until here nothing was lost by ending at once
         signal = listening.enter_context(stopping(devices))
         jax.block_until_ready(metrics)
-        memory.give_back()
         reporter.line(f"compiled and step {step} done in {time.monotonic() - began:.1f} s")
       interval.parts.append(metrics)
       report()

@@ -3,15 +3,21 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from diffjax.machine.parallel import Parallel
 from diffjax.types import ConfigError
 
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what this process's container may use
 SHARE = 0.75  # of the free memory, for batches that are sized to it
+COMPILED = (
+  "/jax/core/compile/backend_compile_duration"  # the event that jax tells of after it compiled a program
+)
+LONG = 1.0  # seconds of compiling that leave something to give back
 
 
 def fitting(parallel: Parallel, function: Callable, shared: Any, batch: Any, at_once: int = 1) -> int:
@@ -56,6 +62,21 @@ def free(device: Any, devices: int) -> int:
     most, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
     room = min(room, most - used)
   return max(room, 0) // devices
+
+
+@contextlib.contextmanager
+def given_back_after_compiling() -> Iterator[None]:
+  """Within it every program is run after what its compiler held was given back, and not beside that."""
+
+  def finished(name: str, seconds: float, **_) -> None:
+    if name == COMPILED and seconds > LONG:
+      give_back()
+
+  jax.monitoring.register_event_duration_secs_listener(finished)
+  try:
+    yield
+  finally:
+    jax.monitoring.unregister_event_duration_listener(finished)
 
 
 def give_back() -> None:

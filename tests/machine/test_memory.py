@@ -39,3 +39,23 @@ def test_what_was_freed_is_given_back():
   memory.give_back()
   assert before - resident() > size * count / 2
   library.free(pieces[-1])
+
+
+def test_what_a_compiler_held_is_given_back_before_its_program_runs(monkeypatch):
+  told, happened = [], []
+  monkeypatch.setattr(memory, "LONG", 0.0)
+  monkeypatch.setattr(memory, "give_back", lambda: happened.append("given back"))
+
+  def run(x):
+    told.append(x)
+    jax.debug.callback(lambda: happened.append("run"))
+    return x + len(told)
+
+  with memory.given_back_after_compiling():
+    jax.block_until_ready(jax.jit(run)(1.0))
+    jax.effects_barrier()
+  assert happened[-2:] == ["given back", "run"]
+  count = len(happened)
+  jax.block_until_ready(jax.jit(lambda x: run(x) + 1)(1.0))
+  jax.effects_barrier()
+  assert happened[count:] == ["run"]
