@@ -56,7 +56,7 @@ def measured(args: argparse.Namespace, batch: int, channels: int, size: int, rat
     candidates["peer"] = lambda: [theirs() for _ in range(args.steps_per_call)]
     for name in args.also:
       candidates[name] = peer.training_step(config, pixels, **ALSO[name])
-  times = turns.in_turn(candidates, args.rounds)
+  times = turns.in_turn(candidates, args.rounds, before=1)
   settings = {"batch": batch, "channels": channels, "size": size, "dtype": args.dtype}
   if args.fake_devices:
     settings["devices"] = args.fake_devices

@@ -49,7 +49,9 @@ class Times:
     return float(np.median(np.divide(self.cpu, other.cpu)))
 
 
-def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2) -> dict[str, Times]:
+def in_turn(
+  candidates: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2, before: int = 0
+) -> dict[str, Times]:
   """Runs every candidate once a round, the order reversed from round to round.
 
   Args:
@@ -57,12 +59,17 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int, warm: i
       of its time.
     rounds: at least 1.
     warm: rounds before, which are not counted; the first compiles.
+    before: calls at the beginning of a candidate's turn that are not counted. What a process frees goes back to the
+      system, and in a virtual machine soon to its host; a step of training follows a step and finds it still there.
   """
   wall, cpu = ({name: [] for name in candidates} for _ in range(2))
   order = list(candidates)
   for number in range(-warm, rounds):
     gc.collect()
     for name in order:
+      for _ in range(before):
+        if callable(after := candidates[name]()):
+          after()
       clock, processor = time.perf_counter(), time.process_time()
       after = candidates[name]()
       took = time.perf_counter() - clock, time.process_time() - processor

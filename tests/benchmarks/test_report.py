@@ -32,6 +32,15 @@ def test_candidates_take_turns_and_the_order_is_reversed_each_round():
   assert len(result["a"].wall) == len(result["b"].cpu) == 3
 
 
+def test_what_comes_before_in_a_turn_is_not_counted():
+  calls = []
+  result = turns.in_turn(
+    {"a": lambda: calls.append("a"), "b": lambda: lambda: calls.append("after b")}, rounds=1, warm=0, before=2
+  )
+  assert calls == ["a"] * 3 + ["after b"] * 3
+  assert len(result["a"].wall) == 1
+
+
 def test_time_is_of_the_candidate_alone():
   after = lambda: time.sleep(0.05)
   result = turns.in_turn({"slow": lambda: time.sleep(0.05), "fast": lambda: after}, rounds=3, warm=0)
