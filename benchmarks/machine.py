@@ -13,7 +13,7 @@ from benchmarks.turns import in_turn
 from diffjax.jobs.workdir import commit
 from diffjax.machine import huge_pages
 
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid")
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "pytorch-fid", "onnxruntime", "openvino")
 LOAD = os.getloadavg()[0]  # of everybody on the machine, over the minute before anything was measured
 SIDE = {"cpu": 2048}
 OTHERWISE = 8192

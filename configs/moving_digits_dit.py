@@ -24,6 +24,7 @@ def get_config():
   c.train.steps = 2500
   c.train.batch_size = 64
   c.train.learning_rate = 1e-3
+  c.sample.sampler = "dpmpp_2m"
   c.sample.guides = ("classifier_free", "clip")
   c.sample.classifier_free.w = 0.5
   return c

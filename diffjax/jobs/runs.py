@@ -61,7 +61,8 @@ class Run:
     """
     source = experiment.source(self.config, "train")
     if workdir.has_run(self.folder) and workdir.has_checkpoints(self.folder):
-      for text in workdir.require_data(self.folder, source, self.config.data.changed):
+      by_text = "encode_text" in self.experiment.task.can
+      for text in workdir.require_data(self.folder, source, self.config.data.changed, by_text):
         to_stderr(f"warning: {text}")
     return source
 

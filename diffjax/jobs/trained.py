@@ -146,8 +146,8 @@ def _hash(plain: Mapping[str, Any], params: Params) -> str:
 def parameters(place: str, target: Any, devices: Parallel) -> Params:
   """The weights of a place, for a task with parameters of these shapes.
 
-  Where all that differs is that one layer sees more channels here, a condition's planes beside a network's input say,
-  its weights of these are 0: the network begins as what it was.
+  Where all that differs is that one convolution sees more channels here, the planes of a condition that is named after
+  all others, its weights of these are 0: the network begins as what it was.
 
   Raises:
     ConfigError: they have other names or shapes; the first of them are named.
@@ -161,7 +161,7 @@ def parameters(place: str, target: Any, devices: Parallel) -> Params:
   }
   there, here = shapes(params), shapes(target)
   differ = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-  if len(differ) == 1 and _sees_more(*(shapes.get(differ[0], ()) for shapes in (there, here))):
+  if len(differ) == 1 and _sees_more(differ[0], *(shapes.get(differ[0], ()) for shapes in (there, here))):
     return devices.init(lambda tree: jax.tree.map(_padded, tree, target), params)
   if differ:
     listed = "; ".join(
@@ -174,9 +174,10 @@ def parameters(place: str, target: Any, devices: Parallel) -> Params:
   return params
 
 
-def _sees_more(there: tuple[int, ...], here: tuple[int, ...]) -> bool:
-  """Whether these are shapes of one kernel [..., in, out], with more channels that come in here."""
-  return len(there) >= 2 and there == (*here[:-2], *there[-2:-1], *here[-1:]) and there[-2] < here[-2]
+def _sees_more(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> bool:
+  """Whether these are shapes of a convolution's kernel [K, K, in, out], with more channels that come in here."""
+  grown = len(there) == len(here) == 4 and there[-2] < here[-2]
+  return name.endswith("['kernel']") and grown and there == (*here[:2], there[2], here[3])
 
 
 def _padded(kernel: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:

@@ -247,7 +247,7 @@ def has_checkpoints(workdir: Path) -> bool:
   return folder.is_dir() and any(folder.iterdir())
 
 
-def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
+def require_data(workdir: Path, source: Source, changed: bool, by_text: bool = False) -> list[str]:
   """Raises ConfigError if the run of a workdir was trained on other data.
 
   Returns:
@@ -256,10 +256,14 @@ def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
   Args:
     workdir: the workdir.
     source: the training data here.
-    changed: whether they may have changed; not so that a class means another.
+    changed: whether they may have changed; not so that a class, or a token, means another.
+    by_text: whether the run is given texts themselves, so that it does not matter what their tokens are here.
   """
   with _reading(workdir) as record:
     there = {name: _field(each) for name, each in record["fields"].items()}
+    tokenizers = {
+      name: (each.get("tokenizer") or {}).get("fingerprint") for name, each in record["fields"].items()
+    }
     fingerprint, examples = record["data"], _typed(record["examples"], int)
   if fingerprint == source.fingerprint:
     return []
@@ -268,6 +272,8 @@ def require_data(workdir: Path, source: Source, changed: bool) -> list[str]:
     old, new = ((_kind(fields[name]) if name in fields else "missing") for fields in (there, here))
     if old != new:
       differ.append(f"the field {name!r} is {new} here and was {old}")
+    elif not by_text and (tokenizer := here[name].tokenizer) and tokenizer.fingerprint != tokenizers[name]:
+      differ.append(f"the tokenizer of {name!r} is another one here, to which words have other numbers")
   what = f"there are {len(source)} examples here and were {examples}"
   for name in sorted({*there} & {*here}):
     pairs = zip(here[name].names, here[name].counts, there[name].counts, strict=False)

@@ -66,7 +66,7 @@ def free(device: Any, devices: int) -> int:
 
 @contextlib.contextmanager
 def given_back_after_compiling() -> Iterator[None]:
-  """Within it every program is run after what its compiler held was given back, and not beside that."""
+  """Within it a program that took LONG to compile runs after what its compiler held was given back, not beside it."""
 
   def finished(name: str, seconds: float, **_) -> None:
     if name == COMPILED and seconds > LONG:

@@ -29,18 +29,23 @@ def loaded(folder: Path, w: float) -> sampling.Loaded:
   return run
 
 
+def weights(text: str) -> list[float]:
+  """The numbers of an argument."""
+  return [float(w) for w in text.split(",")]
+
+
 def main(args: Sequence[str] | None = None) -> None:
   """Writes the picture."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("run", type=Path, help="a workdir")
   parser.add_argument("--out", type=Path, default=Path("guidance.png"), help="the picture")
-  parser.add_argument("--w", default=WEIGHTS, help="weights (%(default)s)")
+  parser.add_argument("--w", type=weights, default=WEIGHTS, help="with commas between them (%(default)s)")
   parser.add_argument("--captions", default=CAPTIONS, help="with | between them (%(default)s)")
   options = parser.parse_args(args)
-  weights, captions = [float(w) for w in options.w.split(",")], options.captions.split("|")
-  samples = [loaded(options.run, w).sample(len(captions), text=captions) for w in weights]
+  captions = options.captions.split("|")
+  samples = [loaded(options.run, w).sample(len(captions), text=captions) for w in options.w]
   images = np.stack([sample["image"] for sample in samples])
-  titles = [f"w = {w:g}" for w in weights]
+  titles = [f"w = {w:g}" for w in options.w]
   pictures.save_png(options.out, pictures.walk(images, images, titles, captions))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data import SOURCES
+from diffjax.guidance import require_frames
 from diffjax.jobs import workdir
 from diffjax.jobs.extension import Video
 from diffjax.machine import pictures
@@ -43,21 +44,26 @@ def main(args: Sequence[str] | None = None) -> None:
   parser.add_argument("--given", type=int, nargs="+", default=[0, 2, 4], help="numbers of the frames")
   parser.add_argument("--w", type=float, default=2.0, help="weight of reconstruction guidance")
   options = parser.parse_args(args)
-  given = tuple(sorted(options.given))
+  given = tuple(sorted(set(options.given)))
   test = SOURCES["moving_digits"]("test", **workdir.load(options.run).data.moving_digits)
   data = test.read(np.arange(options.count), ("video", "label"))
   truth, label = data["video"], data["label"]
+  between = [t for t in range(given[0], given[-1]) if t not in given]
+  require_frames(truth.shape[1:], given)
+  if not between or given[0] < 0:
+    raise ConfigError(
+      f"--given is {given}, between which there is no frame; give two or more that are apart."
+    )
   clips = {"held out": truth, "linear blending": blended(truth, given)}
   for kind, run in ways(options.run, options.told, given, options.w).items():
     clips[kind] = drawn(run, label, truth, 0)
-  between = [t for t in range(given[0], given[-1]) if t not in given]
   print(f"| {options.count} clips, {given} given | {' | '.join(FIGURES)} | PSNR of {between} |")
   print(f"|{' --- |' * (2 + len(FIGURES))}")
   for kind, video in clips.items():
     near = "" if kind == "held out" else f"{psnr(video[:, between], truth[:, between]):.2f}"
     print(f"| {kind} | {figures(options.run, video, label)} | {near} |", flush=True)
-  words = [kind for kind in clips for _ in range(SHOWN)]
-  shown = np.concatenate([video[:SHOWN] for video in clips.values()])
+  words = [kind for kind in clips for _ in range(min(SHOWN, options.count))]
+  shown = np.concatenate([video[: min(SHOWN, options.count)] for video in clips.values()])
   pictures.save_png(options.out, pictures.captioned(shown, words, SHOWN))
 
 

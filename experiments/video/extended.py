@@ -40,6 +40,12 @@ def loaded(folder: Path, given: tuple[int, ...] = (), w: float = 0.0) -> samplin
 
 def ways(folder: Path, told: Path | None, given: tuple[int, ...], w: float) -> dict[str, sampling.Loaded]:
   """Runs whose samples are given these frames, by the way in which they are."""
+  for place, wanted in ((folder, False), *([(told, True)] if told else [])):
+    if ("frames" in workdir.load(place).condition.names) != wanted:
+      lacks = "lacks" if wanted else "has"
+      raise ConfigError(
+        f"{place} {lacks} the condition 'frames'; RUN is a run without it, and --told one with it."
+      )
   kinds = {"replacement": loaded(folder, given), f"reconstruction, w = {w:g}": loaded(folder, given, w)}
   return kinds | ({"told by the condition `frames`": loaded(told, given)} if told else {})
 
@@ -90,8 +96,8 @@ def main(args: Sequence[str] | None = None) -> None:
   for kind, video in clips.items():
     print(f"| {kind} | {video.shape[1]} | {figures(options.run, video, label)} |", flush=True)
   del clips["as drawn"]
-  words = [kind for kind in clips for _ in range(SHOWN)]
-  shown = np.concatenate([video[:SHOWN] for video in clips.values()])
+  words = [kind for kind in clips for _ in range(min(SHOWN, options.count))]
+  shown = np.concatenate([video[: min(SHOWN, options.count)] for video in clips.values()])
   pictures.save_png(options.out, pictures.captioned(shown, words, 1))
 
 

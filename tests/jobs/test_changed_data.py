@@ -8,6 +8,8 @@ from PIL import Image
 
 from diffjax import config as configs
 from diffjax.config import resolved
+from diffjax.data.source import ArraySource
+from diffjax.data.text import words
 from diffjax.jobs import runs, workdir
 from diffjax.models import MODELS
 from diffjax.types import ConfigError
@@ -99,3 +101,18 @@ def test_a_class_never_comes_to_mean_another(started, tmp_path):
   )
   with pytest.raises(ConfigError, match=what):
     started(changed=True)
+
+
+def test_a_token_that_means_another_word_is_refused(tmp_path):
+  def source(*captions):
+    read = words(captions, length=4)
+    tokens = read(captions)
+    return ArraySource({"text": tokens}, str(captions), tokenizers={"text": read})
+
+  workdir.save(tmp_path, {}, source("red cat", "red dog"), {})
+  others = source("red dog", "red cow")
+  for changed in (False, True):
+    with pytest.raises(ConfigError, match="the tokenizer of 'text' is another one here"):
+      workdir.require_data(tmp_path, others, changed)
+  assert len(workdir.require_data(tmp_path, others, True, by_text=True)) == 1
+  assert not workdir.require_data(tmp_path, source("red cat", "red dog"), False)

@@ -24,7 +24,7 @@ from diffjax.jobs import drawing, results, runs, sampling, trained, training, wo
 from diffjax.machine import parallel
 from diffjax.machine.checkpoint import Checkpoints
 from diffjax.machine.parallel import Parallel
-from diffjax.models import AUTOENCODERS, ENCODERS, MODELS
+from diffjax.models import AUTOENCODERS, ENCODERS, MODELS, layers
 from diffjax.models.autoencoder import Moments
 from diffjax.models.conditioning import Conditioning, Widths
 from diffjax.types import ConfigError
@@ -410,17 +410,27 @@ def test_weights_of_another_model_are_refused_with_names_and_shapes(done, tmp_pa
     run.new_state()
 
 
-def test_a_layer_that_sees_more_than_the_weights_know_begins_blind_to_it(done):
-  target = jax.eval_shape(runs.start(tiny(), done, "sample").experiment.task.init, jax.random.key(0))
-  start, layer = trained.parameters(str(done), target, devices()), target["model"]["Dense_0"]
-  seen, width = layer["kernel"].shape
-  layer["kernel"] = jax.ShapeDtypeStruct((seen + 2, width), float)
-  kernel = trained.parameters(str(done), target, devices())["model"]["Dense_0"].pop("kernel")
-  np.testing.assert_array_equal(kernel, np.pad(start["model"]["Dense_0"]["kernel"], [(0, 2), (0, 0)]))
-  for shape in ((seen - 2, width), (seen + 2, width + 1), (seen, width, 1)):
-    layer["kernel"] = jax.ShapeDtypeStruct(shape, float)
-    with pytest.raises(ConfigError, match="whose parameters are not this model's"):
-      trained.parameters(str(done), target, devices())
+@pytest.mark.parametrize(
+  ("name", "there", "here", "sees"),
+  [
+    ("['conv_in']['kernel']", (3, 3, 1, 8), (3, 3, 4, 8), True),
+    ("['conv_in']['kernel']", (3, 3, 4, 8), (3, 3, 1, 8), False),
+    ("['conv_in']['kernel']", (3, 3, 1, 8), (3, 3, 4, 9), False),
+    ("['conv_in']['kernel']", (3, 3, 1, 8), (), False),
+    ("['patches']['kernel']", (4, 8), (8, 8), False),  # whose rows are pixels and channels in one
+    ("['label']['embedding']", (11, 8), (21, 8), False),  # where row 10 means another class
+  ],
+)
+def test_a_convolution_alone_may_see_more(name, there, here, sees):
+  assert trained._sees_more(name, there, here) == sees
+
+
+def test_what_a_convolution_sees_more_does_not_change_what_it_was():
+  layer, x = layers.Conv(4), jax.random.normal(jax.random.key(0), (1, 5, 5, 3))
+  params = layer.init(jax.random.key(1), x[..., :2])
+  target = jax.eval_shape(layer.init, jax.random.key(1), x)
+  grown = jax.tree.map(trained._padded, params, target)
+  np.testing.assert_allclose(layer.apply(grown, x), layer.apply(params, x[..., :2]), rtol=1e-6)
 
 
 def npz(folder):

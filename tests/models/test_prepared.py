@@ -30,9 +30,10 @@ def test_what_is_read_in_one_other_dtype_alone_is_converted():
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["unet", "dit"])
-def test_no_step_of_a_walk_converts_the_networks_kernels(name):
+@pytest.mark.parametrize(("name", "remat"), [("unet", True), ("dit", False)])
+def test_no_step_of_a_walk_converts_the_networks_kernels(name, remat):
   config = configs.base()
+  config.model.unet.remat = remat
   config.model.name, config.model.dtype = name, "bfloat16"
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 8, (1,), 1
   config.model.dit.channels, config.model.dit.heads, config.model.dit.blocks = 16, 2, 1
@@ -102,8 +103,10 @@ def test_a_layer_answers_the_same_bits():
   np.testing.assert_array_equal(function(params), function(made))
 
 
-def test_no_step_of_a_walk_transforms_a_kernel():
+@pytest.mark.parametrize("remat", [False, True])
+def test_no_step_of_a_walk_transforms_a_kernel(remat):
   config = configs.base()
+  config.model.unet.remat = remat
   config.model.name, config.sample.steps = "unet", 3
   config.model.unet.channels, config.model.unet.multipliers, config.model.unet.blocks = 64, (1,), 1
   config.model.unet.attention, config.model.unet.groups = (), 4
