@@ -31,7 +31,7 @@ from diffjax.models.attention import MultiHeadAttention
 from diffjax.models.conditioning import Conditioning, Embeds, Widths, with_planes
 from diffjax.models.layers import DTYPES, Dense, Dropout, require_sides, self_attention, sinusoids
 from diffjax.models.space_time import apart, layered, of_frames, unlayered
-from diffjax.ranges import Count, Positive, Rate, closed
+from diffjax.ranges import Count, Positive, Rate, Whole, closed
 from diffjax.types import ConfigError, Keys, PerExample
 
 TIME_CHANNELS = 256  # of the sines and cosines of the time
@@ -53,6 +53,7 @@ class Block(nn.Module):
     dropout: rate in [0, 1), after the attention and the mlp.
     dtype: of the computation and the output.
     mlp_eps: of the norm before the mlp.
+    chunk: see self_attention.
   """
 
   heads: int
@@ -60,6 +61,7 @@ class Block(nn.Module):
   dropout: float
   dtype: str
   mlp_eps: float = 1e-6
+  chunk: int = 0
 
   @nn.compact
   def __call__(
@@ -92,7 +94,7 @@ class Block(nn.Module):
     c = h.shape[-1]
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     qkv = Dense(3 * c, 2.0, dtype=self.dtype, name="qkv")(h)
-    return Dense(c, dtype=self.dtype, name="out")(self_attention(qkv, self.heads, bias))
+    return Dense(c, dtype=self.dtype, name="out")(self_attention(qkv, self.heads, bias, self.chunk))
 
   def _mlp(self, h):
     hidden = Dense(int(self.mlp_ratio * h.shape[-1]), dtype=self.dtype, name="mlp_0")(h)
@@ -124,6 +126,7 @@ class DiT(nn.Module):
     frequency_shift, cosines_first: of the sinusoids; the authors' code has 0 and True.
     mlp_eps: of the norm before an mlp; 1e-5 in diffusers' files.
     cut: (tokens, the axis along which they stand) -> the tokens, laid out over devices; None: as they come.
+    attention_chunk: tokens that attend at a time; see the U-Net's.
   """
 
   patch: Count = 2
@@ -143,6 +146,7 @@ class DiT(nn.Module):
   tubelet: Count = 1
   factorised: bool = True
   cut: Callable[[Array, int], Array] | None = None
+  attention_chunk: Whole = 0
 
   @nn.compact
   def __call__(
@@ -187,9 +191,8 @@ class DiT(nn.Module):
       h += sinusoids(jnp.arange(times), self.channels)[:, None].astype(self.dtype)
     conditioning = (emb, embedding.tokens, keys)
     for i in range(self.blocks):
-      block = make_block(
-        self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, name=f"block_{i}"
-      )
+      fields = (self.heads, self.mlp_ratio, self.dropout, self.dtype, self.mlp_eps, self.attention_chunk)
+      block = make_block(*fields, name=f"block_{i}")
       if frames:
         h = self._across(block, i, h, conditioning, embedding.together)
       else:
@@ -214,7 +217,7 @@ class DiT(nn.Module):
     h = self._cut(h, 2)  # of which attention over time sees one place alone
     if turn % 2 == 0:
       return block(h.reshape(-1, places, c), *of_frames(conditioning, times)).reshape(h.shape)
-    bias = None if together is None else of_frames(apart(together, times), places)
+    bias = None if together is None else apart(together, times)
     return (
       block(h.swapaxes(1, 2).reshape(-1, times, c), *of_frames(conditioning, places), bias)
       .reshape(b, places, times, c)

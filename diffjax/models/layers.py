@@ -264,7 +264,7 @@ class Dropout(nn.Module):
 
 
 def self_attention(
-  qkv: Float[Array, "b n c3"], heads: int, bias: Float[Array, "*b h n n"] | None = None
+  qkv: Float[Array, "b n c3"], heads: int, bias: Float[Array, "*b h n n"] | None = None, chunk: int = 0
 ) -> Float[Array, "b n c"]:
   """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of every place to all, in `heads` heads side by side.
 
@@ -273,16 +273,34 @@ def self_attention(
   Args:
     qkv: queries, keys and values [B, N, 3C], in this order.
     heads: a divisor of C.
-    bias: added to the softmax's argument, of shape [B, heads, N, N] or one that becomes it; -inf for no look.
+    bias: added to the softmax's argument, of shape [B, heads, N, N] or one that becomes it; -inf for no look. One of
+      A examples, [A, heads, N, N], stands for B / A in turn each.
+    chunk: queries at a time: what the softmax sees is [B, heads, chunk, N] then and never whole, as the backward
+      pass computes it again. 0: all.
 
   Returns:
     [B, N, C].
   """
   b, n, c = *qkv.shape[:2], qkv.shape[2] // 3
   query, key, value = (x.reshape(b, n, heads, c // heads) for x in jnp.split(qkv, 3, axis=-1))
-  logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
-  shares = nn.softmax(logits if bias is None else logits + bias).astype(qkv.dtype)
-  return jnp.einsum("bhnm,bmhc->bnhc", shares, value).reshape(b, n, c)
+
+  def attend(query, bias):
+    logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
+    if bias is not None:
+      logits += jnp.repeat(bias, b // len(bias), axis=0) if bias.ndim == 4 else bias
+    shares = nn.softmax(logits).astype(qkv.dtype)
+    return jnp.einsum("bhnm,bmhc->bnhc", shares, value)
+
+  if not 0 < chunk < n:
+    return attend(query, bias).reshape(b, n, c)
+
+  @jax.checkpoint
+  def one(row):
+    query, bias = row
+    return attend(query[:, None], None if bias is None else bias[..., None, :])[:, 0]
+
+  rows = jnp.moveaxis(query, 1, 0), None if bias is None else jnp.moveaxis(bias, -2, 0)
+  return jnp.moveaxis(lax.map(one, rows, batch_size=chunk), 0, 1).reshape(b, n, c)
 
 
 def sinusoids(

@@ -46,6 +46,7 @@ class TimeAttention(nn.Module):
     heads: a divisor of the channels.
     dtype: of the computation and the output, but for the softmax.
     groups, eps: of the norm before it, frame by frame; see GroupNorm.
+    chunk: see self_attention.
   """
 
   frames: int
@@ -53,6 +54,7 @@ class TimeAttention(nn.Module):
   dtype: str
   groups: int = 0
   eps: float = 1e-6
+  chunk: int = 0
 
   @nn.compact
   def __call__(
@@ -65,9 +67,7 @@ class TimeAttention(nn.Module):
     bias = table[:, np.clip(place - place[:, None], -REACH, REACH) + REACH] + apart(together, self.frames)
     y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x)
     y = Dense(3 * c, 2.0, dtype=self.dtype, name="qkv")(y).reshape(-1, self.frames, h * w, 3 * c)
-    if together is not None:
-      bias = of_frames(bias, h * w)
-    y = self_attention(y.swapaxes(1, 2).reshape(-1, self.frames, 3 * c), self.heads, bias)
+    y = self_attention(y.swapaxes(1, 2).reshape(-1, self.frames, 3 * c), self.heads, bias, self.chunk)
     y = y.reshape(-1, h * w, self.frames, c).swapaxes(1, 2).reshape(x.shape)
     return x + Dense(c, 0.0, dtype=self.dtype, name="out")(y)
 

@@ -112,6 +112,7 @@ class Attention(nn.Module):
     scale: factor on the sum.
     groups, eps: of the norm; see GroupNorm.
     norm: whether there is one.
+    chunk: see self_attention.
   """
 
   heads: int
@@ -120,6 +121,7 @@ class Attention(nn.Module):
   groups: int = 0
   eps: float = 1e-6
   norm: bool = True
+  chunk: int = 0
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -127,7 +129,7 @@ class Attention(nn.Module):
     y = GroupNorm(False, self.dtype, self.groups, self.eps, name="norm")(x) if self.norm else x
     # Three projections in one: 3c outputs make the fan average 2c, and scale 2 makes up for it.
     y = Conv(3 * c, size=1, init_scale=2.0, dtype=self.dtype, name="qkv")(y)
-    y = self_attention(y.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
+    y = self_attention(y.reshape(b, h * w, 3 * c), self.heads, chunk=self.chunk).reshape(b, h, w, c)
     return (x + Conv(c, size=1, init_scale=0.0, dtype=self.dtype, name="out")(y)) * self.scale
 
 
@@ -192,6 +194,8 @@ class UNet(nn.Module):
     scale_shift: whether the embedding scales and shifts in residual blocks (Dhariwal & Nichol 2021, equation 4), or
       is added.
     middle_norm: whether the middle's attention begins with a norm; diffusers' networks with scale_shift have none.
+    attention_chunk: pixels (and of a video frames) that attend at a time, so that attention's logits never stand
+      whole in memory, nor in the backward pass, which computes them again; 0: all. Not with `transformers`.
   """
 
   channels: Count = 128
@@ -219,6 +223,7 @@ class UNet(nn.Module):
   level_resamples: tuple[str, ...] = ()
   scale_shift: bool = False
   middle_norm: bool = True
+  attention_chunk: Whole = 0
 
   @nn.compact
   def __call__(
@@ -269,14 +274,14 @@ class UNet(nn.Module):
         fields = (heads, self.transformers[level], self.groups, self.dropout, self.dtype, self.skip_scale)
         h = make_transformer(*fields, name=name)(h, *(tokens or (None, None)), keys)
       else:
-        h = make_attention(heads, self.dtype, self.skip_scale, *norm, normed, name=name)(h)
+        fields = (heads, self.dtype, self.skip_scale, *norm, normed, self.attention_chunk)
+        h = make_attention(*fields, name=name)(h)
         if tokens is not None:
           h = make_cross(heads, self.dtype, self.skip_scale, *norm, name=f"{name}_cross")(h, *tokens)
-      return (
-        make_time(frames, heads, self.dtype, *norm, name=f"{name}_time")(h, embedding.together)
-        if frames
-        else h
-      )
+      if not frames:
+        return h
+      fields = (frames, heads, self.dtype, *norm, self.attention_chunk)
+      return make_time(*fields, name=f"{name}_time")(h, embedding.together)
 
     def stage(h, level, name, attends=True):
       h = block(h, self.channels * self.multipliers[level], f"{name}_block")
@@ -353,6 +358,11 @@ def _check_attributes(net: UNet) -> None:
   if len(net.transformers) not in (0, len(net.multipliers)):
     raise ConfigError(
       f"transformers={net.transformers} must be one number for each of the {len(net.multipliers)} levels, or none."
+    )
+  if net.transformers and net.attention_chunk:
+    raise ConfigError(
+      f"attention_chunk={net.attention_chunk} is of plain attention, and transformers={net.transformers} has none;"
+      " set one of them to its default."
     )
   widths = [net.channels, *(net.channels * multiplier for multiplier in net.multipliers)]
   if net.groups and (odd := [width for width in widths if width % net.groups]):

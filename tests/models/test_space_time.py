@@ -170,6 +170,45 @@ def test_a_bias_of_minus_infinity_is_no_look():
   np.testing.assert_allclose(self_attention(qkv, 2, jnp.asarray(bias))[:, :3], some, atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [None, np.triu(np.full((7, 7), -np.inf), 1)], ids=["all", "masked"])
+def test_chunks_of_queries_change_neither_values_nor_gradients(bias):
+  rng = np.random.default_rng(0)
+  qkv, weight = (jnp.asarray(rng.standard_normal((2, 7, c)), jnp.float32) for c in (12, 4))
+  score = lambda x, chunk: jnp.vdot(weight, self_attention(x, 2, bias, chunk))
+  values = {chunk: jax.jit(jax.value_and_grad(score), static_argnums=1)(qkv, chunk) for chunk in (0, 3, 7)}
+  for chunk in (3, 7):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), values[chunk], values[0])
+  some = self_attention(qkv, 2, bias, 3)
+  np.testing.assert_allclose(some, self_attention(qkv, 2, bias), atol=1e-6)
+
+
+def test_logits_of_long_sequences_take_memory_by_the_chunk():
+  length, heads, chunk = 512, 2, 32
+  slope = jax.grad(lambda x, chunk: jnp.square(self_attention(x, heads, chunk=chunk)).sum())
+  lowered = functools.partial(jax.jit(slope, static_argnums=1).lower, jnp.zeros((1, length, 12)))
+  whole, less = (lowered(n).compile().memory_analysis().temp_size_in_bytes for n in (0, chunk))
+  assert whole > 4 * heads * length**2 > 3 * less and whole > 8 * less
+
+
+LOGITS = {  # [examples, heads, N, N], of 2 clips of 8 frames of 8x8
+  "unet": ("16,2,64,64", "16,2,16,16", "128,2,8,8", "32,2,8,8"),
+  "dit": ("8,2,16,16", "32,2,4,4"),
+  "dit-full": ("2,2,32,32",),
+}
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_every_self_attention_of_a_network_is_cut_into_chunks(name):
+  given, params = batch(frames=8), make(name)[1]
+
+  def whole(chunk):
+    net = NETS[name].clone(attention_chunk=chunk)
+    program = str(jax.make_jaxpr(net.apply)({"params": params}, *given.values()))
+    return [shape for shape in LOGITS[name] if f"f32[{shape}]" in program]
+
+  assert whole(0) == [*LOGITS[name]] and not whole(3)
+
+
 def test_tubelets_must_fit():
   given = batch(frames=3)
   with pytest.raises(ConfigError, match="tubelet=2 must divide the frames, which are 3"):

@@ -188,6 +188,7 @@ def test_a_block_that_resamples_is_its_parts():
       (8, 8),
       "level_resamples=('conv', 'no') must be one of conv, block",
     ),
+    ({"attention_chunk": 4, "transformers": (1, 1)}, (8, 8), "attention_chunk=4 is of plain attention"),
   ],
 )
 def test_a_network_that_does_not_fit_is_a_clear_error(change, size, words):
