@@ -35,7 +35,7 @@ def reading(images: np.ndarray, args: argparse.Namespace):
   from diffjax.data.pipeline import batches
   from diffjax.data.source import ArraySource
 
-  source = ArraySource(images, np.zeros(len(images), np.int32), 0, "made up")
+  source = ArraySource({"image": images}, "made up")
   return batches(source, seed=0, start_step=0, batch_size=args.batch, chunk=args.chunk)
 
 

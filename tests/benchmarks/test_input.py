@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 
+import numpy as np
 import pytest
 
 from benchmarks import data, ours
@@ -21,6 +22,13 @@ class Clock:
 
   def perf_counter(self):
     return self.now
+
+
+def test_a_reading_goes_through_all_images():
+  images = ours.images(64, 4)
+  with data.reading(images, GIVEN) as items:
+    read = np.concatenate([item["image"].reshape(-1, 4, 4, 3) for item in itertools.islice(items, 4)])
+  np.testing.assert_array_equal(np.sort(read, axis=0), np.sort(images, axis=0))
 
 
 @pytest.mark.parametrize("item_s, share", [(0.0, 0.0), (0.02, 0.5), (0.06, 0.75)])  # of item_s + 2 * 10 ms
