@@ -11,7 +11,8 @@
                   a clip's digit and way from all frames at once: it sees motion too, but not jitter
 
 The classifier of frames knows crops about the centroid of training clips. The centroid is that of the scan's own grey
-values at p_t, so a path is known up to where in the scan that is: which any scan's bounds.
+values at p_t, so a path is known up to where in the scan that is: which any scan's bounds. They and the scans' side are
+seen from where the training clips begin.
 """
 
 import dataclasses
@@ -20,8 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from diffjax.data.digits import digits
-from diffjax.data.moving_digits import SIDE, bilinear, fold
+from diffjax.data.moving_digits import bilinear, fold
 from diffjax.data.source import Field, Source
 from diffjax.machine.parallel import Parallel
 from diffjax.metrics.classifier import train_classifier
@@ -31,7 +31,7 @@ from diffjax.metrics.moments import Moments
 from diffjax.ranges import Count, Whole
 from diffjax.types import ConfigError
 
-CROP = 10  # pixels a side, about the centroid
+MARGIN = 2  # pixels, by which a crop is wider than a scan
 FASTER = 1.5  # times the fastest clip: the paths that are tried
 SHORT = 8  # frames of a clip, up to which the grid of paths is the same; with longer ones it grows
 TOGETHER = 64  # short clips whose paths are looked for at a time
@@ -48,12 +48,12 @@ def centroids(video: UInt8[np.ndarray, "n t h w 1"]) -> Float[np.ndarray, "n t 2
   return np.where(empty[..., None], middle, centres)
 
 
-def crops(video: UInt8[np.ndarray, "n t h w 1"]) -> UInt8[np.ndarray, "n t c c 1"]:
-  """CROP x CROP pixels about the centroid of every frame, read between pixels by their areas."""
+def crops(video: UInt8[np.ndarray, "n t h w 1"], side: int) -> UInt8[np.ndarray, "n t c c 1"]:
+  """side x side pixels about the centroid of every frame, read between pixels by their areas."""
   n, t, size = video.shape[:3]
-  away = (CROP - 1) / 2 - centroids(video).reshape(-1, 2)  # where the frame's corner lies in the crop
-  flat = bilinear(video.reshape(-1, size, size).astype(float), away + size, CROP + 2 * size)
-  return np.rint(flat[:, size:-size, size:-size]).astype(np.uint8).reshape(n, t, CROP, CROP, 1)
+  away = (side - 1) / 2 - centroids(video).reshape(-1, 2)  # where the frame's corner lies in the crop
+  flat = bilinear(video.reshape(-1, size, size).astype(float), away + size, side + 2 * size)
+  return np.rint(flat[:, size:-size, size:-size]).astype(np.uint8).reshape(n, t, side, side, 1)
 
 
 def paths(
@@ -132,19 +132,17 @@ def metric(
   """
   require_digits(train.fields)
   clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity", "place"))
-  if clips["video"].shape[2] - clips["place"].max() >= 2 * SIDE:
-    raise ConfigError(
-      f"it knows scikit-learn's digits of {SIDE} x {SIDE} pixels, and these are larger; leave it out."
-    )
+  size = clips["video"].shape[2]
+  side = int(size - clips["place"].max())  # of a scan, which lies anywhere
   frames = np.arange(len(clips["label"])) % clips["video"].shape[1]  # one of each clip
-  glyphs = crops(clips["video"][np.arange(len(frames)), frames][:, None])[:, 0]
+  glyphs = crops(clips["video"][np.arange(len(frames)), frames][:, None], side + MARGIN)[:, 0]
   reader = train_classifier(glyphs, clips["label"], 10)
-  inside = centroids(digits("train").arrays["image"][:, None])[:, 0]
-  room, fastest = clips["video"].shape[2] - SIDE, FASTER * np.hypot(*clips["velocity"].T).max()
+  inside = centroids(clips["video"][:, :1])[:, 0] - clips["place"]
+  room, fastest = size - side, FASTER * np.hypot(*clips["velocity"].T).max()
 
   def features(samples: Mapping[str, np.ndarray], request: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     video = samples["video"]
-    near = crops(video)
+    near = crops(video, side + MARGIN)
     read = reader.predict(near.reshape(-1, *near.shape[2:])).reshape(near.shape[:2])
     error, speed = paths(centroids(video), room, fastest, (inside.min(), inside.max()))
     ink = video.astype(float).sum((2, 3, 4))

@@ -6,7 +6,6 @@ import pytest
 from diffjax.data import SOURCES
 from diffjax.data.digits import NAMES, digits
 from diffjax.data.text import TOKENIZERS
-from diffjax.metrics import METRICS
 from diffjax.types import ConfigError
 
 make = SOURCES["moving_digits"]
@@ -140,10 +139,6 @@ def test_other_digits_come_from_a_file(tmp_path):
   with pytest.raises(ConfigError, match=r"whose train examples are image \[12, 10, 1\].*square grey images"):
     np.savez(tmp_path / "set.npz", train_image=images[..., :10], train_label=label)
     make("train", **given)
-  with pytest.raises(ConfigError, match="digits of 8 x 8 pixels, and these are larger; leave it out"):
-    np.savez(tmp_path / "set.npz", train_image=np.repeat(np.repeat(images, 2, 1), 2, 2), train_label=label)
-    larger = make("train", **(given | {"size": 40, "count": 50}))
-    METRICS["moving_digits"](larger, larger, None)
 
 
 def test_options_that_leave_nothing_to_move():

@@ -11,7 +11,7 @@ from diffjax.metrics.moving_digits import centroids, crops, paths, score
 from diffjax.types import ConfigError
 from experiments.video import damaged
 
-COUNT = 192
+COUNT, MANY = 128, 192
 SEEN = ("held out", "any digit", "noise 0.1", "noise 0.2")
 make = SOURCES["moving_digits"]
 
@@ -50,13 +50,13 @@ def test_each_figure_sees_its_damage_and_no_other():
 def test_the_distance_sees_appearance_and_its_floor_is_of_other_clips(monkeypatch):
   monkeypatch.setattr(classifier, "STEPS", 12)  # any smooth features do
   train, test = make("train", frames=3, size=10), make("test", frames=3, size=10)
-  metric = METRICS["moving_digits"](train, test, None, known=256, reference=8, compared=COUNT)
-  index = np.arange(COUNT)
-  data, name = test.read(index), f"frechet_{COUNT}"
+  metric = METRICS["moving_digits"](train, test, None, known=256, reference=8, compared=MANY)
+  index = np.arange(MANY)
+  data, name = test.read(index), f"frechet_{MANY}"
   clips = damaged(test, index)
   judged = {kind: metric.judge({"video": clips[kind]}, data)[name] for kind in SEEN}
   assert judged["held out"] == pytest.approx(0, abs=1e-3)  # to themselves
-  floor = metric.floor_at(COUNT)[name]
+  floor = metric.floor_at(MANY)[name]
   assert 0 < floor < judged["noise 0.1"] < judged["noise 0.2"] and judged["any digit"] > 2 * floor
   others = train.read(256 + index)
   assert floor == pytest.approx(metric.judge({"video": others["video"]}, others)[name])
@@ -82,10 +82,27 @@ def test_crops_stand_about_the_centroid():
   video = np.zeros((20, 1, 16, 16, 1), np.uint8)
   video[:, 0, 3:11, 5:13] = scans
   moved = np.roll(video, (2, -3), axis=(2, 3))
-  np.testing.assert_array_equal(crops(video), crops(moved))
+  np.testing.assert_array_equal(crops(video, 10), crops(moved, 10))
   inner = np.full((20, 1, 2), 4.5)
-  np.testing.assert_allclose(centroids(crops(video)), inner, atol=0.05)
+  np.testing.assert_allclose(centroids(crops(video, 10)), inner, atol=0.05)
   np.testing.assert_array_equal(centroids(np.zeros((1, 1, 16, 16, 1), np.uint8)), 7.5 * np.ones((1, 1, 2)))
+
+
+def test_digits_of_another_size_are_judged_by_their_own_room(monkeypatch, tmp_path):
+  monkeypatch.setattr(classifier, "STEPS", 12)
+  scans = {split: digits(split).arrays for split in ("train", "test")}
+  images = {
+    f"{split}_image": np.kron(each["image"][..., 0], np.ones((2, 2))) for split, each in scans.items()
+  }
+  labels = {f"{split}_label": each["label"] for split, each in scans.items()}
+  np.savez(tmp_path / "large.npz", **{name: each.astype(np.uint8) for name, each in images.items()}, **labels)
+  given = {"path": str(tmp_path / "large.npz"), "size": 24, "frames": 6, "slowest": 2.0, "fastest": 3.0}
+  metric = METRICS["moving_digits"](
+    make("train", **given), make("test", **given), None, known=256, reference=32, compared=0
+  )
+  velocity = make("test", **given).read(np.arange(32))["velocity"]
+  assert metric.floor["trajectory_p90"] < 0.1
+  assert metric.floor["speed"] == pytest.approx(np.hypot(*velocity.T).mean(), abs=0.05)
 
 
 def test_other_data_and_no_samples_are_refused():
