@@ -111,29 +111,35 @@ def walk(
 ) -> UInt8[np.ndarray, "height width c"]:
   """Denoising through time: for each of N samples a row of what is there and, below, one of the estimates of x0.
 
+  Of videos, whose strips are wide, the stops go downwards, and the estimates stand right of what is there.
+
   Where what is there is the estimate all along, since there is no noise on the way, it is drawn once, and called x0
   only where it has no caption.
 
   Args:
-    xt: S stops in sampling order, x_T left: uint8 [S, N, H, W, C].
+    xt: S stops in sampling order, x_T first: uint8 [S, N, H, W, C], or [S, N, T, H, W, C].
     estimates: the sample that each would be, of the same shape.
-    titles: of the S columns.
+    titles: of the S stops.
     captions: of the N samples, left of their rows.
 
   Raises:
     ConfigError: as `grid`.
   """
   kinds = [["x0"]] if np.array_equal(xt, estimates) else [["x_t"], ["estimate", "of x0"]]
+  down, across, order = kinds, [[title] for title in titles], (1, 2, 0)
+  if np.ndim(xt) == 6:
+    down, across, order = across, kinds, (1, 0, 2)
   images = [xt, estimates][-len(kinds) :]
   pairs = np.stack([_pixels(strips(each, 5), 5, "[S, N, H, W, C]") for each in images], axis=2)
-  stops, n, _, height, width, channels = pairs.shape  # [S, N, kinds, H, W, C]
+  _, n, _, height, width, channels = pairs.shape  # [S, N, kinds, H, W, C]
   scale = math.ceil(TILE / min(height, width))
-  rows = pairs.transpose(1, 2, 0, 3, 4, 5).reshape(n * len(kinds) * stops, height, width, channels)
-  sheet = grid(rows, stops, scale=scale)
-  above = [_label([title], width * scale + 1, 1) for title in titles]
-  gutter = GUTTER if captions is None or len(kinds) == 2 else 0
-  left = np.concatenate([_label(name, GUTTER, 1, height * scale + 1)[:, :gutter] for name in kinds] * n)
-  tall = len(kinds) * (height * scale + 1)
+  sheet = grid(
+    pairs.transpose(*order, 3, 4, 5).reshape(-1, height, width, channels), len(across), scale=scale
+  )
+  above = [_label([" ".join(name)], width * scale + 1, 1) for name in across]
+  gutter = GUTTER if captions is None or len(down) > 1 else 0
+  left = np.concatenate([_label(name, GUTTER, 1, height * scale + 1)[:, :gutter] for name in down] * n)
+  tall = len(down) * (height * scale + 1)
   if captions is not None:
     wide = CAPTIONED if max(map(len, captions)) > SHORT else TILE
     words = [_label(_lines(caption, wide, tall // LINE), wide, 1, tall) for caption in captions]

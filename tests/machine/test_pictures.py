@@ -136,10 +136,20 @@ def test_a_video_is_a_strip_wherever_a_picture_is_asked_for():
   np.testing.assert_array_equal(pictures.grid(videos), _placed(strips, 1, 1, 11))
   words = ["one", "two", "three"]
   np.testing.assert_array_equal(pictures.captioned(videos, words), pictures.captioned(strips, words, 1))
-  steps = np.stack([videos, videos])
-  titles = ["t = 1", "t = 0"]
-  walk = pictures.walk(np.stack([strips, strips]), np.stack([strips, strips]), titles)
-  np.testing.assert_array_equal(pictures.walk(steps, steps, titles), walk)
+
+
+def test_a_walk_of_videos_goes_downwards_its_estimates_at_the_right():
+  seen, estimates = _random(3, 2, 2, 16, 9, 1), _random(3, 2, 2, 16, 9, 1, seed=1)
+  titles = [f"t = {k}" for k in range(3)]
+  picture = pictures.walk(seen, estimates, titles, ["seven"] * 2)
+  pairs = [each[s, n] for n in range(2) for s in range(3) for each in (seen, estimates)]
+  sheet = _placed(pictures.strips(np.stack(pairs)), 2, 1, 4)
+  np.testing.assert_array_equal(picture[-len(sheet) :, -sheet.shape[1] :], sheet)
+  names = picture[-len(sheet) : -1, pictures.TILE : -sheet.shape[1], 0].reshape(2, 3, 65, pictures.GUTTER)
+  np.testing.assert_array_equal(names[0], names[1])
+  assert names[0, 0, 1:].min() < 64 and np.any(names[0, 0, 1:] != names[0, 1, 1:])
+  once = pictures.walk(seen, seen, titles)
+  assert once.shape[1] == pictures.GUTTER + sheet.shape[1] // 2 + 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
