@@ -5,10 +5,8 @@ linear blending of the nearest frames that are given. Prints how well the clips 
 frames between given ones, 10 log10 255^2 / (mean squared error over them all), and writes some clips.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from diffjax.jobs import workdir
 from diffjax.jobs.extension import Video
 from diffjax.machine import pictures
 from diffjax.types import ConfigError, RunError
-from experiments.video.extended import FIGURES, SHOWN, drawn, figures, ways
+from experiments.video.extended import FIGURES, SHOWN, drawn, figures, parser_of_ways, ways
 
 
 def blended(video: Video, given: Sequence[int]) -> Video:
@@ -36,13 +34,8 @@ def psnr(video: Video, truth: Video) -> float:
 
 def main(args: Sequence[str] | None = None) -> None:
   """Prints the table and writes the picture."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("run", type=Path, help="a workdir")
-  parser.add_argument("--told", type=Path, help="the workdir of another, which has the condition frames")
-  parser.add_argument("--out", type=Path, default=Path("between.png"), help="the picture")
-  parser.add_argument("--count", type=int, default=128, help="clips")
+  parser = parser_of_ways(__doc__, "between.png", 128)
   parser.add_argument("--given", type=int, nargs="+", default=[0, 2, 4], help="numbers of the frames")
-  parser.add_argument("--w", type=float, default=2.0, help="weight of reconstruction guidance")
   options = parser.parse_args(args)
   given = tuple(sorted(set(options.given)))
   test = SOURCES["moving_digits"]("test", **workdir.load(options.run).data.moving_digits)

@@ -71,16 +71,24 @@ def figures(folder: Path, video: Video, label: np.ndarray) -> str:
   return " | ".join(f"{scores[name]:.{DIGITS.get(name, 3)}f}" for name in FIGURES)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-  """Prints the table and writes the picture."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of_ways(description: str, out: str, count: int) -> argparse.ArgumentParser:
+  """With the options that every table of these ways has."""
+  parser = argparse.ArgumentParser(
+    description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("run", type=Path, help="a workdir")
   parser.add_argument("--told", type=Path, help="the workdir of another, which has the condition frames")
-  parser.add_argument("--out", type=Path, default=Path("extended.png"), help="the picture")
-  parser.add_argument("--count", type=int, default=32, help="clips")
+  parser.add_argument("--out", type=Path, default=Path(out), help="the picture")
+  parser.add_argument("--count", type=int, default=count, help="clips")
+  parser.add_argument("--w", type=float, default=2.0, help="weight of reconstruction guidance")
+  return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+  """Prints the table and writes the picture."""
+  parser = parser_of_ways(__doc__, "extended.png", 32)
   parser.add_argument("--given", type=int, default=3, help="frames that each block is given")
   parser.add_argument("--blocks", type=int, default=6)
-  parser.add_argument("--w", type=float, default=2.0, help="weight of reconstruction guidance")
   options = parser.parse_args(args)
   label = np.arange(options.count, dtype=np.int32) % 10
   plain = loaded(options.run)
