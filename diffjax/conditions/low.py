@@ -10,7 +10,7 @@ import numpy as np
 
 from diffjax import keys
 from diffjax.conditions.condition import Condition
-from diffjax.conditions.stages import require_stage, stage
+from diffjax.conditions.stages import require_stage, rows, stage
 from diffjax.data.folder import images_of
 from diffjax.data.source import Field
 from diffjax.degradations import DEGRADATIONS, UPSAMPLINGS, require_factor, upsampled
@@ -93,12 +93,9 @@ def low(
           f"images is {images!r}, whose pictures are of shape {there.shape[1:]}; it must be {size}."
         )
       return {"low": there[index % len(there)]}
-    if source is None:
-      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
-    others = [name for name, other in source.fields.items() if other.dtype != "uint8" and name in fields]
-    rows = source.read(index % len(source), (field, *others))
+    data = rows(field, fields, index, source)
     own = own_keys({"index": jnp.asarray(index)}, None, "degradation")
-    return rows | {"low": np.asarray(lowered(jnp.asarray(rows[field]), own))}
+    return data | {"low": np.asarray(lowered(jnp.asarray(data[field]), own))}
 
   return Condition(
     value=value,

@@ -1,4 +1,4 @@
-"""The stage before: another run, whose sample i is a condition of this run's sample i."""
+"""What samples are told from elsewhere: of a stage before, whose sample i is a condition of sample i, or of rows."""
 
 from collections.abc import Mapping
 
@@ -29,6 +29,16 @@ def stage(
     name if name in fields else f"low_{name}": values for name, values in theirs.items() if name != "index"
   }
   return others | {field: samples[field]}
+
+
+def rows(
+  field: str, fields: Mapping[str, Field], index: np.ndarray, source: Source | None
+) -> dict[str, np.ndarray]:
+  """The request of samples `index` that rows of the data make: their `field`, and what else the data say of them."""
+  if source is None:
+    raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
+  others = [name for name, other in source.fields.items() if other.dtype != "uint8" and name in fields]
+  return source.read(index % len(source), tuple({field: None, **dict.fromkeys(others)}))
 
 
 def require_stage(

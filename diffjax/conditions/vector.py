@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.conditions.condition import Condition
-from diffjax.conditions.stages import require_stage, stage
+from diffjax.conditions.stages import require_stage, rows, stage
 from diffjax.conditions.text import require_tokenizer
 from diffjax.data.augment import places
 from diffjax.data.encoded import fields_of
@@ -41,7 +41,8 @@ def vector(
     scale: factor on it.
     tokens: tokens that it enters as, besides the vector.
     dropout: share of the training examples that are given zeros in its place.
-    prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data.
+    prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data,
+      and the other conditions are told those rows' too.
     request: the texts that the prior is told, as condition.text.request; "": as it says itself.
     best: of so many samples of the prior the one is taken whose product with the text, as `run` reads it, is the
       largest; 2 is DALL-E 2's (Ramesh et al. 2022, section 2.2).
@@ -67,9 +68,7 @@ def vector(
     if prior:
       every = [stage(prior, field, fields, index, source, request, again) for again in range(best)]
       return every[0] if best == 1 else nearest(run, every, field, words[0])
-    if source is None:
-      raise ConfigError(f"the samples need rows of the data's field {field!r}, and there are no data.")
-    return source.read(index % len(source), (field,))
+    return rows(field, fields, index, source)
 
   return Condition(
     value=lambda data, draws: data[field] * scale,
@@ -79,7 +78,7 @@ def vector(
     fields=(field,),
     encodings=encodings,
     dropout=dropout,
-    leads=bool(prior),
+    leads=True,
   )
 
 
