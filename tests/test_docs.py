@@ -121,8 +121,12 @@ def test_every_command_can_be_given(page):
     if words[1] == "-m":
       module = ROOT.joinpath(*words[2].split("."))
       (file,) = [path for path in (module.with_suffix(".py"), module / "__main__.py") if path.is_file()]
+      imports = re.findall(r"^from (experiments[\w.]+) import", source := file.read_text(), flags=re.M)
       tools = (ROOT / "experiments" / "tools").glob("*.py") if words[2].startswith("experiments.") else ()
-      check_flags(words[3:], "".join(path.read_text() for path in (file, *tools)))
+      others = (
+        path for name in imports if (path := ROOT.joinpath(*name.split(".")).with_suffix(".py")).is_file()
+      )
+      check_flags(words[3:], source + "".join(path.read_text() for path in (*tools, *others)))
     else:
       check_flags(words[2:], str([f"--{flag}" for flag in commandline.OWN]).replace("'", '"'))
     for each in cases(words[2:]):
