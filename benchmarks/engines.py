@@ -96,7 +96,8 @@ def onnxruntime_call(net, x, t) -> Callable[[], np.ndarray]:
     _answer(net), (torch.from_numpy(x), torch.from_numpy(t)), file, input_names=["x", "t"], dynamo=False
   )
   options = onnxruntime.SessionOptions()
-  options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or whoever comes next waits for it
+  # Whoever comes next would wait for threads that spin.
+  options.add_session_config_entry("session.intra_op.allow_spinning", "0")
   session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
   return lambda: session.run(None, {"x": x, "t": t})[0]
 
