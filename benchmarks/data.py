@@ -4,16 +4,28 @@
 part of the training step on both sides. The input-bound fraction is measured with a loop that does nothing but
 pause --step_s seconds a step: the share of the time for which it waits for its next batch. An accelerator leaves
 the processor free as the pause does; the copy to its memory is not in it.
+
+--folder reads a folder of JPEGs instead that is not kept in memory, which both sides decode and resize with Pillow,
+and says what of our processor time decoding and resizing are: what is left is all that could be saved.
 """
 
 import argparse
 import contextlib
 import itertools
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+from diffjax.data.folder import image_folder
+from diffjax.data.images import opened, square
+from diffjax.data.pipeline import batches
 
 IMAGES = 50_000
+FILES, SIDE, SIZE = 3000, 128, 64  # JPEGs, their pixels, and those that are wanted
+SOME = 500  # of them, whose parts are timed
 
 
 def arguments() -> argparse.Namespace:
@@ -26,13 +38,13 @@ def arguments() -> argparse.Namespace:
   parser.add_argument(
     "--step_s", type=float, nargs="*", default=[0.02, 0.01, 0.005, 0.002], help="of a batch"
   )
+  parser.add_argument("--folder", action="store_true", help="read files, in batches of 32 and of --batch")
   parser.add_argument("--rounds", type=int, default=5)
   return parser.parse_args()
 
 
 def reading(images: np.ndarray, args: argparse.Namespace):
   """Batches, read ahead as training does."""
-  from diffjax.data.pipeline import batches
   from diffjax.data.source import ArraySource
 
   source = ArraySource({"image": images}, "made up")
@@ -66,25 +78,114 @@ def waited(images: np.ndarray, args: argparse.Namespace, step_s: float) -> float
     return waits / (time.perf_counter() - begin)
 
 
+def loader(dataset, batch: int, workers: int):
+  """The usual DataLoader."""
+  import torch
+
+  return torch.utils.data.DataLoader(
+    dataset, batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0
+  )
+
+
 def peer(images: np.ndarray, args: argparse.Namespace):
-  """The usual DataLoader over a TensorDataset."""
+  """A DataLoader over a TensorDataset."""
   import torch
 
   pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-  loader = torch.utils.data.DataLoader(
-    torch.utils.data.TensorDataset(pixels),
-    args.batch,
-    shuffle=True,
-    num_workers=args.workers,
-    drop_last=True,
-    persistent_workers=args.workers > 0,
-  )
+  loading = loader(torch.utils.data.TensorDataset(pixels), args.batch, args.workers)
 
   def read():
-    for _ in itertools.islice(loader, args.batches):
+    for _ in itertools.islice(loading, args.batches):
       pass
 
   return read
+
+
+def pictures(place: Path, count: int = FILES) -> list[Path]:
+  """JPEGs of soft colours with a little noise."""
+  random, files = np.random.default_rng(0), []
+  for number in range(count):
+    small = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
+    soft = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
+    noisy = np.clip(soft + random.integers(-8, 9, soft.shape), 0, 255).astype(np.uint8)
+    files.append(place / f"{number:05}.jpg")
+    Image.fromarray(noisy).save(files[-1], quality=90)
+  return files
+
+
+def ours_of_files(place: Path, batch: int):
+  """Reads every file about once, in our order."""
+  source = image_folder("train", str(place), SIZE, test_fraction=0.0, memory=0)
+
+  def read():
+    begun = contextlib.ExitStack()
+    ahead = begun.enter_context(batches(source, seed=0, start_step=0, batch_size=batch))
+    for _ in itertools.islice(ahead, len(source) // batch):
+      pass
+    return begun.close
+
+  return read
+
+
+def peer_of_files(files: list[Path], batch: int, workers: int):
+  """Reads them by a DataLoader whose workers do the same to each."""
+  import torch
+
+  class Files(torch.utils.data.Dataset):
+    """The usual one."""
+
+    def __len__(self):
+      """Files."""
+      return len(files)
+
+    def __getitem__(self, index):
+      """uint8 [3, SIZE, SIZE]."""
+      with Image.open(files[index]) as image:
+        small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+      return torch.from_numpy(np.array(small).transpose(2, 0, 1))
+
+  loading = loader(Files(), batch, workers)
+
+  def read():
+    for _ in loading:
+      pass
+
+  return read
+
+
+def parts(files: list[Path]) -> dict[str, float]:
+  """Milliseconds of one thread for an image: decoding it, and cutting and resizing it."""
+  clocks = [time.process_time()]
+  decoded = [opened(file, 3).image for file in files]
+  clocks.append(time.process_time())
+  for image in decoded:
+    square(image, SIZE)
+  clocks.append(time.process_time())
+  decode, resize = np.diff(clocks) * 1e3 / len(files)
+  return {"decode, ms": float(decode), "resize, ms": float(resize)}
+
+
+def of_files(args: argparse.Namespace) -> list[dict]:
+  """Rows of a folder's reading."""
+  from benchmarks import report, turns
+
+  rows = []
+  with tempfile.TemporaryDirectory() as name:
+    files = pictures(Path(name))
+    alone = parts(files[:SOME])
+    for batch in dict.fromkeys((32, args.batch)):
+      sides = {
+        "ours": ours_of_files(Path(name), batch),
+        "peer": peer_of_files(files, batch, args.workers),
+      }
+      times = turns.in_turn(sides, args.rounds, warm=1)
+      own, count = times["ours"], len(files) // batch * batch
+      row = report.row(times, files=len(files), batch=batch, workers=args.workers)
+      del row["cpu_ratio"]  # the peer reads in other processes
+      row |= {f"{name} images/s": count / each.median for name, each in times.items()}
+      row |= {"cores busy": sum(own.cpu) / sum(own.wall), "an image, ms": 1e3 * np.median(own.cpu) / count}
+      rows.append(row | alone)
+  return rows
 
 
 def main() -> None:
@@ -93,6 +194,9 @@ def main() -> None:
   from benchmarks.ours import images
 
   args = arguments()
+  if args.folder:
+    report.write("data-folder", machine.description(), of_files(args))
+    return
   if args.batches % args.chunk:
     raise SystemExit(f"--batches={args.batches} is no multiple of --chunk={args.chunk}.")
   pixels = images(IMAGES, 32)

@@ -1,8 +1,8 @@
 """python -m benchmarks.accelerator.pack DIR --cifar10=A.npz --inception=B.npz: what a machine without network needs.
 
 Writes cifar10.packed (the training images and labels, 80 MB of 154; lossless.py) and inception.packed (FID's network,
-73 MB of 87: its exponents alone can be made smaller). `cut` makes pieces of them for a connection that takes so many
-bytes at a time, and unpack.py joins these again. Everything is checked by a SHA-256 of the arrays.
+73 MB of 87: its exponents alone can be made smaller). --pieces=60e6 cuts each into pieces for a connection that takes
+so many bytes at a time, and unpack.py joins these again. Everything is checked by a SHA-256 of the arrays.
 """
 
 import argparse
@@ -61,15 +61,12 @@ def tensors(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   }
 
 
-def cut(file: Path, folders: dict[Path, int]) -> None:
-  """Cuts a file into pieces NAME.0, NAME.1, ..., one a folder, of so many bytes; the last takes what is left."""
-  data, at = file.read_bytes(), 0
-  for number, (folder, size) in enumerate(folders.items()):
-    last = number == len(folders) - 1
-    piece = data[at:] if last else data[at : at + size]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{file.name}.{number}").write_bytes(piece)
-    at += len(piece)
+def cut(file: Path, most: int) -> None:
+  """Cuts a file into pieces of at most so many bytes, NAME.0, NAME.1, ..., which take its place."""
+  data = file.read_bytes()
+  for number, start in enumerate(range(0, len(data), most)):
+    file.with_name(f"{file.name}.{number}").write_bytes(data[start : start + most])
+  file.unlink()
 
 
 def main() -> None:
@@ -78,7 +75,12 @@ def main() -> None:
   parser.add_argument("out", type=Path)
   parser.add_argument("--cifar10", type=Path, help="npz of images and labels")
   parser.add_argument("--inception", type=Path, help="npz of tensors (metrics/inception_weights.py)")
+  parser.add_argument(
+    "--pieces", type=float, default=0, help="bytes of a piece at most; default: whole files"
+  )
   args = parser.parse_args()
+  if args.pieces and args.pieces < 1:
+    parser.error(f"--pieces={args.pieces:g} is no number of bytes.")
   if not (args.cifar10 or args.inception):
     parser.error("nothing to pack; name --cifar10, --inception or both.")
   for flag in ("cifar10", "inception"):
@@ -95,7 +97,10 @@ def main() -> None:
       arrays = tensors({name: file[name] for name in file.files})
     with (args.out / "inception.packed").open("wb") as out:
       np.savez(out, **arrays)
-  for file in sorted(args.out.glob("*.packed")):
+  if args.pieces:
+    for file in list(args.out.glob("*.packed")):
+      cut(file, int(args.pieces))
+  for file in sorted(args.out.glob("*.packed*")):
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 

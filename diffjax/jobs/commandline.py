@@ -30,19 +30,6 @@ SAVED = Path(__file__).with_name("saved_config.py")
 # are looked through again and again, a fifth to a quarter of the time that JAX takes to trace and lower a step.
 GARBAGE = (100_000, 50, 50)
 MODES = ("train", "sample", "eval")
-OWN = (
-  "config",
-  "workdir",
-  "mode",
-  "images",
-  "out",
-  "coordinator",
-  "processes",
-  "process",
-  "join",
-  "show",
-  "help",
-)
 # Fields that a mode does not look at.
 IDLE = {
   "sample": r"config\.(eval|log|checkpoint)\.",
@@ -205,6 +192,11 @@ def _no_run(folder: str | None, mode: str) -> str:
   return f"--workdir={folder} holds no run, which --mode={mode} needs.{hint}"
 
 
+def _own() -> list[str]:
+  """The names of this program's flags; those of libraries are not among them."""
+  return ["help", *(flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__))]
+
+
 def _message(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
   """absl's message; for a field of the config the type that would be right."""
   from diffjax.config import leaves
@@ -217,7 +209,7 @@ def _message(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
       return f"{text}. See python main.py --help."
     fields = [path for path, _ in leaves(config) if path.split(".")[-1] == unknown[1]]
     fields.sort(key=lambda path: (path.count("."), not path.startswith("train.")))
-    near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], OWN, n=1)
+    near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], _own(), n=1)
     hint = f" Did you mean --{near[0]}?" if near else ""
     return f"--{unknown[1]} is no flag.{hint} See python main.py --help."
   path = match[1]
