@@ -13,6 +13,7 @@ The network's other inputs, its time and the scale of x_t, are explicit choices 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -181,16 +182,17 @@ class Prediction:
     return to_x0_eps(self.row, schedule, xt, out, t)[1]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _at_the_end(prediction: Prediction, schedule: Schedule) -> tuple[Times, Times]:
+  """alpha b - sigma a of equation (2), and the network's time, at t = 1."""
+  t = jnp.ones(())
+  (alpha, sigma), (a, b) = schedule.alpha_sigma(t), prediction.row(schedule, t)
+  return alpha * b - sigma * a, prediction.time_input(schedule, t)
+
+
 def check(schedule: Schedule, prediction: Prediction) -> None:
   """Raises Unsuitable if an answer at t = 1 does not determine the data, or the time there is no number."""
-  det = lambda t: (
-    schedule.alpha_sigma(t)[0] * prediction.row(schedule, t)[1]
-    - (schedule.alpha_sigma(t)[1] * prediction.row(schedule, t)[0])
-  )
-  at_the_end = jax.jit(
-    lambda t: (det(t), prediction.time_input(schedule, t))
-  )  # one function compiles sooner than two
-  signal, time = map(float, at_the_end(jnp.ones(())))
+  signal, time = map(float, _at_the_end(prediction, schedule))
   if signal == 0:
     raise Unsuitable(
       "predict",

@@ -110,8 +110,11 @@ class Schedule:
   @functools.cached_property
   def ends(self) -> tuple[float, float]:
     """The log-SNR at t_min and at 1, in float32; compiled as one, since operation by operation takes a second."""
-    start, end = jax.jit(lambda t: self.logsnr(t))(np.asarray([self.t_min, 1], np.float32))
+    start, end = _logsnr(self, np.asarray([self.t_min, 1], np.float32))
     return float(start), float(end)
+
+
+_logsnr = jax.jit(lambda schedule, t: schedule.logsnr(t))  # once for all that differ in their numbers alone
 
 
 def check(schedule: Schedule) -> None:

@@ -14,6 +14,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # in workers it is
   os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-compiled-")
   os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # most are small, and many
   atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # or every operation notes its lines of Python
 os.environ["NPROC"] = "32"  # fewer threads than twice the fake devices can deadlock in a collective
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of what tests compile runs once or twice, and takes longer to optimise than to run.
@@ -75,13 +76,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def optimised_classifier():
-  """The classifiers of metrics train for hundreds of steps: optimising that takes less time than it saves."""
+  """The classifiers of metrics train for hundreds of steps and see thousands of images: there optimising saves time."""
   from diffjax.metrics import classifier
 
   options = {"xla_backend_optimization_level": 1}
   with pytest.MonkeyPatch.context() as patch:
-    train = jax.jit(classifier._train.__wrapped__, static_argnums=0, compiler_options=options)
-    patch.setattr(classifier, "_train", train)
+    for name in ("_train", "_apply"):
+      plain = getattr(classifier, name).__wrapped__
+      patch.setattr(classifier, name, jax.jit(plain, static_argnums=0, compiler_options=options))
     yield
 
 

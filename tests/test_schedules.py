@@ -65,31 +65,44 @@ def test_continuous_cosine_spans_its_log_snrs():
   np.testing.assert_allclose(schedule.logsnr(np.float32([0, 1])), [20, -20], rtol=1e-5)
 
 
+# Compiled once for schedules that differ in their numbers alone.
+@jax.jit
+def values_of(schedule, t):
+  """The log-SNR, alpha and sigma at t, and the time of that log-SNR."""
+  logsnr = schedule.logsnr(t)
+  return logsnr, *schedule.alpha_sigma(t), schedule.t_of(logsnr)
+
+
+@jax.jit
+def slopes_of(schedule, t):
+  """Of alpha and sigma, and of the log-SNR forwards and backwards."""
+  return schedule.derivatives(t), schedule.slope(t), jax.vmap(jax.grad(schedule.logsnr))(t)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_strictly_decreasing_with_an_inverse(variant):
   with jax.enable_x64(True):
     schedule = VARIANTS[variant]()
     t = np.linspace(schedule.t_min, 1, 4001)
-    logsnr = schedule.logsnr(t)
-    assert logsnr.dtype == np.float64
-    assert np.all(np.diff(logsnr) < 0)
-    np.testing.assert_allclose(schedule.t_of(logsnr), t, atol=1e-9)
-    alpha, sigma = schedule.alpha_sigma(t)
+    logsnr, alpha, sigma, back = map(np.asarray, values_of(schedule, t))
+  assert logsnr.dtype == np.float64
+  assert np.all(np.diff(logsnr) < 0)
+  np.testing.assert_allclose(back, t, atol=1e-9)
+  with np.errstate(divide="ignore"):
     assert np.all(np.diff(sigma / alpha) > 0) and np.all(sigma > 0) and np.all(alpha[:-1] > 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_float32_follows_float64(variant):
   schedule = VARIANTS[variant]()
-  t = np.linspace(schedule.t_min, 1, 1001).astype(np.float32)
-  single = schedule.logsnr(t), *schedule.alpha_sigma(t)
+  t = np.linspace(schedule.t_min, 1, 4001).astype(np.float32)
+  *single, back = values_of(schedule, t)
   with jax.enable_x64(True):
-    double = schedule.logsnr(t.astype(np.float64)), *schedule.alpha_sigma(t.astype(np.float64))
+    *double, _ = values_of(schedule, t.astype(np.float64))
   np.testing.assert_allclose(single[0], double[0], rtol=1e-4, atol=1e-3)
   for one, other in zip(single[1:], double[1:], strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)  # of each, however small
-  back = schedule.logsnr(schedule.t_of(single[0]))
-  np.testing.assert_allclose(back, single[0], rtol=1e-3, atol=1e-2)
+  np.testing.assert_allclose(values_of(schedule, back)[0], single[0], rtol=1e-3, atol=1e-2)
 
 
 T = np.linspace(0.03, 0.97, 21)
@@ -222,16 +235,15 @@ def test_zero_terminal_snr_is_the_published_algorithm(name, paper):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_slopes_are_finite_also_without_signal(variant):
   schedule = VARIANTS[variant]()
-  t = jnp.linspace(schedule.t_min, 1, 101)
-  slope = schedule.slope(t)
-  assert np.all(np.isfinite(np.array(schedule.derivatives(t))))
+  t = np.linspace(schedule.t_min, 1, 101).astype(np.float32)
+  derivatives, slope, backward = slopes_of(schedule, t)
+  assert np.all(np.isfinite(np.array(derivatives)))
   assert np.all(np.isfinite(slope)) and np.all(slope < 0)
-  backward = jax.vmap(jax.grad(schedule.logsnr))(t[:-1])
-  np.testing.assert_allclose(backward, slope[:-1], rtol=1e-3)
+  np.testing.assert_allclose(backward[:-1], slope[:-1], rtol=1e-3)
   with jax.enable_x64(True):
-    inside, h = (np.floor(np.asarray(t, np.float64)[5:-5] * 1000) + 0.5) / 1000, 1e-6  # between rows
-    measured = np.asarray(schedule.logsnr(inside + h) - schedule.logsnr(inside - h)) / (2 * h)
-    np.testing.assert_allclose(schedule.slope(inside), measured, rtol=1e-5)
+    inside, h = (np.floor(t.astype(np.float64)[5:-5] * 1000) + 0.5) / 1000, 1e-6  # between rows
+    above, below = (np.asarray(values_of(schedule, inside + side)[0]) for side in (h, -h))
+    np.testing.assert_allclose(slopes_of(schedule, inside)[1], (above - below) / (2 * h), rtol=1e-5)
 
 
 def test_flow_has_constant_velocity_up_to_both_ends():
@@ -317,9 +329,7 @@ def test_what_float32_cannot_hold_is_refused(name, options, shift):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_up_to_that_limit_alpha_and_sigma_keep_their_digits(scale):
-  def both(logsnr):
-    return jnp.stack(SCALES[scale](logsnr))
-
+  both = jax.jit(lambda logsnr: jnp.stack(SCALES[scale](logsnr)))
   logsnr = np.linspace(-170 if scale in ("vp", "fm") else -LIMIT, LIMIT, 175)
   single, slopes = jax.jvp(both, (jnp.float32(logsnr),), (jnp.ones(175, jnp.float32),))
   with jax.enable_x64(True):

@@ -83,7 +83,8 @@ def fields_of(fields: Mapping[str, Field], encodings: Encodings) -> dict[str, Fi
   for name, encoding in encodings.items():
     field = fields[encoding.field]
     like = jax.ShapeDtypeStruct((1, *field.shape), field.dtype)
-    for part, array in jax.eval_shape(encoding, encoding.run.params, like).items():
+    make = encoding.__call__  # of anything but a function JAX asks its representation, here every parameter's
+    for part, array in jax.eval_shape(make, encoding.run.params, like).items():
       new[_field_name(name, part)] = Field(array.shape[1:], str(array.dtype))
   return new
 

@@ -101,8 +101,8 @@ print(hashlib.sha256(found.features(images).tobytes()).hexdigest())
 
 def test_the_same_images_give_the_same_numbers_here_and_in_a_new_process(monkeypatch):
   monkeypatch.setattr(room, "STEPS", 3)
-  compiled_as_there = jax.jit(room._train.__wrapped__, static_argnums=0)  # conftest.py has it optimised
-  monkeypatch.setattr(room, "_train", compiled_as_there)
+  for name in ("_train", "_apply"):  # compiled as there: conftest.py has them optimised
+    monkeypatch.setattr(room, name, jax.jit(getattr(room, name).__wrapped__, static_argnums=0))
   images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
 
   def digest(seed):
