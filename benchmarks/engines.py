@@ -34,24 +34,12 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def ours_call(config, size: int, weights, x: np.ndarray, t: np.ndarray) -> Callable[[], np.ndarray]:
-  """Our network's answer, [B, 3, H, W], compiled as samplers are, its weights prepared as they are before a walk."""
+def ours_call(config, weights, x: np.ndarray, t: np.ndarray) -> Callable[[], np.ndarray]:
+  """Our network's answer, [B, 3, H, W]."""
   from benchmarks import ours
-  from benchmarks.same_weights import converted
-  from diffjax import experiment, keys
-  from diffjax.machine import parallel
-  from diffjax.models.prepared import prepared
 
-  net, devices = config.model.unet, parallel.create(config.parallel.mode)
-  (make,) = experiment.makers(config, "model", "name").values()
-  model = make(out_channels=3, conditions=(), dtype=config.model.dtype)
-  params = experiment.create(config, ours.fields(size)).task.init(keys.seed(0))["model"]
-  params = devices.init(lambda: converted(weights, params, len(net.multipliers), net.blocks))
-  batch = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), t
-  call = lambda params, batch: model.apply({"params": params}, *batch, {}, None)
-  params = devices.init(lambda: prepared(lambda params: call(params, batch), params))
-  apply = devices.batched(call)
-  return lambda: np.asarray(apply(params, batch)).transpose(0, 3, 1, 2)
+  apply, inputs = ours.network_call(config, np.ascontiguousarray(x.transpose(0, 2, 3, 1)), t, weights)
+  return lambda: np.asarray(apply(*inputs)).transpose(0, 3, 1, 2)
 
 
 def torch_call(net, x, t, half: bool = False) -> Callable[[], np.ndarray]:
@@ -113,12 +101,12 @@ def openvino_call(net, x, t, precision: str) -> Callable[[], np.ndarray]:
   return lambda: compiled([x, t])[0]
 
 
-def makers(config, size: int, net, x, t) -> dict[str, Callable[[], Callable]]:
+def makers(config, net, x, t) -> dict[str, Callable[[], Callable]]:
   """What makes each candidate's call, by name."""
   from benchmarks import peer
 
   return {
-    "ours": lambda: ours_call(config, size, peer.weights(net), x, t),
+    "ours": lambda: ours_call(config, peer.weights(net), x, t),
     "peer": lambda: torch_call(net, x, t),
     "autocast": lambda: torch_call(net, x, t, half=True),
     "compile": lambda: torch_call(peer.optimized(net, "default"), x, t),
@@ -139,7 +127,7 @@ def main() -> None:
     net, random = peer.unet(config.model.unet, args.size).eval(), np.random.default_rng(0)
     x = random.standard_normal((batch, 3, args.size, args.size)).astype(np.float32)
     t = random.uniform(0, 1000, batch).astype(np.float32)
-    calls = makers(config, args.size, net, x, t)
+    calls = makers(config, net, x, t)
     truth, candidates = torch_call(net, x, t)(), {}
     for name in (name for name in CANDIDATES if name in args.only):
       try:

@@ -14,6 +14,7 @@ from diffjax.data.source import Field
 from diffjax.jobs.drawing import Sampling
 from diffjax.jobs.train_step import make_chunk, make_step
 from diffjax.machine import parallel, state
+from diffjax.models.prepared import prepared
 
 
 def cifar10(batch_size: int, channels: int = 128, size: int = 32, dtype: str = "float32") -> ConfigDict:
@@ -68,6 +69,31 @@ def training_step(config: ConfigDict, pixels: np.ndarray, steps: int = 1) -> Cal
     return float(metrics["loss"][-1])
 
   return step
+
+
+def network_call(
+  config: ConfigDict, x: np.ndarray, t: np.ndarray, weights: Mapping | None = None
+) -> tuple[jax.stages.Compiled, tuple]:
+  """The network compiled as samplers compile it, and its inputs, weights prepared as they are before a walk.
+
+  Args:
+    config: of `cifar10`.
+    x: images [B, H, W, C].
+    t: times [B], in the network's own terms.
+    weights: a diffusers network's (same_weights.py); random ones otherwise.
+  """
+  net, devices = config.model.unet, parallel.create(config.parallel.mode)
+  (make,) = experiment.makers(config, "model", "name").values()
+  model = make(out_channels=x.shape[-1], conditions=(), dtype=config.model.dtype)
+  task = experiment.create(config, fields(*x.shape[2:])).task
+  params = devices.init(lambda: task.init(keys.seed(0))["model"])
+  if weights is not None:
+    params = devices.init(lambda: converted(weights, params, len(net.multipliers), net.blocks))
+  call = lambda params, batch: model.apply({"params": params}, *batch, {}, None)
+  params = devices.init(lambda: prepared(lambda params: call(params, (x, t)), params))
+  take = jax.jit(call, out_shardings=devices.cut(), compiler_options=devices.compiling("often"))
+  inputs = params, devices.shard((x, t))
+  return take.lower(*inputs).compile(), inputs
 
 
 def sampling(

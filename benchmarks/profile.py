@@ -2,7 +2,9 @@
 
 Every operation of the compiled step carries the path of the module that asked for it, and a trace of jax's profiler
 the operations and their times. On a CPU an operation's time is that of the thread which starts it, while others may
-help; on an accelerator it is the kernel's. A fusion counts for the module of its root.
+help; on an accelerator it is the kernel's. A fusion counts for the module of its root. --call takes a call of the
+network instead, as a sampler makes it. On one core (taskset -c 0) times are those of the work itself, and XLA's CPU
+backend shares out matrix products ("dot") to several cores, but little else.
 """
 
 import argparse
@@ -10,15 +12,16 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from benchmarks import machine, ours, report
 from diffjax.machine import huge_pages
 
-PATH = re.compile(r"\(UNet\)+/([^/]+)(?:/([^/]+))?")
+PATH = re.compile(r"[(/]UNet\)*/([^/]+)(?:/([^/]+))?")
 KINDS = {
   "3x3 convolutions": r"conv_(0|1|in|out)$|_sample$",
   "1x1 convolutions and attention": r"shortcut$|attention$",
@@ -37,6 +40,7 @@ def arguments() -> argparse.Namespace:
   parser.add_argument("--channels", type=int, default=128)
   parser.add_argument("--size", type=int, default=32)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--call", action="store_true", help="of the network alone, with prepared weights")
   parser.add_argument("--steps", type=int, default=5, help="that are traced, after one that is not")
   parser.add_argument("--keep", default="", help="a folder for the trace, which TensorBoard shows")
   return parser.parse_args()
@@ -89,12 +93,13 @@ def place(path: str) -> tuple[str, str, str]:
   return kind, re.sub(r"(_\d+)?_(block|attention)$", "", block), way
 
 
-def table(seconds: Mapping[str, float], paths: Mapping[str, str], column: int, steps: int) -> list[dict]:
-  """Rows by `place`'s column: ms a step, forward and backward, and shares of all."""
+def table(seconds: Mapping[str, float], paths: Mapping[str, str], by: str, steps: int) -> list[dict]:
+  """Rows by layer, part or operation: ms a step, forward and backward, and shares of all."""
   sums = defaultdict(lambda: defaultdict(float))
   for name, duration in seconds.items():
-    labels = place(paths.get(name, ""))
-    sums[labels[column]][labels[2]] += duration
+    layer, part, way = place(paths.get(name, ""))
+    label = {"layer": layer, "part": part, "operation": re.split(r"[._]\d", name)[0]}[by]
+    sums[label][way] += duration
   total = sum(seconds.values())
   rows = []
   for name, parts in sorted(sums.items(), key=lambda item: -sum(item[1].values())):
@@ -104,36 +109,49 @@ def table(seconds: Mapping[str, float], paths: Mapping[str, str], column: int, s
   return rows
 
 
+def step_of(config, batch: int, size: int) -> tuple[Callable[[], None], str]:
+  """A function that takes a training step and waits for it, and the text of its program."""
+  take, state, placed = ours.training(config, ours.images(batch, size))
+  compiled = take.lower(state, {}, placed()).compile()
+
+  def step():
+    nonlocal state
+    state, _ = compiled(state, {}, placed())
+    jax.block_until_ready(state)
+
+  return step, compiled.as_text()
+
+
+def call_of(config, batch: int, size: int) -> tuple[Callable[[], None], str]:
+  """The same of a call of the network."""
+  x, t = np.zeros((batch, size, size, 3), np.float32), np.zeros(batch, np.float32)
+  apply, inputs = ours.network_call(config, x, t)
+  return lambda: jax.block_until_ready(apply(*inputs)), apply.as_text()
+
+
 def main() -> None:
   """Measures, prints and keeps."""
   args, about = arguments(), machine.description()
   batch = args.batch or (8 if about["backend"] == "cpu" else 128)
-  config, pixels = (
-    ours.cifar10(batch, args.channels, args.size, args.dtype),
-    ours.images(batch, args.size),
-  )
-  take, state, placed = ours.training(config, pixels)
-  compiled = take.lower(state, {}, placed()).compile()
-  state, _ = compiled(state, {}, placed())
+  config = ours.cifar10(batch, args.channels, args.size, args.dtype)
+  step, program = (call_of if args.call else step_of)(config, batch, args.size)
+  step()
   with tempfile.TemporaryDirectory() as empty:
     folder = Path(args.keep or empty)
-    jax.block_until_ready(state)
     start = time.perf_counter()
     with jax.profiler.trace(str(folder)):
       for _ in range(args.steps):
-        state, _ = compiled(state, {}, placed())
-      jax.block_until_ready(state)
+        step()
       took = (time.perf_counter() - start) / args.steps
     seconds = traced(folder)
-  paths = paths_of(compiled.as_text())
-  print(f"a step of {batch} took {took:.3g} s with the profiler on")
+  paths, what = paths_of(program), "call" if args.call else "step"
+  print(f"a {what} of {batch} took {took:.3g} s with the profiler on")
   rows = [
-    {"by": by} | row
-    for column, by in enumerate(("layer", "part"))
-    for row in table(seconds, paths, column, args.steps)
+    {"by": by} | row for by in ("layer", "part", "operation") for row in table(seconds, paths, by, args.steps)
   ]
   settings = {"batch": batch, "channels": args.channels, "size": args.size, "dtype": args.dtype}
-  report.write(f"profile-{about['backend']}-{args.dtype}", about, rows, step_s=took, **settings)
+  name = f"profile-{about['backend']}-{args.dtype}" + ("-call" if args.call else "")
+  report.write(name, about, rows, step_s=took, **settings)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,8 @@ def main() -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   os.environ["NPROC"] = str(max(32, 2 * args.devices))  # fewer threads can deadlock in a collective
   os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
+  if not args.rounds:  # what is counted does not hang on how hard LLVM works
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
   from benchmarks import machine, report, turns
   from diffjax.jobs.config_file import load

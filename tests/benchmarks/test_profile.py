@@ -37,6 +37,7 @@ def test_an_operation_is_not_charged_for_what_runs_inside_of_it():
     ("jit(whole)/jvp(UNet)/up_0_0_block/dropout/while/body/or", ("dropout", "up_0", "forward")),
     ("jit(whole)/jvp(UNet)/up_0_0_block/add", ("sums", "up_0", "forward")),
     ("jit(whole)/jvp(UNet)/concatenate", ("sums", "sums", "forward")),
+    ("jit(<lambda>)/UNet/down_1_0_block/conv_0/cond/dot_general", ("3x3", "down_1", "forward")),
     ("jit(whole)/integer_pow", ("outside", "outside", "-")),
   ],
 )
@@ -56,3 +57,16 @@ def test_every_layer_of_the_network_is_named_in_what_xla_makes_of_a_step():
   for kind in profile.KINDS:
     assert {(kind, "forward"), (kind, "backward")} <= kinds, kind
   assert {"conv_in", "down_0", "middle", "up_0", "conv_out", "embedding"} <= {part for _, part, _ in places}
+
+
+def test_rows_are_by_layer_part_or_operation():
+  paths = {
+    "dot.1": "a/UNet/down_0_0_block/conv_0/dot",
+    "dot_add_fusion.2": "a/UNet/down_0_0_block/norm_0/add",
+  }
+  seconds = {"dot.1": 0.06, "dot_add_fusion.2": 0.02, "copy": 0.02}
+  shares = lambda by: {row["what"]: row["share, %"] for row in profile.table(seconds, paths, by, steps=2)}
+  assert shares("operation") == pytest.approx({"dot": 60, "dot_add_fusion": 20, "copy": 20})
+  assert shares("part") == pytest.approx({"down_0": 80, profile.REST: 20})
+  first, *_ = profile.table(seconds, paths, "layer", steps=2)
+  assert first["what"] == "3x3 convolutions" and first["forward, ms"] == pytest.approx(30)
