@@ -14,6 +14,7 @@ from diffjax.data.source import Field
 from diffjax.guidance import Scene
 from diffjax.machine import optimization, parallel
 from diffjax.metrics.frechet import distance_to
+from diffjax.metrics.kid import kid
 from diffjax.metrics.moments import Moments
 from experiments.cifar10_minutes import __main__ as command
 from experiments.cifar10_minutes import clock, drawing, judge
@@ -144,8 +145,10 @@ def test_kept_samples_are_judged_against_all_images(tmp_path, monkeypatch, capsy
     judge.main(places)
   for number in range(2):
     np.savez(tmp_path / f"samples_{number}.npz", images=images[number])
-  judge.main(places)
+  judge.main([*places, "--kid=60"])
   record = json.loads((tmp_path / "fid.json").read_text())
   moments = [Moments.empty(16).add(features(x)) for x in (images[:2].reshape(80, 8, 8, 3), images[2])]
   np.testing.assert_allclose(record["fid_80"], distance_to(moments[1])(moments[0]), rtol=1e-6)
   assert record["reference_images"] == 40 and not record["published"]
+  expected = kid(features(images[:2].reshape(80, 8, 8, 3)[:60]), features(images[2]), subset_size=20)
+  assert record["kid"] == expected._asdict() and expected.subsets == 2
