@@ -59,9 +59,9 @@ def metric(train: Source, test: Source, parallel: Parallel) -> Metric:
   reference, memory = Moments.of(judge.features(held_out)), memorization(train, test)
 
   def features(samples, request):
-    arrays, labels = {"features": judge.features(samples["image"])}, request.get("label")
-    arrays |= memory.features(samples["image"])
-    return arrays if labels is None else arrays | {"agrees": judge.agrees(samples["image"], labels)}
+    seen, classes = judge.features_and_classes(samples["image"])
+    arrays, labels = {"features": seen} | memory.features(samples["image"]), request.get("label")
+    return arrays if labels is None else arrays | {"agrees": classes == labels}
 
   def score(features):
     if len(features["features"]) < 2:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Float32, Int, Key, UInt8
+from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from diffjax import keys
 from diffjax.types import ConfigError, Params
@@ -95,14 +95,17 @@ class Classifier:
     """The most likely class of uint8 images [n, H, W, C]; raises ConfigError at other images."""
     return self._run(images)[1].argmax(axis=1)
 
+  def features_and_classes(
+    self, images: np.ndarray
+  ) -> tuple[Float32[np.ndarray, "n 64"], Int[np.ndarray, "n"]]:
+    """Both, for the work of one."""
+    features, logits = self._run(images)
+    return features, logits.argmax(axis=1)
+
   def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
     """The fraction of the images [n, H, W, C] whose most likely class is the label ([n])."""
-    return float(np.mean(self.agrees(images, labels)))
-
-  def agrees(self, images: np.ndarray, labels: np.ndarray) -> Bool[np.ndarray, "n"]:
-    """Whether the most likely class of each image [n, H, W, C] is its label ([n])."""
     labels = _checked_labels(images, labels, self.network.num_classes)
-    return self.predict(images) == labels
+    return float(np.mean(self.predict(images) == labels))
 
   def _run(self, images: np.ndarray):
     """Features and logits, in batches of one size so that one compile serves."""

@@ -19,7 +19,7 @@ from diffjax.data.scene_grammar import EMPTY, KINDS, Meanings, is_novel, meaning
 from diffjax.data.scenes import as_cells
 from diffjax.data.source import Source
 from diffjax.machine.parallel import Parallel
-from diffjax.metrics.classifier import FEATURES, train_classifier
+from diffjax.metrics.classifier import train_classifier
 from diffjax.metrics.embedding import require_text
 from diffjax.metrics.frechet import frechet_distance
 from diffjax.metrics.metric import Metric
@@ -54,8 +54,7 @@ def metric(
     texts = require_text("scenes", request)
     cells = as_cells(samples["image"])
     each = cells.reshape(-1, *cells.shape[2:])
-    numbers = reader.predict(each).reshape(cells.shape[:2])
-    looks = reader.features(each).reshape(*cells.shape[:2], FEATURES)
+    looks, numbers = (x.reshape(*cells.shape[:2], *x.shape[1:]) for x in reader.features_and_classes(each))
     there = cells.mean((2, 3, 4)) / 255 >= ink
     meaning = meanings([field.tokenizer.text(tokens) for tokens in texts])
     return {"cells": np.where(there, numbers, EMPTY), "looks": looks, **meaning._asdict()}
