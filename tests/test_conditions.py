@@ -375,7 +375,7 @@ def test_encodings_at_the_edge_are_those_in_the_step():
 def test_embeddings_are_asked_for_from_the_data():
   condition, data = MAKE["vector"](), source()
   request = requests({"vector": condition, "label": MAKE["label"]()}, np.arange(10), data)
-  for name in ("embedding", "label", "text"):  # what the rows' pictures are of, by which metrics judge the samples
+  for name in ("embedding", "label", "text"):  # what the rows' pictures are of: metrics judge samples by it
     np.testing.assert_array_equal(request[name], data.arrays[name][np.arange(10) % 7])
   with pytest.raises(ConfigError, match="need rows of the data's field 'embedding', and there are no data"):
     condition.request(np.arange(10), None)
