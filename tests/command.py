@@ -10,6 +10,6 @@ def line(*arguments):
   flags.FLAGS.unparse_flags()
   for name in [name for name in flags.FLAGS if name.startswith("config.")]:
     delattr(flags.FLAGS, name)
-  for name in set(commandline.OWN) - {"help"}:
+  for name in set(commandline.own()) - {"help"}:
     flags.FLAGS[name].unparse()
   return ["main.py", *arguments]

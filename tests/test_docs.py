@@ -128,7 +128,7 @@ def test_every_command_can_be_given(page):
       )
       check_flags(words[3:], source + "".join(path.read_text() for path in (*tools, *others)))
     else:
-      check_flags(words[2:], str([f"--{flag}" for flag in commandline.OWN]).replace("'", '"'))
+      check_flags(words[2:], str([f"--{flag}" for flag in commandline.own()]).replace("'", '"'))
     for each in cases(words[2:]):
       config.check(configured(each))
   for target in re.findall(r"(?:^\s{4,}|`)make ([a-z-]+)", text_of(page), flags=re.M):

@@ -192,7 +192,7 @@ def _no_run(folder: str | None, mode: str) -> str:
   return f"--workdir={folder} holds no run, which --mode={mode} needs.{hint}"
 
 
-def _own() -> list[str]:
+def own() -> list[str]:
   """The names of this program's flags; those of libraries are not among them."""
   return ["help", *(flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__))]
 
@@ -209,7 +209,7 @@ def _message(error: Exception, config: ConfigDict, argv: Sequence[str]) -> str:
       return f"{text}. See python main.py --help."
     fields = [path for path, _ in leaves(config) if path.split(".")[-1] == unknown[1]]
     fields.sort(key=lambda path: (path.count("."), not path.startswith("train.")))
-    near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], _own(), n=1)
+    near = [f"config.{path}" for path in fields] or difflib.get_close_matches(unknown[1], own(), n=1)
     hint = f" Did you mean --{near[0]}?" if near else ""
     return f"--{unknown[1]} is no flag.{hint} See python main.py --help."
   path = match[1]
