@@ -25,7 +25,7 @@ if version("jax") < "0.11":  # where the CPU's other emitters, quicker to compil
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 
 # By default the millions of small objects that tracing makes are looked through again and again.
-gc.set_threshold(50_000, 20, 20)
+gc.set_threshold(100_000, 50, 50)
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
