@@ -381,6 +381,14 @@ def test_embeddings_are_asked_for_from_the_data():
     condition.request(np.arange(10), None)
 
 
+def test_a_class_that_is_named_is_told_beside_a_vector_of_rows():
+  for names in (("label", "vector"), ("vector", "label")):
+    tells = {"label": MAKE["label"](request="2"), "vector": MAKE["vector"]()}
+    request = requests({name: tells[name] for name in names}, np.arange(10), source())
+    np.testing.assert_array_equal(request["label"], 2)
+    np.testing.assert_array_equal(request["embedding"], source().arrays["embedding"][np.arange(10) % 7])
+
+
 @pytest.mark.parametrize(
   "name, options, words",
   [

@@ -17,6 +17,7 @@ from diffjax.models.conditioning import Embed
 from diffjax.types import Data
 
 DROP = "label"  # the name of the draw that drops
+DEFAULT, ROWS, NAMED, STAGE = range(4)  # whose word counts more where conditions ask for one field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Condition:
     dropout: share of the training examples for which it is left out.
     often_null: whether it is null in training by itself.
     classes: that its value is one of; 0 where it is no class.
-    leads: whether its samples' request says what other conditions are told as well.
+    word: how much its samples' request counts beside others' that ask for the same field: DEFAULT, that of ROWS of the
+      data or of a STAGE before, which say what other conditions are told as well, or NAMED, by its option.
     guess: fields -> an x0 that sampling begins from, and `begin`, the time at which it does; None: from noise alone.
   """
 
@@ -47,9 +49,14 @@ class Condition:
   dropout: float = 0.0
   often_null: bool = False
   classes: int = 0
-  leads: bool = False
+  word: int = DEFAULT
   guess: Callable[[Data], Array] | None = None
   begin: float = 1.0
+
+  @property
+  def leads(self) -> bool:
+    """Whether its samples' request says what other conditions are told as well."""
+    return self.word in (ROWS, STAGE)
 
 
 Conditions = Mapping[str, Condition]
@@ -89,6 +96,6 @@ def nulls(conditions: Conditions, cond: Mapping[str, Any]) -> dict[str, Any] | N
 def requests(conditions: Conditions, index: np.ndarray, source: Source | None) -> dict[str, np.ndarray]:
   """What the samples of these numbers [n] ask for, by field."""
   request = {}
-  for condition in sorted(conditions.values(), key=lambda condition: condition.leads):
+  for condition in sorted(conditions.values(), key=lambda condition: condition.word):
     request |= condition.request(index, source)
   return request

@@ -7,7 +7,7 @@ from typing import Annotated
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.conditions.condition import Condition
+from diffjax.conditions.condition import DEFAULT, NAMED, Condition
 from diffjax.data.source import Field
 from diffjax.models.conditioning import Table
 from diffjax.ranges import FREE, Rate, one_of
@@ -62,6 +62,7 @@ def label(
     fields=(field,),
     dropout=dropout,
     classes=classes,
+    word=NAMED if request else DEFAULT,
   )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import keys
-from diffjax.conditions.condition import Condition
+from diffjax.conditions.condition import ROWS, STAGE, Condition
 from diffjax.conditions.stages import require_stage, rows, stage
 from diffjax.data.folder import images_of
 from diffjax.data.source import Field
@@ -54,7 +54,7 @@ def low(
     run: whose samples are the small images, sample i's that of its sample i: the stage before.
     request: the texts that `run` is told, as condition.text.request; "": as it says itself.
     images: a folder whose pictures are the small images, in turn. By default they are made of rows of the data, and the
-      other conditions are told those rows' too.
+      other conditions are told those rows' too, unless they have a request.
     begin: the time at which sampling begins, from alpha low + sigma eps of the small image at x0's size: the first of
       the grid that is not later. 1: all of the grid, from noise.
 
@@ -104,7 +104,7 @@ def low(
     request=requests,
     fields=(field,),
     dropout=dropout,
-    leads=True,
+    word=STAGE if run else ROWS,
     guess=(lambda data: upsampled(of_pixels(view(data)), shape, upsampling)) if begin < 1 else None,
     begin=begin,
   )

@@ -7,7 +7,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from diffjax.conditions.condition import Condition
+from diffjax.conditions.condition import DEFAULT, NAMED, Condition
 from diffjax.conditions.prompts import prompts_of
 from diffjax.data.encoded import Encoding
 from diffjax.data.source import Field
@@ -54,7 +54,7 @@ def text(
   if tokenizer is None:
     raise ConfigError(f"field is {field!r}, which holds no text.")
   empty, name = tokenizer([""]), f"{field}_encoding"
-  prompts = tokenizer(prompts_of(request), "prompts") if request else None
+  prompts, word = (tokenizer(prompts_of(request), "prompts"), NAMED) if request else (None, DEFAULT)
 
   def requests(index, source):
     if prompts is not None:
@@ -85,6 +85,7 @@ def text(
       request=requests,
       fields=(field,),
       dropout=dropout,
+      word=word,
     )
   require_tokenizer(run, tokenizer)
   encoding = jax.device_get(jax.jit(run.can["encode_text"])(run.params, empty))
@@ -97,6 +98,7 @@ def text(
     fields=(field, *((f"{name}_tokens", f"{name}_pooled") if edge else ())),
     encodings={name: Encoding(run, "encode_text", field)},
     dropout=dropout,
+    word=word,
   )
 
 

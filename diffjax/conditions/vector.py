@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.conditions.condition import Condition
+from diffjax.conditions.condition import ROWS, STAGE, Condition
 from diffjax.conditions.stages import require_stage, rows, stage
 from diffjax.conditions.text import require_tokenizer
 from diffjax.data.augment import places
@@ -42,7 +42,7 @@ def vector(
     tokens: tokens that it enters as, besides the vector.
     dropout: share of the training examples that are given zeros in its place.
     prior: a run whose samples have the field: sample i is told that of its sample i. By default rows of the data,
-      and the other conditions are told those rows' too.
+      and the other conditions are told those rows' too, unless they have a request.
     request: the texts that the prior is told, as condition.text.request; "": as it says itself.
     best: of so many samples of the prior the one is taken whose product with the text, as `run` reads it, is the
       largest; 2 is DALL-E 2's (Ramesh et al. 2022, section 2.2).
@@ -78,7 +78,7 @@ def vector(
     fields=(field,),
     encodings=encodings,
     dropout=dropout,
-    leads=True,
+    word=STAGE if prior else ROWS,
   )
 
 
