@@ -401,7 +401,7 @@ def test_a_class_that_is_named_is_told_beside_a_vector_of_rows():
     ),
     ("label", {"field": "image"}, "field is 'image', but the data's int32 fields are"),
     ("label", {"field": "words"}, "field is 'words', which holds no classes"),
-    ("label", {"field": "several"}, "field is 'several', which holds no classes"),
+    ("label", {"field": "several"}, r"an example holds classes of shape \(2,\); a label is one class an example"),
     ("label", {"shares": "training"}, "shares is 'training', but how often a class comes is not known"),
     ("label", {"dropout": 1.5}, "dropout is 1.5"),
     ("text", {"field": "words"}, "field is 'words', which holds no text"),

@@ -29,6 +29,7 @@ MEANS = {  # of the other frames, by those that are given and the weight of reco
   (FIRST, 1.0): [0.3344, 0.2783, 0.2362, 0.2059],
   (FIRST, 2.0): [0.3668, 0.3218, 0.2815, 0.2489],
   (BETWEEN, 0.0): [0.3552, 0.3805, 0.3830, 0.3408],
+  (BETWEEN, 1.0): [0.3886, 0.4249, 0.4539, 0.4011],
   (BETWEEN, 2.0): [0.4031, 0.4450, 0.4975, 0.4360],
 }
 
@@ -71,6 +72,33 @@ def walked(given, w, replaced=True):
     mean = step @ mean + of_x0 * shifts[i]
     covariance = step @ covariance @ step.T + fresh * sigma[i - 1] ** 2 / sigma[i] ** 2 * np.eye(8)
   return matrices[0] @ mean + shifts[0], matrices[0] @ covariance @ matrices[0].T
+
+
+def sampled(given, w, count=4000):
+  """Clips [count, 8] drawn in numpy: equation (7) of Ho et al. (2022), and the given frames put in their places."""
+  alpha, sigma = (
+    np.asarray(part, float) for part in SCHEDULES["cosine"](steps=250).alpha_sigma(jnp.arange(1, 251) / 250)
+  )
+  rng, given = np.random.default_rng(0), list(given)
+  x = rng.standard_normal((count, 8))
+  for i in range(249, -1, -1):
+    exact = alpha[i] * COVARIANCE @ np.linalg.inv(alpha[i] ** 2 * COVARIANCE + sigma[i] ** 2 * np.eye(8))
+    x0 = x @ exact.T
+    x0 += w * alpha[i] * (GIVEN - x0[:, given]) @ exact[given]
+    x0[:, given] = GIVEN
+    if not i:
+      return x0
+    ratio = alpha[i] / alpha[i - 1]
+    fresh = 1 - (ratio * sigma[i - 1] / sigma[i]) ** 2
+    noise = sigma[i - 1] * fresh**0.5 * rng.standard_normal(x.shape)
+    x = alpha[i - 1] * fresh * x0 + (1 - fresh) / ratio * x + noise
+
+
+@pytest.mark.parametrize("given, w", MEANS)
+def test_means_and_variances_are_those_of_clips_drawn_one_by_one(given, w):
+  clips, (mean, covariance) = sampled(given, w), walked(given, w)
+  np.testing.assert_allclose(clips.mean(0), mean, atol=0.02)
+  np.testing.assert_allclose(clips.var(0), np.diag(covariance), rtol=0.1, atol=1e-9)
 
 
 @pytest.mark.parametrize("given, w", MEANS)

@@ -36,8 +36,12 @@ def label(
   """
   labels = field_of(fields, field, "int32")
   classes = labels.classes
-  if not classes or labels.shape:
+  if not classes:
     raise ConfigError(f"field is {field!r}, which holds no classes.")
+  if labels.shape:
+    raise ConfigError(
+      f"field is {field!r}, of which an example holds classes of shape {labels.shape}; a label is one class an example."
+    )
   one = labels.number("request", request) if request else None
   if shares == "training" and not any(labels.counts):
     raise ConfigError(

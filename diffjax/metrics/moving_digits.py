@@ -11,8 +11,8 @@
                   a clip's digit and way from all frames at once: it sees motion too, but not jitter
 
 The classifier of frames knows crops about the centroid of training clips. The centroid is that of the scan's own grey
-values at p_t, so a path is known up to where in the scan that is: which any scan's bounds. They and the scans' side are
-seen from where the training clips begin.
+values at p_t, so a path is known up to where in the scan that is: which any scan's bounds. They are seen
+from where the training clips begin.
 """
 
 import dataclasses
@@ -109,6 +109,13 @@ def require_digits(fields: Mapping[str, Field]) -> None:
     )
 
 
+def side_of(source: Source) -> int:
+  """Of a scan; sources made of the moving digits hold them as theirs."""
+  while not hasattr(source, "side"):
+    source = source.source
+  return source.side
+
+
 @of_data(require_digits)
 def metric(
   train: Source,
@@ -133,7 +140,7 @@ def metric(
   require_digits(train.fields)
   clips = train.read(np.arange(min(len(train), known)), ("video", "label", "velocity", "place"))
   size = clips["video"].shape[2]
-  side = int(size - clips["place"].max())  # of a scan, which lies anywhere
+  side = side_of(train)
   frames = np.arange(len(clips["label"])) % clips["video"].shape[1]  # one of each clip
   glyphs = crops(clips["video"][np.arange(len(frames)), frames][:, None], side + MARGIN)[:, 0]
   reader = train_classifier(glyphs, clips["label"], 10)

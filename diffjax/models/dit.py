@@ -70,11 +70,11 @@ class Block(nn.Module):
     emb: Float[Array, "b e"],
     tokens: tuple[Float[Array, "b l d"], Bool[Array, "b l"]] | None,
     keys: Keys | None,
-    bias: Float[Array, "b 1 n n"] | None = None,
+    bias: Float[Array, "b 1 m m"] | None = None,
   ) -> Float[Array, "b n c"]:
     """x [B, N, C], emb [B, E], which is swish of the embedding, and tokens with their mask, to [B, N, C].
 
-    `bias` joins the logits of the attention between the x.
+    `bias` joins the logits of the attention between the x, that of M times for those of N / M places each.
     """
     channels = x.shape[-1]
     parts = jnp.split(Dense(6 * channels, 0.0, name="modulation")(emb)[:, None], 6, axis=-1)
@@ -209,15 +209,12 @@ class DiT(nn.Module):
   def _across(self, block, turn, h, conditioning, together):
     """A block upon tubelets h [B, T, N, C]: across those of one time, of one place, or across all."""
     b, times, places, c = h.shape
+    bias = None if together is None else apart(together, times)
     if not self.factorised:
-      bias = (
-        None if together is None else jnp.repeat(jnp.repeat(apart(together, times), places, 2), places, 3)
-      )
       return block(self._cut(h.reshape(b, -1, c), 1), *conditioning, bias).reshape(h.shape)
     h = self._cut(h, 2)  # of which attention over time sees one place alone
     if turn % 2 == 0:
       return block(h.reshape(-1, places, c), *of_frames(conditioning, times)).reshape(h.shape)
-    bias = None if together is None else apart(together, times)
     return (
       block(h.swapaxes(1, 2).reshape(-1, times, c), *of_frames(conditioning, places), bias)
       .reshape(b, places, times, c)

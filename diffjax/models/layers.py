@@ -274,7 +274,7 @@ def self_attention(
     qkv: queries, keys and values [B, N, 3C], in this order.
     heads: a divisor of C.
     bias: added to the softmax's argument, of shape [B, heads, N, N] or one that becomes it; -inf for no look. One of
-      A examples, [A, heads, N, N], stands for B / A in turn each.
+      A examples, [A, heads, N, N], stands for B / A in turn each, and one of M places, [..., M, M], for N / M in turn.
     chunk: queries at a time: what the softmax sees is [B, heads, chunk, N] then and never whole, as the backward
       pass computes it again. 0: all.
 
@@ -287,10 +287,13 @@ def self_attention(
   def attend(query, bias):
     logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / math.sqrt(c // heads)
     if bias is not None:
+      bias = jnp.repeat(bias, n // bias.shape[-1], axis=-1)
       logits += jnp.repeat(bias, b // len(bias), axis=0) if bias.ndim == 4 else bias
     shares = nn.softmax(logits).astype(qkv.dtype)
     return jnp.einsum("bhnm,bmhc->bnhc", shares, value)
 
+  if bias is not None:
+    bias = jnp.repeat(bias, n // bias.shape[-2], axis=-2)
   if not 0 < chunk < n:
     return attend(query, bias).reshape(b, n, c)
 

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffjax.data import SOURCES
 from diffjax.guidance import require_frames
-from diffjax.jobs import workdir
 from diffjax.jobs.extension import Video
 from diffjax.machine import pictures
 from diffjax.types import ConfigError, RunError
-from experiments.video.extended import FIGURES, SHOWN, drawn, figures, parser_of_ways, ways
+from experiments.video.extended import FIGURES, SHOWN, drawn, figures, parser_of_ways, source, ways
 
 
 def blended(video: Video, given: Sequence[int]) -> Video:
@@ -38,8 +36,7 @@ def main(args: Sequence[str] | None = None) -> None:
   parser.add_argument("--given", type=int, nargs="+", default=[0, 2, 4], help="numbers of the frames")
   options = parser.parse_args(args)
   given = tuple(sorted(set(options.given)))
-  test = SOURCES["moving_digits"]("test", **workdir.load(options.run).data.moving_digits)
-  data = test.read(np.arange(options.count), ("video", "label"))
+  data = source(options.run, "test").read(np.arange(options.count), ("video", "label"))
   truth, label = data["video"], data["label"]
   between = [t for t in range(given[0], given[-1]) if t not in given]
   require_frames(truth.shape[1:], given)
@@ -48,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> None:
       f"--given is {given}, between which there is no frame; give two or more that are apart."
     )
   clips = {"held out": truth, "linear blending": blended(truth, given)}
-  for kind, run in ways(options.run, options.told, given, options.w).items():
+  for kind, run in ways(options.run, options.told, options.sampler, given, options.w).items():
     clips[kind] = drawn(run, label, truth, 0)
   print(f"| {options.count} clips, {given} given | {' | '.join(FIGURES)} | PSNR of {between} |")
   print(f"|{' --- |' * (2 + len(FIGURES))}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data import SOURCES
+from diffjax.data.source import Source
 from diffjax.jobs import runs, sampling, workdir
 from diffjax.jobs.extension import Video, extended
 from diffjax.machine import pictures
@@ -26,9 +27,10 @@ SHOWN = 3  # clips of each kind
 FIGURES = [name for name in COLUMNS if name != "frechet"]
 
 
-def loaded(folder: Path, given: tuple[int, ...] = (), w: float = 0.0) -> sampling.Loaded:
+def loaded(folder: Path, sampler: str = "", given: tuple[int, ...] = (), w: float = 0.0) -> sampling.Loaded:
   """The run of a workdir, whose samples are given these frames, by reconstruction too where w is not 0."""
   config = workdir.load(folder)
+  config.sample.sampler = sampler or config.sample.sampler
   more = (*(["reconstruction"] if w else []), *(["frames"] if given else []))
   config.sample.guides = (*config.sample.guides, *more)
   config.sample.frames.given = config.sample.reconstruction.given = config.condition.frames.given = given
@@ -38,7 +40,9 @@ def loaded(folder: Path, given: tuple[int, ...] = (), w: float = 0.0) -> samplin
   return run
 
 
-def ways(folder: Path, told: Path | None, given: tuple[int, ...], w: float) -> dict[str, sampling.Loaded]:
+def ways(
+  folder: Path, told: Path | None, sampler: str, given: tuple[int, ...], w: float
+) -> dict[str, sampling.Loaded]:
   """Runs whose samples are given these frames, by the way in which they are."""
   for place, wanted in ((folder, False), *([(told, True)] if told else [])):
     if ("frames" in workdir.load(place).condition.names) != wanted:
@@ -46,8 +50,9 @@ def ways(folder: Path, told: Path | None, given: tuple[int, ...], w: float) -> d
       raise ConfigError(
         f"{place} {lacks} the condition 'frames'; RUN is a run without it, and --told one with it."
       )
-  kinds = {"replacement": loaded(folder, given), f"reconstruction, w = {w:g}": loaded(folder, given, w)}
-  return kinds | ({"told by the condition `frames`": loaded(told, given)} if told else {})
+  plain, led = loaded(folder, sampler, given), loaded(folder, sampler, given, w)
+  kinds = {"replacement": plain, f"reconstruction, w = {w:g}": led}
+  return kinds | ({"told by the condition `frames`": loaded(told, sampler, given)} if told else {})
 
 
 def drawn(run: sampling.Loaded, label: np.ndarray, seen: Video, seed: int) -> Video:
@@ -56,12 +61,16 @@ def drawn(run: sampling.Loaded, label: np.ndarray, seen: Video, seed: int) -> Vi
   return run.sample(len(seen), seed=seed, label=label, video=seen, **more)["video"]
 
 
+def source(folder: Path, split: str, **changes: int) -> Source:
+  """A run's data, whole clips without captions."""
+  settings = {**workdir.load(folder).data.moving_digits, "stills": 0.0, "captions": False, **changes}
+  return SOURCES["moving_digits"](split, **settings)
+
+
 @functools.cache
 def judge(folder: Path, frames: int) -> Metric:
   """The metric for a run's data, in clips of so many frames."""
-  data = workdir.load(folder).data.moving_digits
-  settings = {"size": data.size, "slowest": data.slowest, "fastest": data.fastest, "frames": frames}
-  splits = [SOURCES["moving_digits"](split, **settings) for split in ("train", "test")]
+  splits = [source(folder, split, frames=frames) for split in ("train", "test")]
   return METRICS["moving_digits"](*splits, None, compared=0)
 
 
@@ -81,6 +90,7 @@ def parser_of_ways(description: str, out: str, count: int) -> argparse.ArgumentP
   parser.add_argument("--out", type=Path, default=Path(out), help="the picture")
   parser.add_argument("--count", type=int, default=count, help="clips")
   parser.add_argument("--w", type=float, default=2.0, help="weight of reconstruction guidance")
+  parser.add_argument("--sampler", default="", help="of all of them; by default each run's own")
   return parser
 
 
@@ -91,14 +101,14 @@ def main(args: Sequence[str] | None = None) -> None:
   parser.add_argument("--blocks", type=int, default=6)
   options = parser.parse_args(args)
   label = np.arange(options.count, dtype=np.int32) % 10
-  plain = loaded(options.run)
+  plain = loaded(options.run, options.sampler)
   clips = {"as drawn": plain.sample(options.count, label=label)["video"]}
-  for kind, run in ways(options.run, options.told, tuple(range(options.given)), options.w).items():
+  given, sampler = tuple(range(options.given)), options.sampler
+  for kind, run in ways(options.run, options.told, sampler, given, options.w).items():
     draw = functools.partial(drawn, run, label)
     clips[kind] = extended(draw, clips["as drawn"], options.given, options.blocks)
   whole = next(reversed(clips.values())).shape[1]
-  test = SOURCES["moving_digits"]("test", **{**workdir.load(options.run).data.moving_digits, "frames": whole})
-  held_out = test.read(np.arange(options.count), ("video", "label"))
+  held_out = source(options.run, "test", frames=whole).read(np.arange(options.count), ("video", "label"))
   print(f"| {options.count} clips | frames | {' | '.join(FIGURES)} |\n|{' --- |' * (2 + len(FIGURES))}")
   print(f"| held out | {whole} | {figures(options.run, *held_out.values())} |")
   for kind, video in clips.items():
