@@ -79,7 +79,7 @@ def main() -> None:
     "--pieces", type=float, default=0, help="bytes of a piece at most; default: whole files"
   )
   args = parser.parse_args()
-  if args.pieces and args.pieces < 1:
+  if args.pieces and not 1 <= args.pieces < float("inf"):
     parser.error(f"--pieces={args.pieces:g} is no number of bytes.")
   if not (args.cifar10 or args.inception):
     parser.error("nothing to pack; name --cifar10, --inception or both.")
@@ -87,19 +87,22 @@ def main() -> None:
     if (place := getattr(args, flag)) and not place.is_file():
       parser.error(f"--{flag}={place} is no file.")
   args.out.mkdir(parents=True, exist_ok=True)
-  if args.cifar10:
-    with np.load(args.cifar10, allow_pickle=False) as file:
-      arrays = images(file["images"], file["labels"])
-    with (args.out / "cifar10.packed").open("wb") as out:
+  packing = {
+    "cifar10": lambda file: images(file["images"], file["labels"]),
+    "inception": lambda file: tensors({name: file[name] for name in file.files}),
+  }
+  for flag, packed in packing.items():
+    if not getattr(args, flag):
+      continue
+    with np.load(getattr(args, flag), allow_pickle=False) as file:
+      arrays = packed(file)
+    place = args.out / f"{flag}.packed"
+    for old in args.out.glob(f"{place.name}.*"):  # pieces of another size, which would be joined with these
+      old.unlink()
+    with place.open("wb") as out:
       np.savez(out, **arrays)
-  if args.inception:
-    with np.load(args.inception, allow_pickle=False) as file:
-      arrays = tensors({name: file[name] for name in file.files})
-    with (args.out / "inception.packed").open("wb") as out:
-      np.savez(out, **arrays)
-  if args.pieces:
-    for file in list(args.out.glob("*.packed")):
-      cut(file, int(args.pieces))
+    if args.pieces:
+      cut(place, int(args.pieces))
   for file in sorted(args.out.glob("*.packed*")):
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 

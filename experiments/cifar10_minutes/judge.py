@@ -42,6 +42,8 @@ def main(argv=None) -> None:
   parser.add_argument("--together", type=int, default=500, help="images that pass the network together")
   parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for the files")
   args = parser.parse_args(argv)
+  if args.kid and args.kid < 4:
+    parser.error(f"--kid={args.kid} must be at least 4, two subsets of two samples.")
   began = time.monotonic()
   until = began + args.wait
   commandline.prepare(base())

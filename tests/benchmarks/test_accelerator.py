@@ -87,6 +87,19 @@ def test_pieces_are_joined_once_all_are_there(tmp_path):
   assert unpack.tensors(unpack.joined(pieces, "inception"))["a"].shape == (999,)
 
 
+def test_pieces_of_another_size_are_not_left_beside_new_ones(tmp_path, monkeypatch, capsys):
+  np.savez(tmp_path / "tensors.npz", a=RNG.normal(size=999).astype(np.float32))
+  for size in (500, 2000):
+    command = f"pack {tmp_path}/out --inception={tmp_path}/tensors.npz --pieces={size}".split()
+    monkeypatch.setattr("sys.argv", command)
+    pack.main()
+  assert unpack.tensors(unpack.joined(tmp_path / "out", "inception"))["a"].shape == (999,)
+  monkeypatch.setattr("sys.argv", [*command[:-1], "--pieces=inf"])
+  with pytest.raises(SystemExit):
+    pack.main()
+  assert "--pieces=inf is no number of bytes" in capsys.readouterr().err
+
+
 def test_a_part_that_hangs_or_fails_takes_nothing_from_the_others(tmp_path, monkeypatch, capsys):
   scripts = {
     "card": "import time; print('here', flush=True); time.sleep(60)",
