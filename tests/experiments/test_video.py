@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import moving_digits_unet
+from experiments.video import extended
 from experiments.video.between import blended, psnr
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,17 @@ def test_blending_is_linear_between_given_frames_and_constant_outside():
     share = (t - 1) / 3
     np.testing.assert_allclose(whole[:, t], (1 - share) * of[:, 1] + share * of[:, 4], atol=0.5)
   assert psnr(video // 2, video // 2 + 10) == pytest.approx(20 * np.log10(25.5))
+
+
+def test_a_run_is_judged_by_its_own_data_in_whole_clips_without_captions(monkeypatch, tmp_path):
+  config = moving_digits_unet.get_config()
+  images, labels = np.full((2, 5, 5), 9, np.uint8), np.arange(2)
+  np.savez(tmp_path / "own.npz", train_image=images, test_image=images, train_label=labels, test_label=labels)
+  config.data.moving_digits.update(path=str(tmp_path / "own.npz"), seed=3, stills=0.5, captions=True)
+  monkeypatch.setattr(extended.workdir, "load", lambda folder: config)
+  source = extended.source(tmp_path, "train", frames=24)
+  assert (source.side, source.seed, source.stills, source.size, source.frames) == (5, 3, 0.0, 12, 24)
+  assert "text" not in source.fields
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def test_time_attention_is_its_equation():
 
 @pytest.mark.parametrize("name", ["unet", "dit", "dit-full"])
 def test_frames_that_are_apart_do_not_see_each_other(name):
+  """All layers but attention over time are those of images, of [B T, H, W, C]: what is left is each frame by itself."""
   apply, params = make(name)
   together, still = batch(), batch(moving=False)
   still["cond"]["moving"] = jnp.asarray([1, 0])
