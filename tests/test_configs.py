@@ -256,7 +256,9 @@ def test_every_kind_of_config_takes_a_step(name, monkeypatch):
   by_gradient = {player: tree for player, tree in moved.items() if player != "codebook"}
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(by_gradient))
   fastest = max([1.0, *parts.task.rates.values()]) * float(metrics["learning_rate"])
-  assert 0 < largest <= 1.01 * fastest + 1e-6  # Adam's first step
+  decay = config.train.adamw.weight_decay if config.train.optimizer == "adamw" else 0.0
+  away = max(np.abs(leaf).max() for leaf in jax.tree.leaves(params))
+  assert 0 < largest <= fastest * (1.01 + decay * away) + 1e-6  # Adam's first step, and the decay of weights
   ((average, rate),) = parts.averages.items()
   averages = jax.tree.map(lambda new, old: np.asarray(new) - old, after.ema[average], params)
   expected = jax.tree.map(lambda leaf: (1 - float(rate(0))) * leaf, moved)
